@@ -1,0 +1,55 @@
+"""core: the vocabulary that every room speaks. Standard library only.
+
+Main path: a :class:`Request` goes into an :class:`Engine`, a stream of :data:`Event` comes out, :func:`collect`
+folds it.
+Invariants: values are immutable; None is unset and 0 is a value; every deliberate failure is a :class:`MadangError`.
+"""
+
+from madang.core.engine import Embedder, Engine, EngineInfo, TokenCounter
+from madang.core.errors import MadangError
+from madang.core.events import (
+    Completion,
+    ContextLedger,
+    Done,
+    Event,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+    checked,
+    collect,
+)
+from madang.core.messages import Message, Role, Tool, ToolCall
+from madang.core.request import Request
+from madang.core.sampling import SAMPLING_DEFAULTS, SamplingParams
+
+__all__ = [
+    "SAMPLING_DEFAULTS",
+    "Completion",
+    "ContextLedger",
+    "Done",
+    "Embedder",
+    "Engine",
+    "EngineInfo",
+    "Event",
+    "FinishReason",
+    "MadangError",
+    "Message",
+    "ReasoningDelta",
+    "Request",
+    "Role",
+    "SamplingParams",
+    "TextDelta",
+    "Timings",
+    "TokenCounter",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "checked",
+    "collect",
+]

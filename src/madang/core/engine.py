@@ -1,0 +1,60 @@
+"""The seam between those who run models and those who use them.
+
+Synchronous on purpose: closing the iterator that ``generate`` returned cancels the generation. Extra abilities are
+protocols of their own, found with ``isinstance``; no method exists only to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from madang.core.events import Event
+from madang.core.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a loaded engine says of itself.
+
+    context_tokens     the most tokens one request may hold, prompt and answer together
+    max_concurrency    how many generations may run at once; the caller queues the rest
+    load_s             seconds from the call of ``load`` until ready
+    """
+
+    engine: str
+    model: str
+    context_tokens: int
+    max_concurrency: int = 1
+    load_s: float = 0.0
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded and what it can do."""
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Stream the answer: deltas, then one Done. Invalid requests raise before the first event."""
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """An engine that can tell how long a request is without running it."""
+
+    def count_tokens(self, request: Request) -> int:
+        """Prompt tokens of the request, template included."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """An engine that turns texts into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """One vector per text, all of the same length."""

@@ -1,0 +1,220 @@
+"""Every error that madang raises on purpose.
+
+    MadangError
+    ├── InvalidRequest                   what was asked for makes no sense
+    │   ├── UnknownOption                an option, setting or verb that does not exist
+    │   ├── InvalidReference             a model reference that cannot be parsed
+    │   ├── ContextLengthExceeded        the prompt is longer than the context
+    │   └── TemplateError                the chat template refused or ran away
+    ├── ModelError                       something is wrong with a model or its files
+    │   ├── ModelNotFound
+    │   ├── MalformedFile                damaged, truncated or hostile file
+    │   └── UnsupportedModel             well-formed, but this engine cannot run it
+    ├── SourceError                      a model could not be fetched
+    │   ├── NetworkUnavailable
+    │   └── ChecksumMismatch
+    ├── NotEnoughResources
+    │   ├── NotEnoughMemory
+    │   └── NotEnoughDisk
+    └── EngineError                      an engine is missing or failed while running
+        └── EngineUnavailable
+
+Each carries one sentence (what happened, with the limit that was hit), typed fields for programs, and ``hint``: the
+next command to type. Nothing is ever recovered from the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+from madang.core.units import format_bytes
+
+
+class MadangError(Exception):
+    """Base of the tree. ``code`` is stable and goes into JSON; ``hint`` is the next step for a person."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def to_dict(self) -> dict[str, object]:
+        """The error for JSON output: code, sentence, hint and the fields of its class."""
+        fields = {key: value for key, value in vars(self).items() if key not in {"message", "hint"}}
+        return {"code": self.code, "message": self.message, "hint": self.hint, **fields}
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str | None:
+    """A hint naming the closest of ``known``, or None when nothing is close."""
+    close = get_close_matches(word, known, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(close)}?" if close else None
+
+
+class InvalidRequest(MadangError):
+    """A value is out of range or contradicts another; ``param`` names it."""
+
+    code = "invalid_request"
+    exit_code = 2
+
+    def __init__(self, message: str, *, param: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+
+
+class UnknownOption(InvalidRequest):
+    """A name that does not exist, with the closest one that does."""
+
+    code = "unknown_option"
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."
+        super().__init__(f"There is no {kind} named '{name}'.", param=name, hint=hint)
+
+
+class InvalidReference(InvalidRequest):
+    """A model reference that follows none of the four forms."""
+
+    code = "invalid_reference"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt does not fit; nothing was dropped and nothing was generated."""
+
+    code = "exceed_context_size_error"
+
+    def __init__(self, n_prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(
+            f"The prompt has {n_prompt_tokens} tokens, but the context holds {n_ctx}"
+            + (" and at least one must be left for the answer." if n_prompt_tokens == n_ctx else "."),
+            param="messages",
+            hint="Shorten the prompt or the conversation, or raise --context if the model allows it.",
+        )
+        self.n_prompt_tokens = n_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class TemplateError(InvalidRequest):
+    """A chat template failed, refused the conversation, or went past its limits."""
+
+    code = "template_error"
+
+
+class ModelError(MadangError):
+    """Something is wrong with a model."""
+
+    code = "model_error"
+
+
+class ModelNotFound(ModelError):
+    """No such model in the store or the catalog."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: Sequence[str] = (), *, hint: str | None = None) -> None:
+        fallback = "See 'madang list' for local models and 'madang list --catalog' for known ones."
+        super().__init__(f"There is no model '{name}'.", hint=hint or did_you_mean(name, known) or fallback)
+        self.name = name
+
+
+class MalformedFile(ModelError):
+    """A model file breaks its format's rules; it was not loaded."""
+
+    code = "malformed_file"
+
+    def __init__(self, path: object, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"{path} is not a valid model file: {problem}.",
+            hint=hint or "Fetch it again with 'madang pull', or check where it came from.",
+        )
+        self.path = str(path)
+        self.problem = problem
+
+
+class UnsupportedModel(ModelError):
+    """The file is fine, but this engine has no code for its architecture or tensor type."""
+
+    code = "unsupported_model"
+
+    def __init__(self, what: str, *, runs_with: str | None = None) -> None:
+        hint = f"It would run with {runs_with}." if runs_with else "No engine known to madang runs it."
+        super().__init__(f"The native engine does not run {what}.", hint=hint)
+        self.what = what
+        self.runs_with = runs_with
+
+
+class SourceError(MadangError):
+    """A model could not be fetched; the store is as it was."""
+
+    code = "source_error"
+
+
+class NetworkUnavailable(SourceError):
+    """The place that a model comes from did not answer."""
+
+    code = "network_unavailable"
+
+
+class ChecksumMismatch(SourceError):
+    """The bytes that arrived are not the bytes that the catalog or source promised; they were deleted."""
+
+    code = "checksum_mismatch"
+
+    def __init__(self, what: str, expected_sha256: str, actual_sha256: str) -> None:
+        super().__init__(
+            f"{what} has checksum {actual_sha256[:16]}…, expected {expected_sha256[:16]}…; nothing was kept.",
+            hint="Pull again; if it happens twice, the source serves a different file.",
+        )
+        self.expected_sha256 = expected_sha256
+        self.actual_sha256 = actual_sha256
+
+
+class NotEnoughResources(MadangError):
+    """This machine cannot do it, with the numbers."""
+
+    code = "not_enough_resources"
+
+
+class NotEnoughMemory(NotEnoughResources):
+    """Loading or growing would not fit into memory; checked before allocating."""
+
+    code = "not_enough_memory"
+
+    def __init__(self, what: str, needed_bytes: int, available_bytes: int, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"{what} needs {format_bytes(needed_bytes)} of memory, but {format_bytes(available_bytes)} are available.",
+            hint=hint or "Close other programs, lower --context, or choose a smaller model or quantization.",
+        )
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+class NotEnoughDisk(NotEnoughResources):
+    """The file would not fit on the disk; checked before writing."""
+
+    code = "not_enough_disk"
+
+    def __init__(self, folder: object, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(
+            f"{folder} needs {format_bytes(needed_bytes)} of disk space, but {format_bytes(available_bytes)} are free.",
+            hint="Remove a model with 'madang rm', or put the store elsewhere with MADANG_HOME.",
+        )
+        self.folder = str(folder)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+class EngineError(MadangError):
+    """An engine failed while running; the engine says whether it can go on."""
+
+    code = "engine_error"
+
+
+class EngineUnavailable(EngineError):
+    """An engine exists, but what it needs is not installed."""
+
+    code = "engine_unavailable"
