@@ -5,7 +5,7 @@ folds it.
 Invariants: values are immutable; None is unset and 0 is a value; every deliberate failure is a :class:`MadangError`.
 """
 
-from madang.core.engine import Embedder, Engine, EngineInfo, TokenCounter
+from madang.core.engine import Benchmarkable, Embedder, Engine, EngineInfo, TokenCounter, streaming
 from madang.core.errors import MadangError
 from madang.core.events import (
     Completion,
@@ -28,6 +28,7 @@ from madang.core.sampling import SAMPLING_DEFAULTS, SamplingParams
 
 __all__ = [
     "SAMPLING_DEFAULTS",
+    "Benchmarkable",
     "Completion",
     "ContextLedger",
     "Done",
@@ -52,4 +53,5 @@ __all__ = [
     "Usage",
     "checked",
     "collect",
+    "streaming",
 ]

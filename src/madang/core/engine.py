@@ -7,10 +7,11 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from madang.core.events import Event
+from madang.core.events import Event, checked
 from madang.core.request import Request
 
 
@@ -44,6 +45,18 @@ class Engine(Protocol):
         """Free everything; a second call does nothing."""
 
 
+@contextmanager
+def streaming(engine: Engine, request: Request) -> Iterator[Iterator[Event]]:
+    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it."""
+    events = engine.generate(request)
+    try:
+        yield checked(events)
+    finally:
+        close = getattr(events, "close", None)  # a plain iterator has nothing to cancel
+        if close is not None:
+            close()
+
+
 @runtime_checkable
 class TokenCounter(Protocol):
     """An engine that can tell how long a request is without running it."""
@@ -58,3 +71,19 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """One vector per text, all of the same length."""
+
+
+@runtime_checkable
+class Benchmarkable(Protocol):
+    """An engine that can time bare forward steps, without sampling or text."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+
+    @property
+    def isa(self) -> str:
+        """Instruction set in use."""
+
+    def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
+        """Seconds to read a prompt of that length, and to decode that many tokens one by one; 0 tokens take 0 s."""

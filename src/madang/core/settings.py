@@ -1,1 +1,195 @@
-"""What the user set, and where: command line > environment > config file > default."""
+"""What the user set, and where: command line > environment > config file > default.
+
+The one table of settings, and the only place that is handed the environment. A value never travels without its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from madang.core.errors import InvalidRequest, UnknownOption
+
+Origin = Literal["command line", "environment", "config file", "default"]
+Value = Path | str | int | bool | None
+
+ENV_PREFIX = "MADANG_"
+CONFIG_FILE = "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. ``limits`` bound a number, both ends included; ``env`` names its environment variable."""
+
+    name: str
+    kind: Literal["path", "number", "text", "switch"]
+    default: str | int | bool | None
+    help: str
+    limits: tuple[int, int] = (0, 0)
+
+    @property
+    def env(self) -> str:
+        """The environment variable that sets it."""
+        return ENV_PREFIX + self.name.upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "path", "~/.madang", "where models, the configuration and the chat history are kept"),
+    Setting("threads", "number", None, "threads that compute; unset takes what the plan finds best", (1, 1024)),
+    Setting(
+        "context", "number", None, "context in tokens, prompt and answer; unset follows model and memory", (1, 2**24)
+    ),
+    Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),
+    Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
+    Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
+)
+
+# Variables that are not settings: tests look for their data there.
+_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang."""
+
+    home: Path
+    threads: int | None
+    context: int | None
+    isa: str | None
+    engine: str | None
+    debug: bool
+    origins: Mapping[str, Origin]
+
+    def rows(self) -> Iterator[tuple[Setting, Value, Origin]]:
+        """The whole table, in order, for people to read."""
+        for setting in SETTINGS:
+            yield setting, getattr(self, setting.name), self.origins[setting.name]
+
+
+def load_settings(command_line: Mapping[str, Value], environment: Mapping[str, str]) -> Settings:
+    """Settle every setting. In ``command_line``, None is an option that was not given.
+
+    Reads ``<home>/config.toml`` if it exists. Raises :class:`InvalidRequest` for a value that makes no sense, naming
+    where it came from, and :class:`UnknownOption` for a key that does not exist.
+    """
+    for name in command_line:
+        _setting(name)
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    config: Mapping[str, object] = {}
+    for setting in SETTINGS:  # home comes first: it says where the config file is
+        raw, origin, where = _pick(setting, command_line, environment, config)
+        values[setting.name] = _parsed(setting, raw, where)
+        origins[setting.name] = origin
+        if setting.name == "home":
+            config = _read_config(values["home"] / CONFIG_FILE)
+    return Settings(**values, origins=origins)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that look like settings but are none, each with the setting that is close to it, if one is."""
+    known = {setting.name: setting.env for setting in SETTINGS}
+    found: dict[str, str | None] = {}
+    for variable in sorted(environment):
+        if variable.startswith(ENV_PREFIX) and variable not in (*known.values(), *_NOT_SETTINGS):
+            close = get_close_matches(variable.removeprefix(ENV_PREFIX).lower(), known, n=1)
+            found[variable] = known[close[0]] if close else None
+    return found
+
+
+def _setting(name: str) -> Setting:
+    for setting in SETTINGS:
+        if setting.name == name:
+            return setting
+    raise UnknownOption("setting", name, [setting.name for setting in SETTINGS])
+
+
+def _pick(
+    setting: Setting,
+    command_line: Mapping[str, Value],
+    environment: Mapping[str, str],
+    config: Mapping[str, object],
+) -> tuple[object, Origin, str]:
+    given = command_line.get(setting.name)
+    if given is not None:
+        return given, "command line", f"--{setting.name}"
+    from_environment = environment.get(setting.env)
+    if from_environment:  # an empty variable is an unset one, as shells treat it
+        return from_environment, "environment", setting.env
+    if setting.name in config:
+        return config[setting.name], "config file", f"'{setting.name}' in {CONFIG_FILE}"
+    return setting.default, "default", f"the default of '{setting.name}'"
+
+
+def _read_config(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as TOML: {error}.", param=CONFIG_FILE) from error
+    for name in config:
+        if _setting(name).name == "home":
+            raise InvalidRequest(
+                f"{path} sets 'home', but it is itself looked for there.", param="home", hint="Set MADANG_HOME instead."
+            )
+    return config
+
+
+def _parsed(setting: Setting, raw: object, where: str) -> Value:
+    if raw is None:
+        return None
+    match setting.kind:
+        case "path":
+            return _path(setting, raw, where)
+        case "number":
+            return _number(setting, raw, where)
+        case "switch":
+            return _switch(setting, raw, where)
+        case "text":
+            if not isinstance(raw, str):
+                raise _bad(setting, raw, where, "text")
+            return raw
+
+
+def _path(setting: Setting, raw: object, where: str) -> Path:
+    if not isinstance(raw, str | Path):
+        raise _bad(setting, raw, where, "a folder")
+    try:
+        return Path(raw).expanduser().absolute()
+    except RuntimeError as error:  # no home folder can be found for this user
+        raise _bad(setting, raw, where, f"a folder that exists; set {setting.env}") from error
+
+
+def _number(setting: Setting, raw: object, where: str) -> int:
+    low, high = setting.limits
+    wanted = f"a whole number from {low} to {high}"
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise _bad(setting, raw, where, wanted)
+    try:
+        value = int(raw)
+    except ValueError:
+        raise _bad(setting, raw, where, wanted) from None
+    if not low <= value <= high:
+        raise _bad(setting, raw, where, wanted)
+    return value
+
+
+def _switch(setting: Setting, raw: object, where: str) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    word = raw.lower() if isinstance(raw, str) else None
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise _bad(setting, raw, where, "1 or 0")
+
+
+def _bad(setting: Setting, raw: object, where: str, wanted: str) -> InvalidRequest:
+    return InvalidRequest(f"{where} is '{raw}', but must be {wanted}.", param=setting.name)

@@ -42,3 +42,13 @@ def format_duration(seconds: float) -> str:
 def per_second(count: int, seconds: float) -> float | None:
     """A rate, or None when no time passed (unknown is not zero and not infinite)."""
     return count / seconds if seconds > 0 else None
+
+
+def format_count(count: int) -> str:
+    """A number of weights as model names write it: 134_515_008 -> ``"135M"``, 1_711_376_384 -> ``"1.7B"``."""
+    value = float(count)
+    for unit in ("", "K", "M", "B", "T"):
+        if value < 999.5 or unit == "T":
+            return f"{value:.0f}{unit}" if value >= 9.95 or not unit else f"{value:.1f}{unit}"
+        value /= 1000
+    raise AssertionError("unreachable")

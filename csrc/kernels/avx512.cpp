@@ -1,0 +1,19 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "../half.h"
+#include "kernels.h"
+
+namespace madang {
+namespace {
+#include "simd_avx512.h"
+
+#include "kernels.inl"
+}  // namespace
+
+const Kernels kAvx512 = MADANG_KERNEL_TABLE("avx512");
+
+}  // namespace madang

@@ -1,0 +1,88 @@
+// The inner loops, one table of functions per instruction set. All sets share kernels.inl and differ in simd_*.h only.
+#pragma once
+#include <cstdint>
+
+#include "../layout.h"
+
+namespace madang {
+
+struct Range {
+    int begin, end;
+};
+
+// A batch of input rows in every form that the consuming matrices ask for. Row t starts at t * stride (elements).
+// Quantized rows: per block of 32 one scale, amax / 16319, and quants 128 * high + low, kept as 32 high bytes then 32 low
+// bytes. Only blocks that hold outliers of their row are `wide`; the others have low bytes of zero, so that whether a kernel
+// reads them changes no bit (docs/decisions/0002 has the figures). `sums` holds scale * (sum of the 16 quants) per half
+// block, which turns weight minima and zero points into one multiply-add.
+struct Activations {
+    int stride = 0;  // elements between rows; a multiple of 32
+    const float* floats = nullptr;
+    const uint16_t* bfloats = nullptr;
+    const int8_t* quants = nullptr;  // 2 * stride per row
+    const uint8_t* wide = nullptr;   // stride / 32 per row
+    const float* scales = nullptr;   // stride / 32 per row
+    const float* sums = nullptr;     // stride / 16 per row
+};
+
+struct QuantizedRow {
+    int8_t* quants;
+    uint8_t* wide;
+    float *scales, *sums;
+};
+
+// Where a product goes. Output row t starts at t * stride; group g writes columns 16 g to 16 g + 15.
+struct Output {
+    float* data;
+    int stride;
+    bool accumulate;  // add to what is there: the residual connection
+};
+
+// One kv head, a tile of query rows that share it. The cache comes in pages of 16 positions: position p lies in page
+// pages[page_table[p / 16]], where this layer and head keep keys as [head_dim][16] and values as [16][value_stride] float16.
+struct AttentionTile {
+    int n_queries, head_dim, value_stride;
+    const float* const* queries;  // scaled by 1 / sqrt(head_dim)
+    const int* first;             // per query: first visible position
+    const int* last;              // per query: last visible position
+    const int32_t* page_table;
+    const uint16_t* const* pages;
+    size_t key_offset, value_offset;  // elements from the start of a page
+    float* const* outputs;
+    float* scratch;               // attention_scratch_floats(head_dim)
+};
+
+constexpr int kPageTokens = 16;
+constexpr int kMaxQueryTile = 8;
+constexpr int kPartition = 256;  // positions between two softmax merges; fixed, so that results do not depend on the batch
+
+constexpr int attention_scratch_floats(int head_dim) {
+    return kMaxQueryTile * kPartition + 2 * int(round_up(head_dim, kLanes)) * kMaxQueryTile;
+}
+
+struct Kernels {
+    const char* name;
+    bool wants_bfloats;  // BF16 matrices take bfloat16 activations (else float32)
+    void (*multiply)(const PackedMatrix&, Range groups, const Activations&, Range tokens, const Output&);
+    // x and weight of n (zero-padded to 16); y = x / sqrt(mean(x^2) + epsilon) * weight
+    void (*rms_norm)(const float* x, const float* weight, float* y, int n, float epsilon);
+    // One row into the arrays of `out`. A block is wide when its largest magnitude exceeds `outlier` times the row's mean of
+    // such; n is a multiple of 32.
+    void (*quantize)(const float* x, int n, float outlier, const QuantizedRow& out);
+    void (*to_bfloat)(const float* x, int n, uint16_t* y);
+    // gate = silu(gate) * up; n is a multiple of 16
+    void (*silu_multiply)(float* gate, const float* up, int n);
+    void (*attend)(const AttentionTile&);
+    void (*to_half)(const float* x, int n, uint16_t* y);
+    float (*max)(const float* x, int n);
+    // y = exp((x - max) * scale), returns the sum of y
+    float (*exponentials)(const float* x, float max, float scale, float* y, int n);
+};
+
+// In order of preference; an entry is there when the compiler could build it.
+extern const Kernels kPortable;
+#if defined(MADANG_X86)
+extern const Kernels kAvx2, kAvx2Vnni, kAvx512, kAvx512Bf16;
+#endif
+
+}  // namespace madang

@@ -1,0 +1,17 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "../half.h"
+#include "kernels.h"
+
+namespace madang {
+namespace {
+#include "simd_portable.h"
+
+#include "kernels.inl"
+}  // namespace
+
+const Kernels kPortable = MADANG_KERNEL_TABLE("portable");
+
+}  // namespace madang

@@ -1,0 +1,158 @@
+// 16 lanes as two 256-bit registers. Needs AVX2, FMA and F16C; AVX-VNNI is used where the file is compiled with it.
+// Included by a kernel file inside its own namespace, after the system headers.
+
+
+struct F32 { __m256 lo, hi; };
+struct I32 { __m256i lo, hi; };
+using Bytes = I32;
+
+constexpr int kTokenTile = 4;  // 16 registers: a tile of 8 would spill its sums
+#if defined(__AVXVNNI__)
+constexpr int kSignedZero = 128;
+#else
+constexpr int kSignedZero = 0;
+#endif
+
+static inline F32 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+static inline F32 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+static inline F32 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline void store(float* p, F32 x) { _mm256_storeu_ps(p, x.lo); _mm256_storeu_ps(p + 8, x.hi); }
+static inline F32 add(F32 a, F32 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+static inline F32 sub(F32 a, F32 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+static inline F32 mul(F32 a, F32 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+static inline F32 div(F32 a, F32 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+static inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+static inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+static inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+static inline F32 abs(F32 a) {
+    const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    return {_mm256_and_ps(a.lo, mask), _mm256_and_ps(a.hi, mask)};
+}
+static inline F32 round_nearest(F32 a) {
+    constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    return {_mm256_round_ps(a.lo, mode), _mm256_round_ps(a.hi, mode)};
+}
+static inline __m256 power_half(__m256 n) {  // 2^n of integral n in the normal range
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+static inline F32 scale_by_power(F32 a, F32 n) { return {_mm256_mul_ps(a.lo, power_half(n.lo)), _mm256_mul_ps(a.hi, power_half(n.hi))}; }
+// a, but 0 where x < bound
+static inline F32 zero_below(F32 a, F32 x, F32 bound) {
+    return {_mm256_and_ps(a.lo, _mm256_cmp_ps(x.lo, bound.lo, _CMP_GE_OQ)), _mm256_and_ps(a.hi, _mm256_cmp_ps(x.hi, bound.hi, _CMP_GE_OQ))};
+}
+static inline float reduce_add(F32 a) {
+    const __m256 sum = _mm256_add_ps(a.lo, a.hi);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+static inline float reduce_max(F32 a) {
+    const __m256 top = _mm256_max_ps(a.lo, a.hi);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps(top, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+
+static inline F32 load_half(const uint16_t* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
+}
+static inline void store_half(uint16_t* p, F32 x) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+static inline I32 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static inline F32 load_u8(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+    return to_float({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
+}
+static inline F32 load_i8(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+    return to_float({_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))});
+}
+static inline void store_bytes(int8_t* p, I32 x) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0xd8);
+    _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+static inline __m256i high_half(__m256i q) { return _mm256_srai_epi32(_mm256_add_epi32(q, _mm256_set1_epi32(64)), 7); }
+// Splits integral x into 128 * high + low with low in [-64, 63].
+static inline void store_split(int8_t* high, int8_t* low, F32 x) {
+    const I32 q = {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}, h = {high_half(q.lo), high_half(q.hi)};
+    store_bytes(high, h);
+    store_bytes(low, {_mm256_sub_epi32(q.lo, _mm256_slli_epi32(h.lo, 7)), _mm256_sub_epi32(q.hi, _mm256_slli_epi32(h.hi, 7))});
+}
+static inline I32 times_128(I32 a) { return {_mm256_slli_epi32(a.lo, 7), _mm256_slli_epi32(a.hi, 7)}; }
+
+static inline Bytes load_bytes(const uint8_t* p) {
+    return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 32))};
+}
+static inline Bytes low_nibbles(Bytes a) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
+}
+static inline Bytes high_nibbles(Bytes a) { return low_nibbles({_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)}); }
+static inline __m256i fifth_bits_half(const uint8_t* bits) {  // 16 where bit i of the 32 at `bits` is set
+    int32_t mask;
+    std::memcpy(&mask, bits, 4);
+    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(mask), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+    const __m256i select = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, select), select), _mm256_set1_epi8(16));
+}
+static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
+    return {_mm256_or_si256(a.lo, fifth_bits_half(bits)), _mm256_or_si256(a.hi, fifth_bits_half(bits + 4))};
+}
+template <int j>
+static inline __m256i pairs_half(__m256i pairs) {
+    const __m256i moved = j == 0 ? _mm256_slli_epi16(pairs, 4) : j == 1 ? _mm256_slli_epi16(pairs, 2)
+                        : j == 2 ? pairs : _mm256_srli_epi16(pairs, 2);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(0x30));
+}
+template <int j>
+static inline Bytes with_pairs(Bytes a, Bytes pairs) {
+    return {_mm256_or_si256(a.lo, pairs_half<j>(pairs.lo)), _mm256_or_si256(a.hi, pairs_half<j>(pairs.hi))};
+}
+
+static inline __m256i broadcast4(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+}
+#if defined(__AVXVNNI__)
+static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
+    const __m256i a = broadcast4(activations);
+    return {_mm256_dpbusd_avx_epi32(sum.lo, weights.lo, a), _mm256_dpbusd_avx_epi32(sum.hi, weights.hi, a)};
+}
+static inline Bytes prepare_signed(Bytes a) {
+    const __m256i flip = _mm256_set1_epi8(char(0x80));
+    return {_mm256_xor_si256(a.lo, flip), _mm256_xor_si256(a.hi, flip)};
+}
+static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4(sum, prepared, activations); }
+#else
+static inline __m256i dot4_half(__m256i sum, __m256i weights, __m256i activations) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(weights, activations), _mm256_set1_epi16(1)));
+}
+static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
+    const __m256i a = broadcast4(activations);
+    return {dot4_half(sum.lo, weights.lo, a), dot4_half(sum.hi, weights.hi, a)};
+}
+// maddubs saturates at 16 bits, which two products of full bytes overflow: |w| * sign(a, w) stays below.
+static inline Bytes prepare_signed(Bytes a) { return a; }
+static inline __m256i dot4_signed_half(__m256i sum, __m256i w, __m256i a) {
+    return dot4_half(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+}
+static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) {
+    const __m256i a = broadcast4(activations);
+    return {dot4_signed_half(sum.lo, prepared.lo, a), dot4_signed_half(sum.hi, prepared.hi, a)};
+}
+#endif
+
+using Pairs = I32;
+static inline Pairs load_pairs(const uint8_t* p) { return load_bytes(p); }
+static inline F32 even_of(Pairs a) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(a.lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(a.hi, 16))};
+}
+static inline F32 odd_of(Pairs a) {
+    const __m256i mask = _mm256_set1_epi32(int(0xffff0000));
+    return {_mm256_castsi256_ps(_mm256_and_si256(a.lo, mask)), _mm256_castsi256_ps(_mm256_and_si256(a.hi, mask))};
+}
+constexpr bool kHasBfloatDot = false;

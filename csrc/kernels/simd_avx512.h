@@ -1,0 +1,92 @@
+// 16 lanes as one 512-bit register. Needs F, BW, VL, DQ and VNNI; BF16 is used where the file is compiled with it.
+// Included by a kernel file inside its own namespace, after the system headers.
+
+
+using F32 = __m512;
+using I32 = __m512i;
+using Bytes = __m512i;
+
+constexpr int kTokenTile = 8;       // tokens per pass over a packed block
+constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
+
+static inline F32 zero() { return _mm512_setzero_ps(); }
+static inline F32 broadcast(float x) { return _mm512_set1_ps(x); }
+static inline F32 load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, F32 x) { _mm512_storeu_ps(p, x); }
+static inline F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+static inline F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+static inline F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+static inline F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+static inline F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
+static inline F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+static inline F32 abs(F32 a) { return _mm512_abs_ps(a); }
+static inline F32 round_nearest(F32 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline F32 scale_by_power(F32 a, F32 n) { return _mm512_scalef_ps(a, n); }
+// a, but 0 where x < bound
+static inline F32 zero_below(F32 a, F32 x, F32 bound) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), a); }
+static inline float reduce_add(F32 a) { return _mm512_reduce_add_ps(a); }
+static inline float reduce_max(F32 a) { return _mm512_reduce_max_ps(a); }
+
+static inline F32 load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+static inline void store_half(uint16_t* p, F32 x) {
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline F32 load_u8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+static inline F32 load_i8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+// Splits integral x into 128 * high + low with low in [-64, 63].
+static inline void store_split(int8_t* high, int8_t* low, F32 x) {
+    const I32 q = _mm512_cvtps_epi32(x), h = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(64)), 7);
+    _mm_storeu_si128((__m128i*)high, _mm512_cvtsepi32_epi8(h));
+    _mm_storeu_si128((__m128i*)low, _mm512_cvtsepi32_epi8(_mm512_sub_epi32(q, _mm512_slli_epi32(h, 7))));
+}
+
+static inline F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a); }
+static inline I32 times_128(I32 a) { return _mm512_slli_epi32(a, 7); }
+static inline I32 zero_int() { return _mm512_setzero_si512(); }
+
+static inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+static inline Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+static inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+// Sets bit 4 of byte i where bit i of the 64 at `bits` is set.
+static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
+    uint64_t mask;
+    std::memcpy(&mask, bits, 8);
+    return _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16));
+}
+// Puts bits 2 j and 2 j + 1 of each byte of `pairs` into bits 4 and 5.
+template <int j>
+static inline Bytes with_pairs(Bytes a, Bytes pairs) {
+    const Bytes mask = _mm512_set1_epi8(0x30);
+    const Bytes moved = j == 0 ? _mm512_slli_epi16(pairs, 4) : j == 1 ? _mm512_slli_epi16(pairs, 2)
+                      : j == 2 ? pairs : _mm512_srli_epi16(pairs, 2);
+    return _mm512_or_si512(a, _mm512_and_si512(moved, mask));
+}
+
+static inline Bytes broadcast4(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+// sum += weights (unsigned) . activations (signed), 4 columns in each of 16 rows
+static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
+    return _mm512_dpbusd_epi32(sum, weights, broadcast4(activations));
+}
+static inline Bytes prepare_signed(Bytes a) { return _mm512_xor_si512(a, _mm512_set1_epi8(char(0x80))); }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4(sum, prepared, activations); }
+
+// Pairs of bfloat16: 16 rows x 2 columns.
+using Pairs = __m512i;
+static inline Pairs load_pairs(const uint8_t* p) { return _mm512_loadu_si512(p); }
+static inline F32 even_of(Pairs a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
+static inline F32 odd_of(Pairs a) { return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32(int(0xffff0000)))); }
+#if defined(__AVX512BF16__)
+constexpr bool kHasBfloatDot = true;
+static inline F32 dot2(F32 sum, Pairs weights, const uint16_t* activations) {
+    int32_t two;
+    std::memcpy(&two, activations, 4);
+    return _mm512_dpbf16_ps(sum, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(two));
+}
+#else
+constexpr bool kHasBfloatDot = false;
+#endif

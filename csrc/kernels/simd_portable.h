@@ -1,0 +1,112 @@
+// 16 lanes as plain arrays: correct everywhere, and a compiler may still vectorize the loops.
+// Included by a kernel file inside its own namespace, after the system headers.
+
+
+struct F32 { float v[16]; };
+struct I32 { int32_t v[16]; };
+struct Bytes { uint8_t v[64]; };
+
+constexpr int kTokenTile = 4;
+constexpr int kSignedZero = 0;
+
+#define MADANG_LANES for (int i = 0; i < 16; ++i)
+template <class Function>
+static inline F32 lanes(Function f) {
+    F32 r;
+    MADANG_LANES r.v[i] = f(i);
+    return r;
+}
+
+static inline F32 broadcast(float x) { return lanes([&](int) { return x; }); }
+static inline F32 zero() { return broadcast(0); }
+static inline F32 load(const float* p) { return lanes([&](int i) { return p[i]; }); }
+static inline void store(float* p, F32 x) { MADANG_LANES p[i] = x.v[i]; }
+static inline F32 add(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] + b.v[i]; }); }
+static inline F32 sub(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] - b.v[i]; }); }
+static inline F32 mul(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] * b.v[i]; }); }
+static inline F32 div(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] / b.v[i]; }); }
+// Not std::fma: without the instruction it is a library call. Two roundings here, one elsewhere.
+static inline F32 fma(F32 a, F32 b, F32 c) { return lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
+static inline F32 max(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+static inline F32 min(F32 a, F32 b) { return lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+static inline F32 abs(F32 a) { return lanes([&](int i) { return std::fabs(a.v[i]); }); }
+static inline F32 round_nearest(F32 a) { return lanes([&](int i) { return std::nearbyint(a.v[i]); }); }
+static inline F32 scale_by_power(F32 a, F32 n) {
+    return lanes([&](int i) { return a.v[i] * madang::bits_to_float(uint32_t(int(n.v[i]) + 127) << 23); });
+}
+// a, but 0 where x < bound
+static inline F32 zero_below(F32 a, F32 x, F32 bound) { return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : 0.0f; }); }
+static inline float reduce_add(F32 a) {
+    for (int width = 8; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) a.v[i] += a.v[i + width];
+    return a.v[0];
+}
+static inline float reduce_max(F32 a) {
+    float top = a.v[0];
+    MADANG_LANES top = a.v[i] > top ? a.v[i] : top;
+    return top;
+}
+
+static inline F32 load_half(const uint16_t* p) { return lanes([&](int i) { return madang::half_to_float(p[i]); }); }
+static inline void store_half(uint16_t* p, F32 x) { MADANG_LANES p[i] = madang::float_to_half(x.v[i]); }
+static inline F32 load_u8(const uint8_t* p) { return lanes([&](int i) { return float(p[i]); }); }
+static inline F32 load_i8(const uint8_t* p) { return lanes([&](int i) { return float(int8_t(p[i])); }); }
+// Splits integral x into 128 * high + low with low in [-64, 63].
+static inline void store_split(int8_t* high, int8_t* low, F32 x) {
+    MADANG_LANES {
+        const int q = int(std::nearbyint(x.v[i]));
+        high[i] = int8_t((q + 64) >> 7);
+        low[i] = int8_t(q - high[i] * 128);
+    }
+}
+static inline I32 times_128(I32 a) {
+    MADANG_LANES a.v[i] *= 128;
+    return a;
+}
+static inline F32 to_float(I32 a) { return lanes([&](int i) { return float(a.v[i]); }); }
+static inline I32 zero_int() { return I32{}; }
+
+static inline Bytes load_bytes(const uint8_t* p) {
+    Bytes r;
+    std::memcpy(r.v, p, 64);
+    return r;
+}
+static inline Bytes low_nibbles(Bytes a) {
+    for (uint8_t& byte : a.v) byte &= 15;
+    return a;
+}
+static inline Bytes high_nibbles(Bytes a) {
+    for (uint8_t& byte : a.v) byte >>= 4;
+    return a;
+}
+static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
+    for (int i = 0; i < 64; ++i) a.v[i] |= uint8_t((bits[i / 8] >> (i % 8) & 1) << 4);
+    return a;
+}
+template <int j>
+static inline Bytes with_pairs(Bytes a, Bytes pairs) {
+    for (int i = 0; i < 64; ++i) a.v[i] |= uint8_t((pairs.v[i] >> (2 * j) & 3) << 4);
+    return a;
+}
+template <class Weight>
+static inline I32 dot4_of(I32 sum, const Bytes& weights, const int8_t* a) {
+    MADANG_LANES for (int c = 0; c < 4; ++c) sum.v[i] += int32_t(Weight(weights.v[4 * i + c])) * a[c];
+    return sum;
+}
+static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) { return dot4_of<uint8_t>(sum, weights, activations); }
+static inline Bytes prepare_signed(Bytes a) { return a; }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4_of<int8_t>(sum, prepared, activations); }
+
+using Pairs = Bytes;
+static inline Pairs load_pairs(const uint8_t* p) { return load_bytes(p); }
+static inline F32 pair_element(const Pairs& a, int which) {
+    return lanes([&](int i) {
+        uint16_t bits;
+        std::memcpy(&bits, a.v + 4 * i + 2 * which, 2);
+        return madang::bfloat_to_float(bits);
+    });
+}
+static inline F32 even_of(Pairs a) { return pair_element(a, 0); }
+static inline F32 odd_of(Pairs a) { return pair_element(a, 1); }
+constexpr bool kHasBfloatDot = false;
+#undef MADANG_LANES

@@ -1,0 +1,57 @@
+// From logits to a token. The order: bias, penalties, temperature, top-k, top-p, min-p, draw.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace madang {
+
+struct SamplerOptions {
+    float temperature = 1;  // 0 takes the most likely token
+    int top_k = 0;          // 0 keeps all
+    float top_p = 1, min_p = 0;
+    float repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+    int repeat_last_n = 0;  // -1 is the whole history
+    uint64_t seed = 0;
+    std::vector<std::pair<int32_t, float>> bias;
+};
+
+struct Choice {
+    int32_t token;
+    float logprob;                                     // natural log, of the model's own distribution
+    std::vector<std::pair<int32_t, float>> alternatives;  // most likely first
+};
+
+class Sampler {
+public:
+    explicit Sampler(SamplerOptions options);
+
+    // Tokens that the penalties look back on: the prompt first, then each chosen token.
+    void accept(std::span<const int32_t> tokens);
+
+    // n_alternatives < 0 skips the log-probabilities. The draw depends on the seed and the number of draws so far only.
+    Choice sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives);
+
+private:
+    struct Candidate {
+        int32_t token;
+        float logit;
+    };
+    void adjust(std::span<const float> logits);
+    void keep_best(std::span<const float> logits, const Kernels& kernels, size_t n);
+    int32_t draw(std::span<const float> logits, const Kernels& kernels);
+    int32_t draw_from_all(std::span<const float> logits, const Kernels& kernels);
+    double next_uniform();
+
+    SamplerOptions options_;
+    uint64_t draws_ = 0;
+    std::vector<int32_t> history_;
+    std::vector<float> adjusted_;    // a copy of the logits with bias and penalties
+    std::vector<float> exponentials_;
+    std::vector<Candidate> best_;    // most likely first
+};
+
+}  // namespace madang

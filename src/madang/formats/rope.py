@@ -1,0 +1,55 @@
+"""Inverse frequencies of rotary position embeddings under the scalings in use.
+
+All return radians per position, one per rotated pair: float64[n_dims / 2].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Frequencies = npt.NDArray[np.float64]
+
+
+def base_frequencies(base: float, n_dims: int) -> Frequencies:
+    """``base ** (-2 i / n_dims)`` (RoFormer, arXiv:2104.09864)."""
+    return np.power(base, -np.arange(0, n_dims, 2, dtype=np.float64) / n_dims)
+
+
+def scale_linear(frequencies: Frequencies, factor: float) -> Frequencies:
+    """Position interpolation (arXiv:2306.15595): positions count as ``1 / factor`` of themselves."""
+    return frequencies / factor
+
+
+@dataclass(frozen=True, slots=True)
+class Yarn:
+    """YaRN (arXiv:2309.00071): pairs that turn often keep their frequency, slow ones are interpolated.
+
+    beta_fast, beta_slow   turns within the original context above which a pair is kept, below which interpolated
+    """
+
+    factor: float
+    base: float
+    original_context_tokens: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    @property
+    def magnitude(self) -> float:
+        """The paper's attention temperature as a factor on cosine and sine."""
+        return 0.1 * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
+    def scale(self, frequencies: Frequencies) -> Frequencies:
+        """The mix of kept and interpolated frequencies, with a linear ramp over pairs between the two limits."""
+        n_dims = 2 * len(frequencies)
+        low = max(math.floor(self._pair_of(self.beta_fast, n_dims)), 0)
+        high = min(math.ceil(self._pair_of(self.beta_slow, n_dims)), n_dims - 1)
+        ramp = np.clip((np.arange(len(frequencies)) - low) / max(high - low, 0.001), 0, 1)
+        return frequencies * (1 - ramp) + frequencies / self.factor * ramp
+
+    def _pair_of(self, n_turns: float, n_dims: int) -> float:
+        turns = self.original_context_tokens / (n_turns * 2 * math.pi)
+        return n_dims * math.log(turns) / (2 * math.log(self.base))

@@ -1,0 +1,99 @@
+"""One answer while it is generated: draw, decode to text, look for stop strings, step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from madang import _core
+from madang.core.events import FinishReason, TextDelta, TokenLogprob
+from madang.core.request import Request
+from madang.core.sampling import SamplingParams
+from madang.core.stopping import StopMatcher
+from madang.core.stopwatch import Stopwatch
+from madang.formats.detokenizer import Detokenizer
+from madang.formats.tokenizer import Tokenizer
+from madang.native.sequence import CachedSequence
+
+
+class Answer:
+    """Makes the deltas of one request, and afterwards knows the facts for Done.
+
+    sampling   fully resolved, with a seed
+    limit      most tokens to generate
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, request: Request, sampling: SamplingParams, prompt: Sequence[int], limit: int
+    ) -> None:
+        self.n_tokens = 0
+        self.stop_text: str | None = None
+        self.finish_reason: FinishReason = "length"
+        self._tokenizer = tokenizer
+        self._limit = limit
+        self._detokenizer = Detokenizer(tokenizer, at_start=request.prompt is None)
+        self._matcher = StopMatcher(request.stop)
+        self._n_alternatives = -1 if sampling.logprobs is None else sampling.logprobs
+        self._sampler = _core.Sampler(_options(sampling))
+        self._sampler.accept(np.array(prompt, np.int32))
+        self._unshown: list[TokenLogprob] = []
+
+    def deltas(self, decoder: _core.Decoder, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:
+        """Text as soon as it is whole and cannot begin a stop string, with the tokens that it took."""
+        while self.n_tokens < self._limit:
+            choice = self._sampler.sample(decoder, 0, self._n_alternatives)
+            watch.token()
+            self.n_tokens += 1
+            if choice.token in self._tokenizer.end_ids:
+                self.finish_reason = "stop"
+                break
+            if self._n_alternatives >= 0:
+                self._unshown.append(self._report(choice))
+            text, self.stop_text = self._matcher.push(self._detokenizer.push(choice.token))
+            if text:
+                yield self._delta(text)
+            if self.stop_text is not None:
+                self.finish_reason = "stop"
+                return
+            if self.n_tokens < self._limit:
+                sequence.append(choice.token)
+        yield from self._rest()
+
+    def _rest(self) -> Iterator[TextDelta]:
+        text, self.stop_text = self._matcher.push(self._detokenizer.flush())
+        text += self._matcher.flush()
+        if self.stop_text is not None:
+            self.finish_reason = "stop"
+        if text or self._unshown:
+            yield self._delta(text)
+
+    def _delta(self, text: str) -> TextDelta:
+        delta = TextDelta(text, tuple(self._unshown))
+        self._unshown.clear()
+        return delta
+
+    def _report(self, choice: _core.Choice) -> TokenLogprob:
+        text = self._tokenizer.token_bytes(choice.token).decode("utf-8", "replace")
+        return TokenLogprob(choice.token, text, choice.logprob, tuple(choice.alternatives))
+
+
+def _options(sampling: SamplingParams) -> _core.SamplerOptions:
+    options = _core.SamplerOptions()
+    for name in _PASSED_ON:
+        setattr(options, name, getattr(sampling, name))
+    options.bias = list((sampling.logit_bias or {}).items())
+    return options
+
+
+_PASSED_ON = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)

@@ -1,0 +1,153 @@
+"""The engine itself: requests in, events out."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from madang import _core
+from madang.core.engine import EngineInfo
+from madang.core.errors import ContextLengthExceeded, EngineError, UnsupportedModel
+from madang.core.events import ContextLedger, Done, Event, Usage
+from madang.core.request import Request
+from madang.core.sampling import SamplingParams
+from madang.core.stopwatch import Stopwatch
+from madang.formats.families import describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.formats.templates import ChatTemplate
+from madang.formats.tokenizer import Tokenizer, tokenizer_from_gguf
+from madang.hardware import Plan
+from madang.models import ModelFiles
+from madang.native.answer import Answer
+from madang.native.loader import load_decoder
+from madang.native.prompt import Prompter
+from madang.native.sequence import CachedSequence
+
+
+def load(files: ModelFiles, plan: Plan) -> NativeEngine:
+    """Load a model.
+
+    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory.
+    """
+    started = time.perf_counter()
+    if files.format != "gguf":
+        raise UnsupportedModel(f"the Hugging Face folder {files.name}", runs_with="a GGUF file of the same model")
+    file = read_gguf(files.path)
+    description = describe_gguf(file)
+    tokenizer = tokenizer_from_gguf(file)
+    decoder = load_decoder(description, plan.threads.value, plan.isa.value)
+    info = EngineInfo(
+        engine="native",
+        model=files.name,
+        context_tokens=plan.context_tokens.value,
+        load_s=time.perf_counter() - started,
+    )
+    return NativeEngine(info, decoder, tokenizer, files.sampling_defaults, plan.prefill_chunk_tokens.value)
+
+
+class NativeEngine:
+    """A model in memory. It runs one generation at a time and keeps that conversation's cache for the next."""
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        decoder: _core.Decoder,
+        tokenizer: Tokenizer,
+        sampling_defaults: SamplingParams,
+        chunk_tokens: int,
+    ) -> None:
+        self.info = info
+        self._decoder: _core.Decoder | None = decoder
+        self._tokenizer = tokenizer
+        self._prompter = Prompter(tokenizer, ChatTemplate.for_tokenizer(tokenizer))
+        self._sampling_defaults = sampling_defaults
+        self._chunk_tokens = chunk_tokens
+        self._sequence = CachedSequence(decoder)
+        self._busy = threading.Lock()
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Stream the answer.
+
+        Raises ContextLengthExceeded before anything is computed, TemplateError, EngineError when busy or closed.
+        """
+        with self._running() as decoder:
+            watch = Stopwatch(load_s=self.info.load_s)
+            prompt = self._prompter.tokens(request)
+            n_ctx = self.info.context_tokens
+            if len(prompt) + (request.max_tokens != 0) > n_ctx:
+                raise ContextLengthExceeded(len(prompt), n_ctx)
+            n_cached = self._sequence.keep_common_prefix(prompt)
+            for _ in self._sequence.read(prompt[n_cached:], self._chunk_tokens):
+                pass
+            watch.prompt_read(len(prompt) - n_cached)
+            sampling = self._seeded(request.sampling.resolved(self._sampling_defaults))
+            room = n_ctx - len(prompt)
+            limit = room if request.max_tokens is None else min(room, request.max_tokens)
+            answer = Answer(self._tokenizer, request, sampling, prompt, limit)
+            yield from answer.deltas(decoder, self._sequence, watch)
+            yield Done(
+                finish_reason=answer.finish_reason,
+                usage=Usage(len(prompt), n_cached, answer.n_tokens),
+                timings=watch.timings(answer.n_tokens),
+                ledger=ContextLedger(n_ctx, len(prompt), n_cached, len(prompt), 0, answer.n_tokens),
+                seed=sampling.seed,
+                stop_text=answer.stop_text,
+            )
+
+    def count_tokens(self, request: Request) -> int:
+        """Prompt tokens of the request, template included."""
+        return len(self._prompter.tokens(request))
+
+    def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
+        """Seconds to read a random prompt in one step per chunk, then to decode at that depth; the cache is lost."""
+        with self._running() as decoder:
+            draw = random.Random(time.perf_counter_ns())
+            tokens = [draw.randrange(self._tokenizer.vocab_size) for _ in range(prompt_tokens + decode_tokens)]
+            self._sequence.tokens.clear()
+            started = time.perf_counter()
+            for _ in self._sequence.read(tokens[:prompt_tokens], self._chunk_tokens):
+                pass
+            prompt_read = time.perf_counter()
+            for token in tokens[prompt_tokens:]:
+                self._sequence.append(token)
+            done = time.perf_counter()
+            self._sequence = CachedSequence(decoder)
+            return prompt_read - started, done - prompt_read
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self._open_decoder().n_threads
+
+    @property
+    def isa(self) -> str:
+        """Instruction set in use."""
+        return self._open_decoder().isa
+
+    def close(self) -> None:
+        """Free weights and cache."""
+        self._decoder = None
+        del self._sequence
+
+    @contextmanager
+    def _running(self) -> Iterator[_core.Decoder]:
+        decoder = self._open_decoder()
+        if not self._busy.acquire(blocking=False):
+            raise EngineError(f"The engine of {self.info.model} is busy; this version runs one generation at a time.")
+        try:
+            yield decoder
+        finally:
+            self._busy.release()
+
+    def _open_decoder(self) -> _core.Decoder:
+        if self._decoder is None:
+            raise EngineError(f"The engine of {self.info.model} is closed.")
+        return self._decoder
+
+    def _seeded(self, sampling: SamplingParams) -> SamplingParams:
+        if sampling.seed is not None:
+            return sampling
+        return sampling.resolved(SamplingParams(seed=random.SystemRandom().getrandbits(64)))

@@ -1,0 +1,80 @@
+"""From a described model to a decoder in the core: map the file, hand over each tensor once, let go of the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from madang import _core
+from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
+from madang.formats.mapped import map_file
+from madang.formats.spec import DecoderSpec, ModelDescription
+from madang.formats.tensors import TensorInfo
+
+_RUNNABLE_TYPES = frozenset(type_id for type_id, _ in _core.tensor_types())
+
+
+def load_decoder(description: ModelDescription, n_threads: int, isa: str) -> _core.Decoder:
+    """Repack all weights for this machine.
+
+    isa   "auto", or the name of an instruction set
+
+    Raises UnknownOption for an instruction set that cannot run here, UnsupportedModel for a tensor type without a
+    kernel, MalformedFile when tensors are missing or have other shapes than the model's, NotEnoughMemory.
+    """
+    _refuse_unknown_types(description)
+    decoder = _core.Decoder(_shape(description.spec), n_threads, _checked_isa(isa))
+    any_tensor = next(iter(description.tensors.values()))
+    mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
+    try:
+        for name, tensor in description.tensors.items():
+            data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
+            _hand_over(decoder, name, tensor, data)
+        decoder.complete()
+    except ValueError as error:
+        raise MalformedFile(any_tensor.path, str(error)) from error
+    except MemoryError as error:
+        needed = sum(tensor.size_bytes for tensor in description.tensors.values())
+        raise NotEnoughMemory(any_tensor.path.name, needed, 0) from error
+    return decoder
+
+
+def _hand_over(decoder: _core.Decoder, name: str, tensor: TensorInfo, data: npt.NDArray[np.uint8]) -> None:
+    if len(tensor.shape) > 2:
+        raise MalformedFile(tensor.path, f"the tensor '{tensor.name}' has {len(tensor.shape)} dimensions")
+    n_rows = tensor.shape[0] if len(tensor.shape) == 2 else 1
+    decoder.set_tensor(name, int(tensor.type), n_rows, tensor.shape[-1], data)
+
+
+def _refuse_unknown_types(description: ModelDescription) -> None:
+    for tensor in description.tensors.values():
+        if int(tensor.type) not in _RUNNABLE_TYPES:
+            raise UnsupportedModel(
+                f"the tensor type {tensor.type.name} ('{tensor.name}' of {tensor.path.name})", runs_with="llama.cpp"
+            )
+
+
+def _checked_isa(isa: str) -> str:
+    if isa == "auto":
+        return ""
+    available = _core.available_isas()
+    if isa not in available:
+        raise UnknownOption("instruction set on this machine", isa, available)
+    return isa
+
+
+def _shape(spec: DecoderSpec) -> _core.DecoderShape:
+    shape = _core.DecoderShape()
+    shape.n_layers = spec.n_layers
+    shape.n_embd = spec.n_embd
+    shape.n_heads = spec.n_heads
+    shape.n_kv_heads = spec.n_kv_heads
+    shape.head_dim = spec.head_dim
+    shape.n_ff = spec.n_ff
+    shape.vocab_size = spec.vocab_size
+    shape.norm_epsilon = spec.norm_epsilon
+    shape.rope_interleaved = spec.rope.layout == "interleaved"
+    shape.inverse_frequencies = list(spec.rope.inverse_frequencies)
+    shape.rope_magnitude = spec.rope.magnitude
+    shape.window_tokens = list(spec.window_tokens)
+    return shape
