@@ -95,6 +95,12 @@ static inline F32 accumulate_block(const Block& block, const int8_t* quants, con
     return sum;
 }
 
+// With few tokens, memory is the limit, and the planes of a group are too short for the hardware to see them as streams.
+static inline void prefetch_ahead(const uint8_t* p, size_t n_bytes) {
+    constexpr size_t kAhead = 16384;  // bytes: memory latency times the rate at which one core reads (docs/log.md)
+    for (size_t i = 0; i < n_bytes; i += 64) prefetch(p + kAhead + i);
+}
+
 // A tile of tokens within the activations: where its first row begins in each array.
 struct QuantizedTile {
     const int8_t* quants;
@@ -113,9 +119,12 @@ template <Type type, int n_tokens>
 static inline void multiply_quantized_tile(const PackedMatrix& w, const Planes& planes, int g, const QuantizedTile& tile,
                                            int token, const Output& out) {
     const uint8_t* group = w.group(g);
+    const int blocks = w.columns / kBlock;
+    const size_t bytes_per_block = w.group_bytes / size_t(blocks);
     F32 total[n_tokens];
     for (F32& sum : total) sum = zero();
-    for (int b = 0; b < w.columns / kBlock; ++b) {
+    for (int b = 0; b < blocks; ++b) {
+        if constexpr (n_tokens <= 2) prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block);
         Block block;
         load_quants<type>(*w.traits, planes, group, b, block);
         load_scales<type>(*w.traits, planes, group, b, block);

@@ -45,6 +45,7 @@ static inline F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a); }
 static inline I32 times_128(I32 a) { return _mm512_slli_epi32(a, 7); }
 static inline I32 zero_int() { return _mm512_setzero_si512(); }
 
+static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 static inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 static inline Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 static inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }

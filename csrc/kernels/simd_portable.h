@@ -66,6 +66,7 @@ static inline I32 times_128(I32 a) {
 static inline F32 to_float(I32 a) { return lanes([&](int i) { return float(a.v[i]); }); }
 static inline I32 zero_int() { return I32{}; }
 
+static inline void prefetch(const uint8_t*) {}
 static inline Bytes load_bytes(const uint8_t* p) {
     Bytes r;
     std::memcpy(r.v, p, 64);

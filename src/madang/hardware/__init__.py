@@ -1,0 +1,30 @@
+"""hardware: what this machine is, what fits on it, and the settings that follow.
+
+Main path: :func:`probe_machine` -> :class:`Machine` -> :func:`make_plan` -> :class:`Plan`.
+Invariants: what is unknown is None; every automatic choice carries its reason; a load that cannot fit is refused before
+anything is allocated.
+"""
+
+from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
+from madang.hardware.machine import Gpu, Machine
+from madang.hardware.memory import MemoryEstimate, estimate_weights_bytes, fitting_tokens, kv_cache_bytes
+from madang.hardware.plan import Choice, Plan, PlanRequest, WeightFiles, make_plan
+from madang.hardware.probe import probe_machine
+
+__all__ = [
+    "Bandwidth",
+    "Choice",
+    "Gpu",
+    "Machine",
+    "MemoryEstimate",
+    "Plan",
+    "PlanRequest",
+    "WeightFiles",
+    "choose_buffer_bytes",
+    "estimate_weights_bytes",
+    "fitting_tokens",
+    "kv_cache_bytes",
+    "make_plan",
+    "measure_read_bandwidth",
+    "probe_machine",
+]

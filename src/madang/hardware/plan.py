@@ -1,0 +1,159 @@
+"""Settings for one model on one machine, each with its reason; what cannot be honoured is refused with the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from madang.core.errors import InvalidRequest, NotEnoughMemory
+from madang.core.units import format_bytes
+from madang.formats.spec import DecoderSpec
+from madang.hardware.machine import Machine
+from madang.hardware.memory import (
+    WORKING_BYTES,
+    MemoryEstimate,
+    estimate_weights_bytes,
+    fitting_tokens,
+    kv_cache_bytes,
+)
+
+T = TypeVar("T")
+
+SMALLEST_USEFUL_CONTEXT_TOKENS = 256
+PREFILL_CHUNK_TOKENS = 256
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[T]):
+    """A value and why it is this one."""
+
+    value: T
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What the user insists on; None leaves it to the plan."""
+
+    threads: int | None = None
+    context_tokens: int | None = None
+    isa: str | None = None
+    prefill_chunk_tokens: int | None = None
+
+
+class WeightFiles(Protocol):
+    """What a plan needs to know of a model's files (``models.ModelFiles`` is one)."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, for messages."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an engine loads and runs a model.
+
+    isa        "auto" or the name of one instruction set; the engine knows which ones it has
+    memory     at the full context; None when nothing was calculated
+    """
+
+    threads: Choice[int]
+    context_tokens: Choice[int]
+    isa: Choice[str] = field(default_factory=lambda: Choice("auto", "the engine takes the best one this CPU has"))
+    prefill_chunk_tokens: Choice[int] = field(default_factory=lambda: Choice(PREFILL_CHUNK_TOKENS, "the default"))
+    memory: MemoryEstimate | None = None
+
+
+def make_plan(spec: DecoderSpec, files: WeightFiles, machine: Machine, requested: PlanRequest | None = None) -> Plan:
+    """Choose what was not requested.
+
+    Raises InvalidRequest for a value that makes no sense on this model or machine, NotEnoughMemory when the weights
+    do not fit, or not with the requested context.
+    """
+    requested = requested or PlanRequest()
+    weights_bytes = estimate_weights_bytes(files.size_bytes)
+    context = _context(spec, files.name, weights_bytes, machine.ram_available_bytes, requested.context_tokens)
+    return Plan(
+        threads=_threads(machine, requested.threads),
+        context_tokens=context,
+        isa=_isa(requested.isa),
+        prefill_chunk_tokens=_prefill_chunk(context.value, requested.prefill_chunk_tokens),
+        memory=MemoryEstimate(weights_bytes, kv_cache_bytes(spec, context.value)),
+    )
+
+
+def _context(
+    spec: DecoderSpec, name: str, weights_bytes: int, available_bytes: int | None, requested: int | None
+) -> Choice[int]:
+    trained = spec.context_tokens
+    if requested is not None and not 1 <= requested <= trained:
+        raise InvalidRequest(
+            f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
+            param="context_tokens",
+            hint=f"Ask for at most {trained}.",
+        )
+    smallest = min(requested or SMALLEST_USEFUL_CONTEXT_TOKENS, SMALLEST_USEFUL_CONTEXT_TOKENS, trained)
+    fixed_bytes = weights_bytes + WORKING_BYTES
+    needed_bytes = fixed_bytes + kv_cache_bytes(spec, smallest)
+    if available_bytes is not None and needed_bytes > available_bytes:
+        raise NotEnoughMemory(name, needed_bytes, available_bytes)
+    room = trained if available_bytes is None else fitting_tokens(spec, available_bytes - fixed_bytes)
+    if requested is not None:
+        if requested > room and available_bytes is not None:
+            needed_bytes = fixed_bytes + kv_cache_bytes(spec, requested)
+            hint = f"A context of {_rounded(room)} tokens fits."
+            raise NotEnoughMemory(
+                f"{name} with a context of {requested} tokens", needed_bytes, available_bytes, hint=hint
+            )
+        return Choice(requested, "as requested")
+    if trained <= room:
+        return Choice(trained, "what the model was trained for")
+    wanted = format_bytes(kv_cache_bytes(spec, trained))
+    return Choice(
+        _rounded(room),
+        f"the model was trained for {trained}, but the cache for that takes {wanted}, "
+        f"and {format_bytes(max((available_bytes or 0) - fixed_bytes, 0))} are free beside the weights",
+    )
+
+
+def _rounded(tokens: int) -> int:
+    """Down to a multiple of the smallest useful context."""
+    return max(tokens // SMALLEST_USEFUL_CONTEXT_TOKENS, 1) * SMALLEST_USEFUL_CONTEXT_TOKENS
+
+
+def _threads(machine: Machine, requested: int | None) -> Choice[int]:
+    if requested is not None:
+        most = machine.logical_cores or MAX_THREADS
+        if not 1 <= requested <= most:
+            raise InvalidRequest(
+                f"{requested} threads were asked for, but this process may use 1 to {most}.", param="threads"
+            )
+        return Choice(requested, "as requested")
+    if machine.physical_cores is None:
+        return Choice(machine.logical_cores or 1, "one per logical processor; the number of cores is unknown")
+    if machine.cpu_limit is not None and int(machine.cpu_limit) <= machine.physical_cores:
+        return Choice(machine.physical_cores, f"the container is limited to {machine.cpu_limit:g} processors")
+    return Choice(machine.physical_cores, "one per physical core; a second on the same core adds no bandwidth")
+
+
+def _isa(requested: str | None) -> Choice[str]:
+    if requested is None or requested == "auto":
+        return Choice("auto", "the engine takes the best one this CPU has")
+    return Choice(requested, "as requested")
+
+
+def _prefill_chunk(context_tokens: int, requested: int | None) -> Choice[int]:
+    if requested is not None:
+        if requested < 1:
+            raise InvalidRequest(
+                f"prefill_chunk_tokens is {requested}, but must be 1 or more.", param="prefill_chunk_tokens"
+            )
+        return Choice(requested, "as requested")
+    if context_tokens < PREFILL_CHUNK_TOKENS:
+        return Choice(context_tokens, "the whole context")
+    return Choice(PREFILL_CHUNK_TOKENS, "enough to make each weight worth reading, short enough to stop in between")

