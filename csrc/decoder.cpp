@@ -339,12 +339,17 @@ void Decoder::normalize(const Rows& from, const std::vector<float>& weight, cons
     to.encode(*kernels_, target);
 }
 
+// Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
+int Decoder::piece_groups(int groups, int n_tokens) const {
+    const int pieces = pool_.size() * (n_tokens <= kMaxQueryTile ? 2 : 8);
+    return (groups + pieces - 1) / pieces;
+}
+
 void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n) {
     int groups = 0;
     for (const Product& product : products) groups += product.matrix->groups();
     const Activations activations = in.activations();
-    const int piece = std::max(2, int(round_up(groups / (pool_.size() * 4), 2)));
-    pool_.share(groups, piece, [&](Range range) {
+    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         int offset = 0;
         for (const Product& product : products) {
             const Range own{std::max(0, range.begin - offset), std::min(product.matrix->groups(), range.end - offset)};
@@ -358,8 +363,7 @@ void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, 
 void Decoder::gate_and_up(const Layer& layer, int n) {
     const Activations activations = normed_.activations();
     const int groups = layer.ffn_gate.groups();
-    const int piece = std::max(2, int(round_up(groups / (pool_.size() * 4), 2)));
-    pool_.share(groups, piece, [&](Range range) {
+    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         kernels_->multiply(layer.ffn_gate, range, activations, {0, n}, gate_.output());
         kernels_->multiply(layer.ffn_up, range, activations, {0, n}, up_.output());
         const Range columns{range.begin * kLanes, range.end * kLanes};

@@ -101,6 +101,7 @@ private:
     template <class Work>
     void between(int n, Work work);
     void normalize(const Rows& from, const std::vector<float>& weight, const Rows& to, int source, int target) const;
+    int piece_groups(int groups, int n_tokens) const;
     void multiply(std::initializer_list<Product> products, const Rows& in, int n);
     void gate_and_up(const Layer& layer, int n);
     void rotate_and_cache(const Batch& batch, int layer, int token, int thread);

@@ -359,10 +359,19 @@ static inline const uint16_t* page_at(const AttentionTile& tile, int page, size_
     return tile.pages[tile.page_table[page]] + offset;
 }
 
+// Pages lie far apart, so the hardware does not see the next one coming.
+static inline void prefetch_half_page(const uint16_t* p, int elements) {
+    for (int i = 0; i < elements; i += 32) prefetch((const uint8_t*)(p + i));
+}
+
 static void score_partition(const AttentionTile& tile, int begin, int end, float* scores) {
     const int first = begin / kPageTokens, pages = (end - begin + kPageTokens - 1) / kPageTokens;
     int p = 0;
     for (; p + 2 <= pages; p += 2) {
+        for (int next = p + 4; next < std::min(p + 6, pages); ++next)
+            prefetch_half_page(page_at(tile, first + next, tile.key_offset), tile.head_dim * kPageTokens);
+        for (int now = p; now < p + 2; ++now)
+            prefetch_half_page(page_at(tile, first + now, tile.value_offset), tile.value_stride * kPageTokens);
         const uint16_t* keys[2] = {page_at(tile, first + p, tile.key_offset), page_at(tile, first + p + 1, tile.key_offset)};
         for_query_tiles<4>(tile.n_queries, [&]<int n>(int q) { score_pages<2, n>(tile, keys, q, scores + p * kPageTokens); });
     }

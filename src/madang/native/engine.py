@@ -17,7 +17,7 @@ from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.formats.templates import ChatTemplate
+from madang.formats.templates import template_for
 from madang.formats.tokenizer import Tokenizer, tokenizer_from_gguf
 from madang.hardware import Plan
 from madang.models import ModelFiles
@@ -62,7 +62,7 @@ class NativeEngine:
         self.info = info
         self._decoder: _core.Decoder | None = decoder
         self._tokenizer = tokenizer
-        self._prompter = Prompter(tokenizer, ChatTemplate.for_tokenizer(tokenizer))
+        self._prompter = Prompter(tokenizer, template_for(tokenizer))
         self._sampling_defaults = sampling_defaults
         self._chunk_tokens = chunk_tokens
         self._sequence = CachedSequence(decoder)
