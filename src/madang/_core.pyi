@@ -33,7 +33,7 @@ class Decoder:
     def complete(self) -> None: ...
     def reserve_pages(self, n: int) -> None: ...
     def step(self, tokens: Ints, positions: Ints, sequences: Ints, page_tables: Ints, outputs: Ints) -> None:
-        """tokens, positions, sequences [n]; page_tables [s, p]; outputs: indices into the batch. ValueError if wrong."""
+        """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong."""
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy, [v]; row i belongs to outputs[i] of the last step."""
     @property

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.formats.malformed import gguf_files
 
 from madang.core.errors import MalformedFile, ModelError, ModelNotFound
 from madang.formats.gguf import MAX_HEADER_BYTES, GGUFFile, read_gguf
 from madang.formats.tensors import TensorType
+from tests.formats.malformed import gguf_files
 
 gguf = pytest.importorskip("gguf")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.formats.malformed.gguf_files import DEFECTS, VALID, Defect, u64
 
 from madang.core.errors import MadangError, MalformedFile, UnsupportedModel
 from madang.formats.gguf import GGUFFile, read_gguf
+from tests.formats.malformed.gguf_files import DEFECTS, VALID, Defect, u64
 
 INTERESTING = (0, 1, 2, 31, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.formats.malformed.safetensors_files import DEFECTS, VALID, Defect, entry, safetensors
 
 from madang.core.errors import MadangError, MalformedFile, ModelNotFound, UnsupportedModel
 from madang.formats.safetensors import INDEX_FILE, SINGLE_FILE, read_safetensors
 from madang.formats.tensors import TensorInfo, TensorType
+from tests.formats.malformed.safetensors_files import DEFECTS, VALID, Defect, entry, safetensors
 
 SHARD = "model-00001-of-00001.safetensors"
 DTYPES = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8]

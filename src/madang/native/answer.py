@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from madang import _core
 from madang.core.events import FinishReason, TextDelta, TokenLogprob
-from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopping import StopMatcher
 from madang.core.stopwatch import Stopwatch
-from madang.formats.detokenizer import Detokenizer
-from madang.formats.tokenizer import Tokenizer
+from madang.formats.tokenizers import Detokenizer, Tokenizer
+from madang.native.prompt import Prompt
 from madang.native.sequence import CachedSequence
 
 
@@ -24,19 +23,17 @@ class Answer:
     limit      most tokens to generate
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, request: Request, sampling: SamplingParams, prompt: Sequence[int], limit: int
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, sampling: SamplingParams, limit: int) -> None:
         self.n_tokens = 0
         self.stop_text: str | None = None
         self.finish_reason: FinishReason = "length"
         self._tokenizer = tokenizer
         self._limit = limit
-        self._detokenizer = Detokenizer(tokenizer, at_start=request.prompt is None)
-        self._matcher = StopMatcher(request.stop)
+        self._detokenizer = Detokenizer(tokenizer, at_start=prompt.answer_begins)
+        self._matcher = StopMatcher(prompt.stop)
         self._n_alternatives = -1 if sampling.logprobs is None else sampling.logprobs
         self._sampler = _core.Sampler(_options(sampling))
-        self._sampler.accept(np.array(prompt, np.int32))
+        self._sampler.accept(np.array(prompt.tokens, np.int32))
         self._unshown: list[TokenLogprob] = []
 
     def deltas(self, decoder: _core.Decoder, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:

@@ -18,7 +18,7 @@ from madang.core.stopwatch import Stopwatch
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.templates import template_for
-from madang.formats.tokenizer import Tokenizer, tokenizer_from_gguf
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
 from madang.hardware import Plan
 from madang.models import ModelFiles
 from madang.native.answer import Answer
@@ -75,31 +75,32 @@ class NativeEngine:
         """
         with self._running() as decoder:
             watch = Stopwatch(load_s=self.info.load_s)
-            prompt = self._prompter.tokens(request)
+            prompt = self._prompter.prompt(request)
+            tokens, n_prompt = prompt.tokens, len(prompt.tokens)
             n_ctx = self.info.context_tokens
-            if len(prompt) + (request.max_tokens != 0) > n_ctx:
-                raise ContextLengthExceeded(len(prompt), n_ctx)
-            n_cached = self._sequence.keep_common_prefix(prompt)
-            for _ in self._sequence.read(prompt[n_cached:], self._chunk_tokens):
+            if n_prompt + (request.max_tokens != 0) > n_ctx:
+                raise ContextLengthExceeded(n_prompt, n_ctx)
+            n_cached = self._sequence.keep_common_prefix(tokens)
+            for _ in self._sequence.read(tokens[n_cached:], self._chunk_tokens):
                 pass
-            watch.prompt_read(len(prompt) - n_cached)
+            watch.prompt_read(n_prompt - n_cached)
             sampling = self._seeded(request.sampling.resolved(self._sampling_defaults))
-            room = n_ctx - len(prompt)
+            room = n_ctx - n_prompt
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
-            answer = Answer(self._tokenizer, request, sampling, prompt, limit)
+            answer = Answer(self._tokenizer, prompt, sampling, limit)
             yield from answer.deltas(decoder, self._sequence, watch)
             yield Done(
                 finish_reason=answer.finish_reason,
-                usage=Usage(len(prompt), n_cached, answer.n_tokens),
+                usage=Usage(n_prompt, n_cached, answer.n_tokens),
                 timings=watch.timings(answer.n_tokens),
-                ledger=ContextLedger(n_ctx, len(prompt), n_cached, len(prompt), 0, answer.n_tokens),
+                ledger=ContextLedger(n_ctx, n_prompt, n_cached, n_prompt, 0, answer.n_tokens),
                 seed=sampling.seed,
                 stop_text=answer.stop_text,
             )
 
     def count_tokens(self, request: Request) -> int:
         """Prompt tokens of the request, template included."""
-        return len(self._prompter.tokens(request))
+        return len(self._prompter.prompt(request).tokens)
 
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
         """Seconds to read a random prompt in one step per chunk, then to decode at that depth; the cache is lost."""
