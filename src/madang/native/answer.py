@@ -36,10 +36,10 @@ class Answer:
         self._sampler.accept(np.array(prompt.tokens, np.int32))
         self._unshown: list[TokenLogprob] = []
 
-    def deltas(self, decoder: _core.Decoder, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:
+    def deltas(self, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:
         """Text as soon as it is whole and cannot begin a stop string, with the tokens that it took."""
         while self.n_tokens < self._limit:
-            choice = self._sampler.sample(decoder, 0, self._n_alternatives)
+            choice = self._sampler.sample(sequence.decoder, 0, self._n_alternatives)
             watch.token()
             self.n_tokens += 1
             if choice.token in self._tokenizer.end_ids:

@@ -60,12 +60,11 @@ class NativeEngine:
         chunk_tokens: int,
     ) -> None:
         self.info = info
-        self._decoder: _core.Decoder | None = decoder
         self._tokenizer = tokenizer
         self._prompter = Prompter(tokenizer, template_for(tokenizer))
         self._sampling_defaults = sampling_defaults
         self._chunk_tokens = chunk_tokens
-        self._sequence = CachedSequence(decoder)
+        self._sequence: CachedSequence | None = CachedSequence(decoder)
         self._busy = threading.Lock()
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -73,22 +72,21 @@ class NativeEngine:
 
         Raises ContextLengthExceeded before anything is computed, TemplateError, EngineError when busy or closed.
         """
-        with self._running() as decoder:
+        with self._running() as sequence:
             watch = Stopwatch(load_s=self.info.load_s)
             prompt = self._prompter.prompt(request)
             tokens, n_prompt = prompt.tokens, len(prompt.tokens)
             n_ctx = self.info.context_tokens
             if n_prompt + (request.max_tokens != 0) > n_ctx:
                 raise ContextLengthExceeded(n_prompt, n_ctx)
-            n_cached = self._sequence.keep_common_prefix(tokens)
-            for _ in self._sequence.read(tokens[n_cached:], self._chunk_tokens):
-                pass
+            n_cached = sequence.keep_common_prefix(tokens)
+            sequence.read(tokens[n_cached:], self._chunk_tokens)
             watch.prompt_read(n_prompt - n_cached)
             sampling = self._seeded(request.sampling.resolved(self._sampling_defaults))
             room = n_ctx - n_prompt
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
             answer = Answer(self._tokenizer, prompt, sampling, limit)
-            yield from answer.deltas(decoder, self._sequence, watch)
+            yield from answer.deltas(sequence, watch)
             yield Done(
                 finish_reason=answer.finish_reason,
                 usage=Usage(n_prompt, n_cached, answer.n_tokens),
@@ -104,49 +102,47 @@ class NativeEngine:
 
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
         """Seconds to read a random prompt in one step per chunk, then to decode at that depth; the cache is lost."""
-        with self._running() as decoder:
+        with self._running() as sequence:
             draw = random.Random(time.perf_counter_ns())
             tokens = [draw.randrange(self._tokenizer.vocab_size) for _ in range(prompt_tokens + decode_tokens)]
-            self._sequence.tokens.clear()
+            sequence.tokens.clear()
             started = time.perf_counter()
-            for _ in self._sequence.read(tokens[:prompt_tokens], self._chunk_tokens):
-                pass
+            sequence.read(tokens[:prompt_tokens], self._chunk_tokens)
             prompt_read = time.perf_counter()
             for token in tokens[prompt_tokens:]:
-                self._sequence.append(token)
+                sequence.append(token)
             done = time.perf_counter()
-            self._sequence = CachedSequence(decoder)
+            sequence.tokens.clear()
             return prompt_read - started, done - prompt_read
 
     @property
     def threads(self) -> int:
         """Threads that compute."""
-        return self._open_decoder().n_threads
+        return self._open_sequence().decoder.n_threads
 
     @property
     def isa(self) -> str:
         """Instruction set in use."""
-        return self._open_decoder().isa
+        return self._open_sequence().decoder.isa
 
     def close(self) -> None:
-        """Free weights and cache."""
-        self._decoder = None
-        del self._sequence
+        """Free weights and cache; a second call does nothing."""
+        self._sequence = None
 
     @contextmanager
-    def _running(self) -> Iterator[_core.Decoder]:
-        decoder = self._open_decoder()
+    def _running(self) -> Iterator[CachedSequence]:
+        sequence = self._open_sequence()
         if not self._busy.acquire(blocking=False):
             raise EngineError(f"The engine of {self.info.model} is busy; this version runs one generation at a time.")
         try:
-            yield decoder
+            yield sequence
         finally:
             self._busy.release()
 
-    def _open_decoder(self) -> _core.Decoder:
-        if self._decoder is None:
+    def _open_sequence(self) -> CachedSequence:
+        if self._sequence is None:
             raise EngineError(f"The engine of {self.info.model} is closed.")
-        return self._decoder
+        return self._sequence
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         if sampling.seed is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ class CachedSequence:
     """
 
     def __init__(self, decoder: _core.Decoder) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self.tokens: list[int] = []
         self._page_table: npt.NDArray[np.int32] = np.empty((1, 0), np.int32)
 
@@ -37,12 +37,11 @@ class CachedSequence:
         del self.tokens[n_same:]
         return n_same
 
-    def read(self, tokens: Sequence[int], chunk_tokens: int) -> Iterator[None]:
-        """Append tokens in chunks, pausing after each so that the caller may stop; the last leaves logits in row 0."""
+    def read(self, tokens: Sequence[int], chunk_tokens: int) -> None:
+        """Append tokens, in chunks so that Ctrl-C stops a long prompt; the logits of the last are in row 0."""
         for begin in range(0, len(tokens), chunk_tokens):
             chunk = tokens[begin : begin + chunk_tokens]
             self._step(chunk, wants_logits=begin + chunk_tokens >= len(tokens))
-            yield
 
     def append(self, token: int) -> None:
         """Append one token; its logits are in row 0."""
@@ -54,7 +53,7 @@ class CachedSequence:
         outputs = np.array([n - 1], np.int32) if wants_logits else _NO_OUTPUT
         positions = np.arange(start, start + n, dtype=np.int32)
         sequences = _ONLY_SEQUENCE if n == 1 else np.zeros(n, np.int32)
-        self._decoder.step(np.array(tokens, np.int32), positions, sequences, self._page_table, outputs)
+        self.decoder.step(np.array(tokens, np.int32), positions, sequences, self._page_table, outputs)
         self.tokens.extend(tokens)
 
     def _reserve(self, n_tokens: int) -> None:
@@ -62,8 +61,8 @@ class CachedSequence:
         if n_pages <= self._page_table.shape[1]:
             return
         try:
-            self._decoder.reserve_pages(n_pages)
+            self.decoder.reserve_pages(n_pages)
         except MemoryError as error:
-            missing = (n_pages - self._decoder.n_pages) * self._decoder.page_bytes
+            missing = (n_pages - self.decoder.n_pages) * self.decoder.page_bytes
             raise NotEnoughMemory(f"The cache for {n_tokens} tokens", missing, 0) from error
         self._page_table = np.arange(n_pages, dtype=np.int32)[None]

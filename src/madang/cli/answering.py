@@ -1,0 +1,110 @@
+"""One answer: from the engine's stream to the screen, or to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from madang.cli.console import data, data_json, dim_note, note
+from madang.core import Completion, Done, Engine, Message, Request, SamplingParams, TextDelta, collect, streaming
+from madang.core.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """What the command line said about answers, the same for every turn of a chat."""
+
+    system: str | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+    def chat_request(self, messages: list[Message]) -> Request:
+        """A request for the next turn of this conversation, the system message before it."""
+        system = [] if self.system is None else [Message("system", self.system)]
+        return Request(
+            messages=(*system, *messages), sampling=self.sampling, max_tokens=self.max_tokens, stop=self.stop
+        )
+
+    def raw_request(self, prompt: str) -> Request:
+        """A request that goes to the model as it is, without a template."""
+        return Request(prompt=prompt, sampling=self.sampling, max_tokens=self.max_tokens, stop=self.stop)
+
+
+def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool) -> None:
+    """Print one answer: text as it comes, or the whole of it with its measurements as JSON."""
+    if as_json:
+        with streaming(engine, request) as events:
+            data_json(answer_document(engine, request, collect(events)))
+        return
+    done = show_stream(engine, request, [])
+    explain_end(done)
+    if stats:
+        dim_note(stats_line(done))
+
+
+def show_stream(engine: Engine, request: Request, shown: list[str]) -> Done:
+    """Print the text as it comes and return the last event; ``shown`` collects it, also when it is interrupted."""
+    with streaming(engine, request) as events:
+        try:
+            for event in events:
+                match event:
+                    case TextDelta():
+                        shown.append(event.text)
+                        data(event.text, end="")
+                    case Done():
+                        return event
+        finally:
+            if shown and not shown[-1].endswith("\n"):
+                data("")
+    raise AssertionError("unreachable: a checked stream ends with Done")
+
+
+def explain_end(done: Done) -> None:
+    """Say so when the answer was cut off or part of the conversation was dropped."""
+    if done.ledger.dropped_tokens:
+        note(f"{done.ledger.dropped_tokens} tokens of the conversation did not fit and were dropped.")
+    if done.finish_reason != "length":
+        return
+    if done.ledger.free_tokens <= 0:
+        note(f"The answer was cut off: the context of {done.ledger.n_ctx} tokens is full (--context sets it).")
+    elif done.usage.completion_tokens > 0:  # an answer of no tokens was asked for
+        note(f"The answer was cut off after {done.usage.completion_tokens} tokens (--max-tokens sets the limit).")
+
+
+def stats_line(done: Done) -> str:
+    """Measurements of one answer in one line, for people."""
+    usage, timings, ledger = done.usage, done.timings, done.ledger
+    parts = [f"prompt {usage.prompt_tokens} tokens, {usage.cached_tokens} cached{_rate(timings.prompt_tokens_per_s)}"]
+    parts.append(f"answer {usage.completion_tokens} tokens{_rate(timings.decode_tokens_per_s)}")
+    parts.append(f"first token {format_duration(timings.time_to_first_token_s)}")
+    parts.append(f"context {ledger.kept_tokens + ledger.generated_tokens} of {ledger.n_ctx}")
+    if done.seed is not None:
+        parts.append(f"seed {done.seed}")
+    return " · ".join(parts)
+
+
+def answer_document(engine: Engine, request: Request, completion: Completion) -> dict[str, Any]:
+    """The answer for programs; ``logprobs`` is there only when it was asked for. Rates not measured are null."""
+    done = completion.done
+    document: dict[str, Any] = {
+        "model": engine.info.model,
+        "engine": engine.info.engine,
+        "text": completion.text,
+        "finish_reason": done.finish_reason,
+        "usage": asdict(done.usage),
+        "timings": {
+            "load_s": done.timings.load_s,
+            "time_to_first_token_s": done.timings.time_to_first_token_s,
+            "prompt_tokens_per_s": done.timings.prompt_tokens_per_s,
+            "decode_tokens_per_s": done.timings.decode_tokens_per_s,
+        },
+        "ledger": {**asdict(done.ledger), "free_tokens": done.ledger.free_tokens},
+    }
+    if request.sampling.logprobs is not None:
+        document["logprobs"] = [asdict(logprob) for logprob in completion.logprobs]
+    return document
+
+
+def _rate(tokens_per_s: float | None) -> str:
+    return "" if tokens_per_s is None else f" at {tokens_per_s:.0f}/s"

@@ -1,0 +1,159 @@
+"""``madang doctor``: what this machine is, which settings hold, and what both mean for models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from madang.cli import options
+from madang.cli.console import data, data_json, data_table, facts, note
+from madang.core.errors import NotEnoughMemory
+from madang.core.settings import Settings, unknown_variables
+from madang.core.units import format_bytes
+
+if TYPE_CHECKING:
+    from madang.hardware import Bandwidth, Machine
+
+STARTER = "smollm2:135m"
+UNKNOWN = "unknown"
+
+
+def doctor(ctx: typer.Context, as_json: options.Json = False) -> None:
+    """Show this machine, and what it means for models."""
+    from madang.hardware import probe_machine
+
+    settings = options.settings_of(ctx)
+    machine = probe_machine(settings.home)
+    note("Measuring how fast memory is read…")
+    report = examine(settings, ctx.obj, machine, _measured(machine))
+    if as_json:
+        data_json(report)
+    else:
+        print_report(report)
+
+
+def examine(
+    settings: Settings, environment: Mapping[str, str], machine: Machine, bandwidth: Bandwidth | None
+) -> dict[str, Any]:
+    """Everything there is to say, as JSON prints it. Sizes in bytes; None is unknown."""
+    largest_bytes = _largest_model_bytes(machine)
+    return {
+        "machine": asdict(machine),
+        "bandwidth": None if bandwidth is None else asdict(bandwidth),
+        "settings": _settings(settings),
+        "unknown_variables": unknown_variables(environment),
+        "engines": _engines(),
+        "largest_model_bytes": largest_bytes,
+        "models": _models(settings, largest_bytes, bandwidth),
+    }
+
+
+def _measured(machine: Machine) -> Bandwidth | None:
+    from madang.hardware import choose_buffer_bytes, measure_read_bandwidth
+
+    try:
+        buffer_bytes = choose_buffer_bytes(machine)
+    except NotEnoughMemory as error:
+        note(error.message)
+        return None
+    return measure_read_bandwidth(machine.physical_cores or 1, buffer_bytes=buffer_bytes)
+
+
+def _settings(settings: Settings) -> list[dict[str, object]]:
+    return [
+        {"name": setting.name, "value": value if value is None else str(value), "origin": origin}
+        for setting, value, origin in settings.rows()
+    ]
+
+
+def _engines() -> list[dict[str, object]]:
+    from madang.engines import engine_entries
+
+    return [
+        {"name": entry.name, "is_installed": entry.is_installed(), "formats": entry.formats, "install": entry.install}
+        for entry in engine_entries()
+    ]
+
+
+def _largest_model_bytes(machine: Machine) -> int | None:
+    """The largest file whose weights fit beside what every engine needs; None when free memory is unknown."""
+    from madang.hardware import MemoryEstimate, estimate_weights_bytes
+
+    if machine.ram_available_bytes is None:
+        return None
+    room_bytes = max(machine.ram_available_bytes - MemoryEstimate(0, 0).total_bytes, 0)
+    return room_bytes * 10**9 // estimate_weights_bytes(10**9)
+
+
+def _models(settings: Settings, largest_bytes: int | None, bandwidth: Bandwidth | None) -> list[dict[str, object]]:
+    """The starter and every local model: whether it fits, and the most tokens per second that memory allows."""
+    from madang.models import Store, load_catalog
+
+    starter_bytes = load_catalog().entries[STARTER].size_bytes
+    sizes: dict[str, int] = {} if starter_bytes is None else {STARTER: starter_bytes}
+    sizes |= {files.name: files.size_bytes for files in Store(settings.home).list()}
+    return [
+        {
+            "name": name,
+            "size_bytes": size_bytes,
+            "fits": None if largest_bytes is None else size_bytes <= largest_bytes,
+            "decode_limit_tokens_per_s": None if bandwidth is None else bandwidth.read_bytes_per_s / size_bytes,
+        }
+        for name, size_bytes in sizes.items()
+    ]
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The same for people."""
+    facts(_machine_facts(report["machine"], report["bandwidth"]))
+    data("")
+    rows = [[row["name"], "-" if row["value"] is None else row["value"], row["origin"]] for row in report["settings"]]
+    data_table([["SETTING", "VALUE", "FROM"], *rows])
+    for variable, meant in report["unknown_variables"].items():
+        data(f"{variable} is set, but there is no such setting" + (f"; did you mean {meant}?" if meant else "."))
+    data("")
+    for engine in report["engines"]:
+        state = "ready" if engine["is_installed"] else f"not installed; get it with: {engine['install']}"
+        data(f"The {engine['name']} engine is {state}.")
+    data("")
+    if report["largest_model_bytes"] is not None:
+        data(f"Model files up to about {format_bytes(report['largest_model_bytes'])} fit into memory now.")
+    data("Every generated token reads all weights once, so memory sets the limit, whatever the engine:")
+    data_table([["MODEL", "SIZE", "LIMIT"], *map(_model_row, report["models"])], right=[1])
+
+
+def _machine_facts(machine: Mapping[str, Any], bandwidth: Mapping[str, Any] | None) -> dict[str, str]:
+    cores = f"{machine['physical_cores'] or UNKNOWN} cores, {machine['logical_cores'] or UNKNOWN} threads"
+    if machine["cpu_limit"] is not None:
+        cores += f", limited to {machine['cpu_limit']:g}"
+    speed = UNKNOWN
+    if bandwidth is not None:
+        speed = f"{format_bytes(round(bandwidth['read_bytes_per_s']))}/s with {bandwidth['threads']} threads"
+    isa = machine["isa"]
+    return {
+        "System": f"{machine['system']} {machine['architecture']}",
+        "Processor": machine["cpu"] or UNKNOWN,
+        "Cores": cores,
+        "Instructions": UNKNOWN if isa is None else " ".join(isa) or "none that help",
+        "Memory": f"{_size(machine['ram_available_bytes'])} free of {_size(machine['ram_total_bytes'])}",
+        "Read speed": speed,
+        "GPU": UNKNOWN if machine["gpus"] is None else ", ".join(map(_gpu, machine["gpus"])) or "none found",
+        "Disk": f"{_size(machine['disk_free_bytes'])} free for models",
+    }
+
+
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    return f"{gpu['name']} ({'shares the memory' if gpu['is_unified'] else _size(gpu['memory_total_bytes'])})"
+
+
+def _model_row(model: Mapping[str, Any]) -> list[str]:
+    rate = model["decode_limit_tokens_per_s"]
+    limit = UNKNOWN if rate is None else f"at most {rate:.0f} tokens/s"
+    return [model["name"], format_bytes(model["size_bytes"]), "does not fit" if model["fits"] is False else limit]
+
+
+def _size(n_bytes: int | None) -> str:
+    return UNKNOWN if n_bytes is None else format_bytes(n_bytes)

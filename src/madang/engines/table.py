@@ -1,0 +1,141 @@
+"""The engines that madang knows, in the order in which they are preferred. Nothing is imported until one is loaded.
+
+Other packages add theirs with an entry point in the group ``madang.engines``: its name is the engine's, its value
+``module:function`` of a :data:`Loader`. Such an engine runs when it is asked for by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from madang.core.engine import Engine
+from madang.core.errors import EngineUnavailable, InvalidRequest, UnknownOption, UnsupportedModel
+
+if TYPE_CHECKING:
+    from madang.hardware import Plan
+    from madang.models import ModelFiles
+
+Loader: TypeAlias = "Callable[[ModelFiles, Plan], Engine]"
+Standalone: TypeAlias = Callable[[str, int | None], Engine]  # model name, context in tokens
+
+ENTRY_POINT_GROUP = "madang.engines"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """One row of the table.
+
+    target        "module:function" of its :data:`Loader`, or of its :data:`Standalone` when it reads no files
+    formats       file formats it reads; an engine with none is never chosen unless it is named
+    modules       what must be importable for it to run
+    install       the command that makes them so
+    reads_files   False for an engine that needs no model at all
+    """
+
+    name: str
+    target: str
+    formats: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    install: str = ""
+    reads_files: bool = True
+
+    def is_installed(self) -> bool:
+        """Whether what it needs can be found; imports nothing of it."""
+        return all(_is_importable(module) for module in self.modules)
+
+    def loader(self) -> Loader:
+        """Its load function. Raises :class:`EngineUnavailable` with the command that installs what is missing."""
+        loader: Loader = self._target()
+        return loader
+
+    def standalone(self) -> Standalone:
+        """The same for an engine that reads no files."""
+        opener: Standalone = self._target()
+        return opener
+
+    def _target(self) -> Any:
+        missing = [module for module in self.modules if not _is_importable(module)]
+        if missing:
+            raise EngineUnavailable(
+                f"The {self.name} engine needs {' and '.join(missing)}, which cannot be imported here.",
+                hint=f"Install it with: {self.install}",
+            )
+        module, _, function = self.target.partition(":")
+        return getattr(import_module(module), function)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine that will run a model, and why this one."""
+
+    entry: EngineEntry
+    reason: str
+
+
+ENGINES: tuple[EngineEntry, ...] = (
+    EngineEntry(
+        "native",
+        "madang.native.engine:load",
+        formats=("gguf",),
+        modules=("madang._core",),
+        install="pip install --force-reinstall madang",
+    ),
+    EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
+)
+
+
+def engine_entries() -> tuple[EngineEntry, ...]:
+    """The table, then what other packages add. A name of the table cannot be taken over."""
+    own = {entry.name for entry in ENGINES}
+    added = entry_points(group=ENTRY_POINT_GROUP)
+    return ENGINES + tuple(EngineEntry(point.name, point.value) for point in added if point.name not in own)
+
+
+def find_engine(name: str, entries: Sequence[EngineEntry] | None = None) -> EngineEntry:
+    """The row of that name. Raises :class:`UnknownOption` with the closest name there is."""
+    entries = engine_entries() if entries is None else entries
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise UnknownOption("engine", name, [entry.name for entry in entries])
+
+
+def choose_engine(
+    model_format: str, wanted: str | None = None, entries: Sequence[EngineEntry] | None = None
+) -> EngineChoice:
+    """The engine for files of this format: the ``wanted`` one, else the first of the table that is installed.
+
+    Raises :class:`UnknownOption`, :class:`InvalidRequest` when the wanted engine does not read the format,
+    :class:`EngineUnavailable` when only engines that are not installed do, :class:`UnsupportedModel` when none does.
+    """
+    if wanted is not None:
+        return EngineChoice(_wanted(model_format, find_engine(wanted, entries)), "asked for by name")
+    entries = engine_entries() if entries is None else entries
+    able = [entry for entry in entries if model_format in entry.formats]
+    for entry in able:
+        if entry.is_installed():
+            return EngineChoice(entry, f"first installed engine that reads {model_format} files")
+    if able:
+        able[0].loader()  # raises, naming what is missing
+    raise UnsupportedModel(f"files of the format {model_format}", runs_with="a GGUF file of the same model")
+
+
+def _wanted(model_format: str, entry: EngineEntry) -> EngineEntry:
+    if entry.formats and model_format not in entry.formats:
+        raise InvalidRequest(
+            f"The {entry.name} engine reads {' and '.join(entry.formats)} files, but this model is {model_format}.",
+            param="engine",
+        )
+    return entry
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False

@@ -1,0 +1,66 @@
+"""From a name to a loaded model. Read this first: it is the path through all rooms below.
+
+reference --store--> files --table--> engine entry --plan--> settings with reasons --loader--> Engine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from madang.core.engine import Engine
+from madang.core.errors import ModelNotFound
+from madang.core.settings import Settings
+from madang.engines import choose_engine, find_engine
+from madang.formats.families import describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.hardware import Plan, PlanRequest, make_plan, probe_machine
+from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
+
+Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
+
+
+def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Engine:
+    """Load the model that ``reference`` names. The caller closes the engine.
+
+    A model that is not here is got with ``fetch``, or is an error without it. Raises InvalidReference, ModelNotFound,
+    MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
+    """
+    if settings.engine is not None:
+        entry = find_engine(settings.engine)
+        if not entry.reads_files:
+            return entry.standalone()(reference, settings.context)
+    files = find_files(reference, Store(settings.home), fetch=fetch)
+    choice = choose_engine(files.format, settings.engine)
+    return choice.entry.loader()(files, plan_for(files, settings))
+
+
+def plan_for(files: ModelFiles, settings: Settings) -> Plan:
+    """Settings for this model on this machine, each with its reason.
+
+    Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
+    """
+    spec = describe_gguf(read_gguf(files.path)).spec
+    requested = PlanRequest(threads=settings.threads, context_tokens=settings.context, isa=settings.isa)
+    return make_plan(spec, files, probe_machine(gpus=False), requested)
+
+
+def find_files(reference: str, store: Store, *, fetch: Fetch | None = None) -> ModelFiles:
+    """The model's files on this machine. Raises ModelNotFound with the command that gets it, if any does."""
+    parsed = parse_reference(reference)
+    files = store.find(parsed)
+    if files is not None:
+        return files
+    if fetch is not None:
+        return fetch(parsed, store)
+    raise _not_here(parsed, store)
+
+
+def _not_here(reference: Reference, store: Store) -> ModelNotFound:
+    if isinstance(reference, FileReference):
+        return ModelNotFound(str(reference), hint="Check the path; nothing lies there.")
+    catalog = load_catalog()
+    if isinstance(reference, NameReference) and catalog.find(reference) is None:
+        local = [files.name for files in store.list()]
+        return ModelNotFound(str(reference), [*catalog.entries, *catalog.aliases, *local])
+    return ModelNotFound(str(reference), hint=f"Get it with: madang pull {reference}")

@@ -1,0 +1,41 @@
+"""Opens every engine of the table on the starter model; what is not installed is skipped in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from madang.core import Engine
+from madang.core.settings import load_settings
+from madang.engines import engine_entries
+from madang.runtime import open_model
+
+CONTEXT_TOKENS = 512
+
+OpenEngine = Callable[[int], Engine]
+
+
+@pytest.fixture(scope="session", params=engine_entries(), ids=lambda entry: entry.name)
+def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenEngine:
+    """Loads the engine under test with a context of so many tokens; the caller closes it."""
+    entry = request.param
+    if not entry.is_installed():
+        pytest.skip(f"the {entry.name} engine is not installed; {' and '.join(entry.modules)} cannot be imported")
+    reference = f"file:{request.getfixturevalue('starter_gguf')}" if entry.reads_files else "double"
+    home: Path = tmp_path_factory.mktemp("home")
+
+    def open_with(context_tokens: int) -> Engine:
+        command_line = {"engine": entry.name, "context": context_tokens}
+        return open_model(reference, load_settings(command_line, {"MADANG_HOME": str(home)}))
+
+    return open_with
+
+
+@pytest.fixture(scope="session")
+def engine(open_engine: OpenEngine) -> Iterator[Engine]:
+    """One engine for all tests, so that each also shows that the ones before left nothing behind."""
+    with closing(open_engine(CONTEXT_TOKENS)) as loaded:
+        yield loaded

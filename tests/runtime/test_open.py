@@ -1,0 +1,103 @@
+"""From a name to an engine, and everything that can stand in the way."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from madang.core import Request, SamplingParams, collect
+from madang.core.errors import InvalidReference, InvalidRequest, MalformedFile, ModelNotFound, UnknownOption
+from madang.core.settings import Settings, load_settings
+from madang.engines import find_engine
+from madang.models import ModelFiles, Reference, Store
+from madang.runtime import find_files, open_model, plan_for
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def settings(home: Path, **command_line: str | int) -> Settings:
+    return load_settings(command_line, {"MADANG_HOME": str(home)})
+
+
+def test_an_engine_that_reads_no_files_needs_no_model(home: Path) -> None:
+    engine = open_model("twin", settings(home, engine="echo", context=77))
+    assert (engine.info.model, engine.info.context_tokens) == ("twin", 77)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ("smollm2", "Get it with: madang pull smollm2:135m"),
+        ("hf:org/repo", "Get it with: madang pull hf:org/repo"),
+        ("smolm2", "Did you mean smollm2"),
+        ("file:/nowhere/model.gguf", "nothing lies there"),
+        ("xyzzy:1b", "madang list --catalog"),
+    ],
+)
+def test_a_model_that_is_not_here_says_what_to_do(home: Path, reference: str, hint: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        open_model(reference, settings(home))
+    assert hint in (caught.value.hint or "")
+    assert not home.exists()
+
+
+def test_what_is_no_reference(home: Path) -> None:
+    with pytest.raises(InvalidReference):
+        open_model("two words", settings(home))
+
+
+def test_an_unknown_engine_is_found_before_anything_is_fetched(home: Path) -> None:
+    def never(reference: Reference, store: Store) -> ModelFiles:
+        raise AssertionError("fetched")
+
+    with pytest.raises(UnknownOption):
+        open_model("smollm2", settings(home, engine="nativ"), fetch=never)
+
+
+def test_a_model_that_is_not_here_is_fetched_once(home: Path, starter_gguf: Path) -> None:
+    asked: list[str] = []
+
+    def fetch(reference: Reference, store: Store) -> ModelFiles:
+        asked.append(str(reference))
+        return find_files(f"file:{starter_gguf}", store)
+
+    assert find_files("smollm2", Store(home), fetch=fetch).path == starter_gguf
+    assert find_files(f"file:{starter_gguf}", Store(home), fetch=fetch).path == starter_gguf
+    assert asked == ["smollm2:135m"]
+
+
+def test_a_damaged_file_is_refused(home: Path, tmp_path: Path, starter_gguf: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    with starter_gguf.open("rb") as whole:
+        damaged.write_bytes(whole.read(3_000_000))
+    with pytest.raises(MalformedFile):
+        open_model(str(damaged), settings(home))
+
+
+@pytest.mark.parametrize("setting", [{"context": 2**24}, {"threads": 1024}])
+def test_a_setting_that_cannot_be_honoured_is_an_error(home: Path, starter_gguf: Path, setting: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest, match=str(*setting.values())):
+        plan_for(find_files(f"file:{starter_gguf}", Store(home)), settings(home, **setting))
+
+
+def test_a_plan_gives_a_reason_for_everything(home: Path, starter_gguf: Path) -> None:
+    plan = plan_for(find_files(f"file:{starter_gguf}", Store(home)), settings(home, context=512, isa="avx2"))
+    assert (plan.context_tokens.value, plan.context_tokens.reason) == (512, "as requested")
+    assert plan.isa.value == "avx2"
+    assert plan.threads.value >= 1
+    assert plan.threads.reason
+
+
+def test_the_starter_model_answers(home: Path, starter_gguf: Path) -> None:
+    if not find_engine("native").is_installed():
+        pytest.skip("the native engine is not installed; madang._core cannot be imported")
+    with closing(open_model(f"file:{starter_gguf}", settings(home, context=256))) as engine:
+        assert engine.info.context_tokens == 256
+        request = Request(prompt="The capital of France is", sampling=SamplingParams(temperature=0), max_tokens=8)
+        assert "Paris" in collect(engine.generate(request)).text
