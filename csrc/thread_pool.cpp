@@ -8,7 +8,7 @@ namespace madang {
 
 namespace {
 
-constexpr int kSpins = 20000;  // about 0.3 ms: longer than any stage of a small model, shorter than a person notices
+constexpr int kSpins = 500;  // a few microseconds: longer spinning starves the others when something else wants the cores
 
 void pause() {
 #if defined(_MSC_VER) && defined(MADANG_X86)
