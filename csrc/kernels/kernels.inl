@@ -335,11 +335,17 @@ static inline void score_pages(const AttentionTile& tile, const uint16_t* const*
     F32 total[n_pages][n_queries];
     for (auto& row : total)
         for (F32& sum : row) sum = zero();
-    for (int d = 0; d < tile.head_dim; ++d)
-        for (int p = 0; p < n_pages; ++p) {
-            const F32 key = load_half(keys[p] + d * kPageTokens);
-            for (int i = 0; i < n_queries; ++i) total[p][i] = fma(key, broadcast(tile.queries[q + i][d]), total[p][i]);
+    const float* queries[n_queries];
+    for (int i = 0; i < n_queries; ++i) queries[i] = tile.queries[q + i];
+    const int head_dim = tile.head_dim;
+    for (int d = 0; d < head_dim; ++d) {
+        F32 key[n_pages];
+        for (int p = 0; p < n_pages; ++p) key[p] = load_half(keys[p] + d * kPageTokens);
+        for (int i = 0; i < n_queries; ++i) {
+            const F32 query = broadcast(queries[i][d]);
+            for (int p = 0; p < n_pages; ++p) total[p][i] = fma(key[p], query, total[p][i]);
         }
+    }
     for (int p = 0; p < n_pages; ++p)
         for (int i = 0; i < n_queries; ++i) store(scores + (q + i) * kPartition + p * kPageTokens, total[p][i]);
 }
@@ -404,14 +410,17 @@ static inline void weigh_values(const AttentionTile& tile, int begin, int end, c
     F32 total[n_queries][n_vectors];
     for (auto& row : total)
         for (F32& sum : row) sum = zero();
-    for (int position = begin; position < end; ++position) {
-        const uint16_t* value =
-            page_at(tile, position / kPageTokens, tile.value_offset) + position % kPageTokens * tile.value_stride + d;
-        F32 values[n_vectors];
-        for (int v = 0; v < n_vectors; ++v) values[v] = load_half(value + v * kLanes);
-        for (int i = 0; i < n_queries; ++i) {
-            const F32 weight = broadcast(weights[(q + i) * kPartition + position % kPartition]);
-            for (int v = 0; v < n_vectors; ++v) total[i][v] = fma(weight, values[v], total[i][v]);
+    for (int position = begin; position < end;) {
+        const int page_end = std::min(end, (position / kPageTokens + 1) * kPageTokens), stride = tile.value_stride;
+        const uint16_t* value = page_at(tile, position / kPageTokens, tile.value_offset) + position % kPageTokens * stride + d;
+        const float* weight = weights + q * kPartition + position % kPartition;
+        for (; position < page_end; ++position, value += stride, ++weight) {
+            F32 values[n_vectors];
+            for (int v = 0; v < n_vectors; ++v) values[v] = load_half(value + v * kLanes);
+            for (int i = 0; i < n_queries; ++i) {
+                const F32 w = broadcast(weight[i * kPartition]);
+                for (int v = 0; v < n_vectors; ++v) total[i][v] = fma(w, values[v], total[i][v]);
+            }
         }
     }
     for (int i = 0; i < n_queries; ++i)

@@ -38,7 +38,7 @@ def bench(
 ) -> None:
     """Measure prompt and generation speed.
 
-    Prints the median of several runs and their spread.
+    Prints the median of several runs and their spread; generation continues from the prompt.
     """
     from madang.cli.pull import fetch_with_progress
     from madang.core.engine import Benchmarkable
@@ -66,9 +66,8 @@ class _Run(NamedTuple):
 
 
 def _bare_steps(engine: Any, prompt_tokens: int, decode_tokens: int, number: int) -> _Run:
-    """Forward steps without sampling or text, each from an empty cache, as llama-bench measures."""
-    prompt_s, _ = engine.benchmark(prompt_tokens, 0)
-    _, decode_s = engine.benchmark(0, decode_tokens)
+    """Forward steps without sampling or text: the prompt from an empty cache, then the tokens that follow it."""
+    prompt_s, decode_s = engine.benchmark(prompt_tokens, decode_tokens)
     return _Run(prompt_tokens, prompt_s, decode_tokens, decode_s)
 
 

@@ -86,4 +86,4 @@ class Benchmarkable(Protocol):
         """Instruction set in use."""
 
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
-        """Seconds to read a prompt of that length, and to decode that many tokens one by one; 0 tokens take 0 s."""
+        """Seconds to read a prompt of that length, and to decode that many tokens after it; 0 tokens take 0 s."""

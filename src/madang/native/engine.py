@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from madang import _core
 from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError, UnsupportedModel
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, UnsupportedModel
 from madang.core.events import ContextLedger, Done, Event, Usage
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
@@ -70,13 +70,18 @@ class NativeEngine:
     def generate(self, request: Request) -> Iterator[Event]:
         """Stream the answer.
 
-        Raises ContextLengthExceeded before anything is computed, TemplateError, EngineError when busy or closed.
+        Raises ContextLengthExceeded and InvalidRequest before anything is computed, TemplateError, EngineError when
+        busy or closed.
         """
         with self._running() as sequence:
             watch = Stopwatch(load_s=self.info.load_s)
             prompt = self._prompter.prompt(request)
             tokens, n_prompt = prompt.tokens, len(prompt.tokens)
             n_ctx = self.info.context_tokens
+            if not tokens:
+                raise InvalidRequest(
+                    "The prompt is empty, and this model has no token that begins a text.", param="prompt"
+                )
             if n_prompt + (request.max_tokens != 0) > n_ctx:
                 raise ContextLengthExceeded(n_prompt, n_ctx)
             n_cached = sequence.keep_common_prefix(tokens)
