@@ -37,7 +37,7 @@ ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads
 
 ThreadPool::~ThreadPool() {
     stop_ = true;
-    generation_.fetch_add(1, std::memory_order_release);
+    generation_.fetch_add(1);
     generation_.notify_all();
     for (std::thread& thread : threads_) thread.join();
 }
@@ -45,7 +45,7 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::run(const std::function<void(int)>& job) {
     const std::lock_guard<std::mutex> one_job_at_a_time(mutex_);
     job_ = &job;
-    generation_.fetch_add(1, std::memory_order_release);
+    generation_.fetch_add(1);
     generation_.notify_all();
     job(0);
     barrier();
@@ -66,7 +66,9 @@ void ThreadPool::wait_for_stage_after(unsigned stage) { wait_for_change(stage_, 
 void ThreadPool::release(unsigned stage) {
     arrived_.store(0, std::memory_order_relaxed);
     next_[(stage + 2) % kStages].store(0, std::memory_order_relaxed);  // nobody uses it before the next barrier
-    stage_.store(stage + 1, std::memory_order_release);
+    // Sequentially consistent: notify_all looks whether anyone is parked, and must not do so before the store is visible.
+    // With a release store, libstdc++ 12 lost wake-ups.
+    stage_.store(stage + 1);
     stage_.notify_all();
 }
 

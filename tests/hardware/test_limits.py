@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.hardware.test_cpu import write
 
 from madang.hardware.limits import Limits, container_limits
+from tests.hardware.test_cpu import write
 
 GB = 10**9
 

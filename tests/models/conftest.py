@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.standins import Hub
 
 from madang.models import Store
+from tests.models.standins import Hub
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.models.standins import Recorder
 
 from madang.core import SamplingParams
 from madang.core.errors import MalformedFile, ModelNotFound
 from madang.models import FileReference, Store, pull
+from tests.models.standins import Recorder
 
 
 def test_a_file_is_used_where_it_is(store: Store, tmp_path: Path) -> None:

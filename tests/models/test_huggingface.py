@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.models.standins import Hub, Recorder
 
 from madang.core import SamplingParams
 from madang.core.errors import (
@@ -18,6 +17,7 @@ from madang.core.errors import (
 )
 from madang.models import HubReference, ModelFiles, Progress, Sources, Store, parse_reference, pull
 from madang.models.sources.huggingface import HuggingFaceSource
+from tests.models.standins import Hub, Recorder
 
 MODEL = b"GGUF" + bytes(range(256)) * 4000
 CUT = 300_000

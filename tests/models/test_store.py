@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.standins import sha256
 
 from madang.core import SamplingParams
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
@@ -26,6 +25,7 @@ from madang.models import (
     parse_reference,
 )
 from madang.models.fetching import StagedFile
+from tests.models.standins import sha256
 
 A, B = NameReference("a", "1"), NameReference("b", "1")
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)

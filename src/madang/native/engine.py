@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from madang import _core
 from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, UnsupportedModel
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, MalformedFile, UnsupportedModel
 from madang.core.events import ContextLedger, Done, Event, Usage
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
@@ -38,6 +38,9 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     file = read_gguf(files.path)
     description = describe_gguf(file)
     tokenizer = tokenizer_from_gguf(file)
+    n_words = description.spec.vocab_size
+    if tokenizer.vocab_size > n_words:
+        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
     decoder = load_decoder(description, plan.threads.value, plan.isa.value)
     info = EngineInfo(
         engine="native",

@@ -23,10 +23,11 @@ def load_decoder(description: ModelDescription, n_threads: int, isa: str) -> _co
     kernel, MalformedFile when tensors are missing or have other shapes than the model's, NotEnoughMemory.
     """
     _refuse_unknown_types(description)
-    decoder = _core.Decoder(_shape(description.spec), n_threads, _checked_isa(isa))
+    isa = _checked_isa(isa)
     any_tensor = next(iter(description.tensors.values()))
     mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
     try:
+        decoder = _core.Decoder(_shape(description.spec), n_threads, isa)
         for name, tensor in description.tensors.items():
             data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
             _hand_over(decoder, name, tensor, data)

@@ -30,6 +30,8 @@ _LAYER_NAMES = {
 }
 _ROPE_FACTORS = "rope_freqs.weight"  # Llama 3's scaling, as divisors of the base frequencies
 _OTHER_ENGINE = "llama.cpp"
+# Far above any real model. Heads x head_dim is computed from metadata alone, so it needs a limit of its own.
+_MAX_WIDTH = 2**20
 
 
 def describe_gguf(file: GGUFFile) -> ModelDescription:
@@ -42,6 +44,8 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
     head_dim = file.get_int("llama.attention.key_length", n_embd // n_heads, low=1)
     if n_heads % n_kv_heads or file.get_int("llama.attention.value_length", head_dim) != head_dim:
         raise MalformedFile(file.path, f"{n_heads} heads cannot share {n_kv_heads} key-value heads of {head_dim}")
+    if n_heads * head_dim > _MAX_WIDTH:
+        raise MalformedFile(file.path, f"{n_heads} heads of {head_dim} are more than {_MAX_WIDTH} elements")
     tensors = _canonical_tensors(file, n_layers)
     if "token_embedding" not in tensors:
         raise MalformedFile(file.path, "the tensor 'token_embd.weight' is missing")
@@ -69,8 +73,10 @@ def _refuse_experts(file: GGUFFile) -> None:
 
 
 def _rope(file: GGUFFile, head_dim: int) -> RopeSpec:
-    base = file.get_float("llama.rope.freq_base", 10_000.0, low=1)
+    base = file.get_float("llama.rope.freq_base", 10_000.0, low=2)
     n_dims = file.get_int("llama.rope.dimension_count", head_dim, low=2, high=head_dim)
+    if n_dims % 2:
+        raise MalformedFile(file.path, f"{n_dims} elements of a head cannot be rotated in pairs")
     frequencies = base_frequencies(base, n_dims)
     magnitude = 1.0
     if _ROPE_FACTORS in file.tensors:

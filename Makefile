@@ -1,0 +1,91 @@
+# `make chat` and `make test` need Python 3.11 and a C++20 compiler, and do all else themselves, inside this folder.
+# A stamp in .venv stands for each finished step, so nothing is done twice.
+
+MODEL   = smollm2:135m
+PYTHONS = python3 python3.14 python3.13 python3.12 python3.11
+BENCH   = --rounds 3
+
+VENV   = .venv
+PYTHON = $(VENV)/bin/python
+MADANG = $(VENV)/bin/madang
+PIP    = $(PYTHON) -m pip --disable-pip-version-check --no-input install --quiet
+CODE   = src tests benchmarks
+NATIVE = pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
+
+# Through the environment, where no character of it means anything to make or to the shell.
+ifeq ($(origin PROMPT),command line)
+export CHAT_PROMPT = $(value PROMPT)
+endif
+
+.DEFAULT_GOAL = help
+.PHONY: help chat check test bench reference clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make chat                  chat with a small model in the terminal (MODEL=$(MODEL))'
+	@echo 'make chat PROMPT="..."     one answer, then exit'
+	@echo 'make test                  everything that CI runs: the checks, then all tests'
+	@echo 'make check                 format, lint, types, direction of imports, generated reference'
+	@echo 'make reference             write the generated reference again'
+	@echo 'make bench                 ours and its peers side by side on the starter model (BENCH="$(BENCH)")'
+	@echo 'make clean                 delete what was set up and built; models and benchmark environments stay'
+
+# With a prompt there is nothing to read from the terminal, and there may be none.
+chat: $(VENV)/for-chat
+	@if [ -n "$$CHAT_PROMPT" ]; then exec $(MADANG) run $(MODEL) "$$CHAT_PROMPT" </dev/null; else exec $(MADANG) run $(MODEL); fi
+
+check: $(VENV)/for-tests
+	$(PYTHON) -m ruff format --check $(CODE)
+	$(PYTHON) -m ruff check $(CODE)
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+	$(PYTHON) -m madang.cli.reference --check
+
+test: check
+	$(PYTHON) -m pytest
+
+reference: $(VENV)/for-tests
+	$(PYTHON) -m madang.cli.reference
+
+STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+bench: $(STARTER)
+	$(PYTHON) benchmarks/peers.py run $(STARTER) --name starter $(BENCH)
+
+$(STARTER): | $(VENV)/for-chat
+	@mkdir -p $(@D)
+	@$(MADANG) pull smollm2:135m --json >$@.json
+	@cp "$$($(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["path"])' <$@.json)" $@
+	@rm $@.json
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The package is installed in place, so Python files count at once; the core is built anew when it changes. Without build
+# isolation, that compiles only what changed, and what builds it is downloaded once.
+$(VENV)/for-chat: $(VENV)/can-build $(NATIVE)
+	@echo 'Building the C++ core and installing madang into $(VENV) (about a minute, and only when it changed) ...' >&2
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/for-tests: $(VENV)/can-build $(NATIVE) constraints.txt
+	@echo 'Installing madang and what checks and tests need into $(VENV) (a few minutes, once) ...' >&2
+	@$(PIP) --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/for-chat $@
+
+$(VENV)/can-build: $(VENV)/made pyproject.toml
+	@$(PIP) cmake ninja $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@touch $@
+
+# Everything that a machine may lack is looked for before anything is written.
+$(VENV)/made:
+	@missing() { echo "madang cannot be built here: $$1" >&2; exit 1; }; \
+	for python in $(PYTHONS); do $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; done; \
+	[ -n "$$python" ] || missing 'there is no Python 3.11 or newer; install one, or say where it is with: make chat PYTHONS=/path/to/python'; \
+	$$python -c 'import ensurepip, venv' 2>/dev/null || missing "$$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; \
+	$$python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || missing "$$python lacks its header files; on Debian and Ubuntu: apt install python3-dev"; \
+	for cxx in $$CXX c++ g++ clang++; do printf '#include <atomic>\nvoid f(std::atomic<int>& a) { a.wait(0); }' | $$cxx -std=c++20 -x c++ -fsyntax-only - 2>/dev/null && break; cxx=; done; \
+	[ -n "$$cxx" ] || missing 'there is no C++20 compiler (GCC 11, Clang 14 or newer); on Debian and Ubuntu: apt install g++, on macOS: xcode-select --install'; \
+	echo "Making $(VENV) with $$($$python --version) ..." >&2; \
+	$$python -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,62 @@
+"""Drives the C++ core directly: files to decoders, tokens to logits, with the cache laid out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from madang import _core
+from madang.formats.families import describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.native.loader import load_decoder
+
+PAGE_TOKENS = _core.PAGE_TOKENS
+Logits = npt.NDArray[np.float32]  # [tokens, words]
+
+
+def open_decoder(path: Path, *, n_threads: int = 2, isa: str = "auto") -> _core.Decoder:
+    """The model of a GGUF file."""
+    return load_decoder(describe_gguf(read_gguf(path)), n_threads, isa)
+
+
+def read(
+    decoder: _core.Decoder,
+    tokens: Sequence[int],
+    chunks: Iterable[int] = (),
+    *,
+    start: int = 0,
+    pages: Sequence[int] | None = None,
+) -> Logits:
+    """Logits after each of ``tokens``, which stand at ``start`` and after; those before are in the cache.
+
+    chunks   how many tokens each step takes; the last step takes the rest
+    pages    of the cache, in the order of positions; as many as are needed, from the first, if not given
+    """
+    end = start + len(tokens)
+    table = np.array([pages if pages is not None else range(-(-end // PAGE_TOKENS))], np.int32)
+    decoder.reserve_pages(int(table.max()) + 1)
+    rows: list[Logits] = []
+    begin = 0
+    for size in (*chunks, len(tokens)):
+        piece = np.array(tokens[begin : begin + size], np.int32)
+        n = len(piece)
+        if n == 0:
+            break
+        positions = np.arange(start + begin, start + begin + n, dtype=np.int32)
+        decoder.step(piece, positions, np.zeros(n, np.int32), table, np.arange(n, dtype=np.int32))
+        rows += [decoder.logits(row) for row in range(n)]
+        begin += n
+    return np.stack(rows)
+
+
+def greedy(decoder: _core.Decoder, prompt: Sequence[int], n_tokens: int) -> list[int]:
+    """The most likely continuation, one token a step."""
+    tokens = list(prompt)
+    logits = read(decoder, tokens)[-1]
+    for _ in range(n_tokens):
+        tokens.append(int(logits.argmax()))
+        logits = read(decoder, tokens[-1:], start=len(tokens) - 1)[-1]
+    return tokens[len(prompt) :]
