@@ -44,7 +44,7 @@ void bind_decoder(nb::module_& m) {
         .def_rw("window_tokens", &DecoderShape::window_tokens);
 
     nb::class_<Decoder>(m, "Decoder")
-        .def(nb::init<DecoderShape, int, const std::string&>(), "shape"_a, "n_threads"_a, "isa"_a)
+        .def(nb::init<DecoderShape, int, const std::string&, float>(), "shape"_a, "n_threads"_a, "isa"_a, "outlier"_a = 0.0f)
         .def(
             "set_tensor",
             [](Decoder& self, const std::string& name, uint32_t type, int rows, int columns, const Octets& bytes) {

@@ -23,21 +23,22 @@ std::string shape_text(int rows, int columns) { return std::to_string(rows) + " 
 
 // ---- weights ---------------------------------------------------------------------------------------------------------
 
-Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa)
+Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier)
     : shape_(std::move(shape)), kernels_(&select_kernels(isa)), pool_(n_threads), layers_(size_t(shape_.n_layers)) {
     const DecoderShape& s = shape_;
     if (s.n_layers <= 0 || s.n_embd <= 0 || s.n_heads <= 0 || s.n_kv_heads <= 0 || s.head_dim <= 0 || s.n_ff <= 0 ||
         s.vocab_size <= 0 || s.head_dim > kMaxHeadDim || s.n_heads % s.n_kv_heads != 0 || int(s.window_tokens.size()) != s.n_layers ||
-        2 * int(s.inverse_frequencies.size()) > s.head_dim)
+        2 * int(s.inverse_frequencies.size()) > s.head_dim || int64_t(s.n_heads) * s.head_dim > kMaxColumns)
         throw std::invalid_argument("the decoder's dimensions contradict each other");
     value_stride_ = int(round_up(s.head_dim, kLanes));
     const auto width = [](int n) { return int(round_up(n, kBlock)); };
-    hidden_.width = normed_.width = last_.width = width(s.n_embd);
+    hidden_.width = attention_in_.width = ffn_in_.width = last_.width = width(s.n_embd);
     query_.width = attended_.width = width(s.n_heads * s.head_dim);
     key_.width = value_.width = width(s.n_kv_heads * s.head_dim);
     gate_.width = up_.width = width(s.n_ff);
     logits_.width = width(s.vocab_size);
-    last_.outlier = 0;  // one row per answer token, and its error goes straight into the probabilities
+    // Queries, keys, values and the last rows always keep 15 bits: little work, and much depends on it.
+    ffn_in_.outlier = attended_.outlier = gate_.outlier = outlier;
     scratch_.assign(size_t(pool_.size()), std::vector<float>(size_t(attention_scratch_floats(s.head_dim))));
     halves_.assign(size_t(pool_.size()), std::vector<uint16_t>(size_t(value_stride_)));
 }
@@ -96,7 +97,7 @@ void Decoder::set_tensor(const std::string& name, uint32_t type, int rows, int c
                                         std::to_string(shape_.n_embd));
         PackedMatrix one_row = allocate_matrix(*traits, 1, columns);
         pack_group(one_row, 0, bytes.data());
-        norm->assign(size_t(normed_.width), 0.0f);
+        norm->assign(size_t(hidden_.width), 0.0f);
         unpack_row(one_row, 0, norm->data());
         return;
     }
@@ -131,14 +132,15 @@ void Decoder::complete() {
             need(!matrix.empty(), prefix + name);
             rows.add_reader(matrix, *kernels_);
         };
-        reads(normed_, layer.query, "query");
-        reads(normed_, layer.key, "key");
-        reads(normed_, layer.value, "value");
-        reads(normed_, layer.ffn_gate, "ffn_gate");
-        reads(normed_, layer.ffn_up, "ffn_up");
+        reads(attention_in_, layer.query, "query");
+        reads(attention_in_, layer.key, "key");
+        reads(attention_in_, layer.value, "value");
+        reads(ffn_in_, layer.ffn_gate, "ffn_gate");
+        reads(ffn_in_, layer.ffn_up, "ffn_up");
         reads(attended_, layer.attention_output, "attention_output");
         reads(gate_, layer.ffn_down, "ffn_down");
     }
+    is_complete_ = true;
 }
 
 size_t Decoder::weight_bytes() const {
@@ -266,6 +268,7 @@ void Decoder::check(const Batch& batch) const {
     const auto require = [](bool good, const char* what) {
         if (!good) throw std::invalid_argument(what);
     };
+    require(is_complete_, "the decoder has not been completed");
     require(n > 0 && batch.positions.size() == n && batch.sequences.size() == n, "a batch needs tokens, positions and sequences of one length");
     require(batch.page_table_stride > 0, "a batch needs page tables");
     const size_t n_sequences = batch.page_tables.size() / size_t(batch.page_table_stride);
@@ -284,7 +287,7 @@ void Decoder::check(const Batch& batch) const {
 
 void Decoder::resize(int n_tokens) {
     if (n_tokens <= capacity_) return;
-    for (Rows* rows : {&hidden_, &normed_, &query_, &key_, &value_, &attended_, &gate_, &up_}) rows->resize(n_tokens);
+    for (Rows* rows : {&hidden_, &attention_in_, &ffn_in_, &query_, &key_, &value_, &attended_, &gate_, &up_}) rows->resize(n_tokens);
     angles_.resize(size_t(n_tokens) * 2 * shape_.inverse_frequencies.size());
     capacity_ = n_tokens;
 }
@@ -317,10 +320,15 @@ void Decoder::step(const Batch& batch) {
     check(batch);
     prepare(batch);
     const std::function<void(int)> job = [&](int thread) { forward(batch, thread); };
+    n_outputs_ = 0;
     pool_.run(job);
+    n_outputs_ = int(batch.outputs.size());
 }
 
-std::span<const float> Decoder::logits(int row) const { return {logits_.row(row), size_t(shape_.vocab_size)}; }
+std::span<const float> Decoder::logits(int row) const {
+    if (row < 0 || row >= n_outputs_) throw std::invalid_argument("the last step left no such row of logits");
+    return {logits_.row(row), size_t(shape_.vocab_size)};
+}
 
 // Ends a shared stage and does row work for n tokens before the next: by the last thread when it is little, else by all.
 template <class Work>
@@ -361,7 +369,7 @@ void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, 
 
 // gate = silu(gate) * up
 void Decoder::gate_and_up(const Layer& layer, int n) {
-    const Activations activations = normed_.activations();
+    const Activations activations = ffn_in_.activations();
     const int groups = layer.ffn_gate.groups();
     pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         kernels_->multiply(layer.ffn_gate, range, activations, {0, n}, gate_.output());
@@ -375,7 +383,7 @@ void Decoder::gate_and_up(const Layer& layer, int n) {
 void Decoder::run_layer(const Batch& batch, int index, int thread) {
     const Layer& layer = layers_[index];
     const int n = int(batch.tokens.size());
-    multiply({{&layer.query, query_.output()}, {&layer.key, key_.output()}, {&layer.value, value_.output()}}, normed_, n);
+    multiply({{&layer.query, query_.output()}, {&layer.key, key_.output()}, {&layer.value, value_.output()}}, attention_in_, n);
     between(n, [&](Range tokens) {
         for (int t = tokens.begin; t < tokens.end; ++t) rotate_and_cache(batch, index, t, thread);
     });
@@ -387,7 +395,7 @@ void Decoder::run_layer(const Batch& batch, int index, int thread) {
     });
     multiply({{&layer.attention_output, hidden_.output(true)}}, attended_, n);
     between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layer.ffn_norm, normed_, t, t);
+        for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layer.ffn_norm, ffn_in_, t, t);
     });
     gate_and_up(layer, n);
     between(n, [&](Range tokens) {
@@ -403,7 +411,7 @@ void Decoder::forward(const Batch& batch, int thread) {
     });
     for (int i = 0; i < shape_.n_layers; ++i) {
         between(n, [&](Range tokens) {
-            for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layers_[i].attention_norm, normed_, t, t);
+            for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layers_[i].attention_norm, attention_in_, t, t);
         });
         run_layer(batch, i, thread);
     }

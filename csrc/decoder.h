@@ -32,8 +32,9 @@ struct Batch {
 
 class Decoder {
 public:
-    // Throws std::invalid_argument for an isa that cannot run here.
-    Decoder(DecoderShape shape, int n_threads, const std::string& isa);
+    // Blocks of activations whose largest magnitude exceeds `outlier` times their row's average keep 15 bits, others 8; 0 is
+    // all. Throws std::invalid_argument for an isa that cannot run here.
+    Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier);
 
     // Repacks a tensor from its file bytes (rows x columns of `type`); the bytes are not needed afterwards. 1-D tensors
     // (norm weights) have one row. Throws std::invalid_argument for a wrong name, shape, size or type.
@@ -48,8 +49,10 @@ public:
     size_t page_bytes() const { return page_elements() * sizeof(uint16_t); }
     size_t weight_bytes() const;
 
-    // Runs the batch and leaves one row of logits per output. Throws std::invalid_argument when an index is out of range.
+    // Runs the batch and leaves one row of logits per output. Throws std::invalid_argument when an index is out of range,
+    // or the decoder is not complete.
     void step(const Batch& batch);
+    // Throws std::invalid_argument when the last step left no such row.
     std::span<const float> logits(int row) const;
 
     const DecoderShape& shape() const { return shape_; }
@@ -65,7 +68,7 @@ private:
     struct Rows {
         int width = 0;  // elements between rows, a multiple of 32
         bool wants_quants = false, wants_bfloats = false;
-        float outlier = 1.5f;  // Kernels::quantize
+        float outlier = 0;  // Kernels::quantize; 0 keeps 15 bits everywhere
         Buffer floats, bfloats, quants, wide, scales, sums;
         void resize(int n);
         void add_reader(const PackedMatrix& matrix, const Kernels& kernels);
@@ -120,8 +123,10 @@ private:
     std::vector<Buffer> slabs_;      // of pages
     std::vector<uint16_t*> pages_;
 
-    int capacity_ = 0;  // tokens that the buffers below hold
-    Rows hidden_, normed_, query_, key_, value_, attended_, gate_, up_, last_, logits_;
+    bool is_complete_ = false;
+    int n_outputs_ = 0;  // rows of logits that the last step left
+    int capacity_ = 0;   // tokens that the buffers below hold
+    Rows hidden_, attention_in_, ffn_in_, query_, key_, value_, attended_, gate_, up_, last_, logits_;
     std::vector<float> angles_;                  // per token: cosines, then sines
     std::vector<std::vector<float>> scratch_;    // per thread, for attention
     std::vector<std::vector<uint16_t>> halves_;  // per thread, for the cache write

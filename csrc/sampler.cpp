@@ -19,7 +19,9 @@ uint64_t mix(uint64_t x) {
 
 int32_t argmax(std::span<const float> logits, const Kernels& kernels) {
     const float top = kernels.max(logits.data(), int(logits.size()));
-    return int32_t(std::find(logits.begin(), logits.end(), top) - logits.begin());
+    const auto found = std::find(logits.begin(), logits.end(), top);
+    if (found == logits.end()) throw NotNumbers();
+    return int32_t(found - logits.begin());
 }
 
 bool more_likely(float logit_a, int32_t token_a, float logit_b, int32_t token_b) {
@@ -45,6 +47,7 @@ void Sampler::adjust(std::span<const float> logits) {
     std::unordered_map<int32_t, int> counts;
     for (size_t i = history_.size() - look_back; i < history_.size(); ++i) ++counts[history_[i]];
     for (const auto& [token, count] : counts) {
+        if (token < 0 || size_t(token) >= adjusted_.size()) continue;
         float& logit = adjusted_[token];
         logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
         logit -= options_.presence_penalty + options_.frequency_penalty * float(count);
@@ -116,16 +119,17 @@ Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, in
         adjust(logits);
         used = adjusted_;
     }
+    if (!std::isfinite(kernels.max(used.data(), int(used.size())))) throw NotNumbers();
     Choice choice{options_.temperature > 0 ? draw(used, kernels) : argmax(used, kernels), 0, {}};
     history_.push_back(choice.token);
     if (n_alternatives < 0) return choice;
     exponentials_.resize(logits.size());
     const float top = kernels.max(logits.data(), int(logits.size()));
-    const float log_sum = top + std::log(kernels.exponentials(logits.data(), top, 1, exponentials_.data(), int(logits.size())));
-    choice.logprob = logits[choice.token] - log_sum;
+    const float log_sum = std::log(kernels.exponentials(logits.data(), top, 1, exponentials_.data(), int(logits.size())));
+    choice.logprob = (logits[choice.token] - top) - log_sum;
     if (n_alternatives > 0) keep_best(logits, kernels, size_t(n_alternatives));
     for (int i = 0; i < n_alternatives && size_t(i) < best_.size(); ++i)
-        choice.alternatives.emplace_back(best_[i].token, best_[i].logit - log_sum);
+        choice.alternatives.emplace_back(best_[i].token, (best_[i].logit - top) - log_sum);
     return choice;
 }
 

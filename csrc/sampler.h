@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct SamplerOptions {
     std::vector<std::pair<int32_t, float>> bias;
 };
 
+// The model computed NaN or infinity: damaged weights, or an overflow.
+struct NotNumbers : std::runtime_error {
+    NotNumbers() : std::runtime_error("the model's logits are not finite numbers") {}
+};
+
 struct Choice {
     int32_t token;
     float logprob;                                     // natural log, of the model's own distribution
@@ -33,6 +39,7 @@ public:
     void accept(std::span<const int32_t> tokens);
 
     // n_alternatives < 0 skips the log-probabilities. The draw depends on the seed and the number of draws so far only.
+    // Throws NotNumbers.
     Choice sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives);
 
 private:

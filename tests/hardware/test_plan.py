@@ -52,7 +52,6 @@ def with_free(room_bytes: int) -> Machine:
 
 def test_cache_size_is_exact() -> None:
     # 30 layers, 3 heads of 64, keys and values, 2 bytes: 23,040 bytes a token
-    assert SPEC.kv_cache_bytes_per_token() == 23_040
     assert kv_cache_bytes(SPEC, 8192) == 8192 * 23_040
     assert kv_cache_bytes(SPEC, 0) == 0
     assert kv_cache_bytes(SPEC, 1) == 16 * 23_040  # one page
@@ -84,9 +83,9 @@ def test_defaults() -> None:
 
 
 def test_requests_are_honoured() -> None:
-    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(8, 100, "avx2", 32))
-    choices = (plan.threads, plan.context_tokens, plan.isa, plan.prefill_chunk_tokens)
-    assert [choice.value for choice in choices] == [8, 100, "avx2", 32]
+    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(8, 100, "avx2", "fast", 32))
+    choices = (plan.threads, plan.context_tokens, plan.isa, plan.precision, plan.prefill_chunk_tokens)
+    assert [choice.value for choice in choices] == [8, 100, "avx2", "fast", 32]
     assert {choice.reason for choice in choices} == {"as requested"}
 
 

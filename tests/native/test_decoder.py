@@ -93,13 +93,28 @@ def test_logits_are_a_copy(decoder: _core.Decoder) -> None:
     assert not np.array_equal(decoder.logits(0), kept)
 
 
-@pytest.mark.xfail(strict=True, reason="rows of logits are not checked")
 @pytest.mark.parametrize("row", [1, 2])
 def test_a_row_that_the_last_step_did_not_make_is_refused(decoder: _core.Decoder, row: int) -> None:
     step(decoder, outputs=[0, 1, 2])
     step(decoder, outputs=[2])
     with pytest.raises((ValueError, IndexError)):
         decoder.logits(row)
+
+
+def test_nothing_is_left_before_the_first_step() -> None:
+    decoder = bare_decoder(MODEL)
+    with pytest.raises((ValueError, IndexError)):
+        decoder.logits(0)
+    with pytest.raises((ValueError, IndexError)):
+        _core.Sampler(_core.SamplerOptions()).sample(decoder, 0)
+
+
+def test_an_incomplete_decoder_refuses_to_step() -> None:
+    decoder = _core.Decoder(MODEL.shape(), 1, "")
+    decoder.reserve_pages(1)
+    zero = np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="completed"):
+        decoder.step(zero, zero, zero, np.zeros((1, 1), np.int32), zero)
 
 
 def test_facts(decoder: _core.Decoder) -> None:

@@ -11,15 +11,18 @@ import numpy.typing as npt
 from madang import _core
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
+from madang.hardware import Choice, Plan
 from madang.native.loader import load_decoder
 
 PAGE_TOKENS = _core.PAGE_TOKENS
 Logits = npt.NDArray[np.float32]  # [tokens, words]
 
 
-def open_decoder(path: Path, *, n_threads: int = 2, isa: str = "auto") -> _core.Decoder:
+def open_decoder(path: Path, *, n_threads: int = 2, isa: str = "auto", precision: str = "exact") -> _core.Decoder:
     """The model of a GGUF file."""
-    return load_decoder(describe_gguf(read_gguf(path)), n_threads, isa)
+    threads, context = Choice(n_threads, "test"), Choice(1024, "test")
+    plan = Plan(threads, context, isa=Choice(isa, "test"), precision=Choice(precision, "test"))
+    return load_decoder(describe_gguf(read_gguf(path)), plan)
 
 
 def read(

@@ -19,7 +19,7 @@ WORD = " word"
 SPARE_TOKENS = 32  # for what a tokenizer adds
 
 
-def bench(
+def bench(  # noqa: PLR0913  (a command line's options are its parameters)
     ctx: typer.Context,
     model: options.Model,
     *,
@@ -34,6 +34,7 @@ def bench(
     ] = 5,
     threads: options.Threads = None,
     engine: options.Engine = None,
+    precision: options.Precision = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure prompt and generation speed.
@@ -45,7 +46,7 @@ def bench(
     from madang.runtime import open_model
 
     context = prompt_tokens + decode_tokens + SPARE_TOKENS
-    settings = options.settings_of(ctx, threads=threads, engine=engine, context=context)
+    settings = options.settings_of(ctx, threads=threads, engine=engine, context=context, precision=precision)
     with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
         measure = _bare_steps if isinstance(loaded, Benchmarkable) else _whole_answers
         runs = [measure(loaded, prompt_tokens, decode_tokens, number) for number in range(repetitions + 1)][1:]

@@ -15,6 +15,9 @@ Context = Annotated[
     int | None, typer.Option("--context", metavar="TOKENS", help="Context: prompt and answer together.")
 ]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Engine that runs the model.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", metavar="WORD", help="exact, or fast for quicker prompts.")
+]
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

@@ -70,10 +70,11 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     context: options.Context = None,
     threads: options.Threads = None,
     engine: options.Engine = None,
+    precision: options.Precision = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer a prompt, or chat when there is none. What is piped in is added to the prompt."""
-    settings = options.settings_of(ctx, threads=threads, context=context, engine=engine)
+    settings = options.settings_of(ctx, threads=threads, context=context, engine=engine, precision=precision)
     answer = AnswerOptions(
         system=None if system is None else checked_text(system, "The system message"),
         max_tokens=max_tokens,

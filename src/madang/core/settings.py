@@ -43,6 +43,7 @@ SETTINGS: tuple[Setting, ...] = (
         "context", "number", None, "context in tokens, prompt and answer; unset follows model and memory", (1, 2**24)
     ),
     Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),
+    Setting("precision", "text", None, "of the native engine: exact (unset), or fast for quicker prompts"),
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
@@ -59,6 +60,7 @@ class Settings:
     threads: int | None
     context: int | None
     isa: str | None
+    precision: str | None
     engine: str | None
     debug: bool
     origins: Mapping[str, Origin]

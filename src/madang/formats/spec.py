@@ -54,10 +54,6 @@ class DecoderSpec:
     rope: RopeSpec
     window_tokens: tuple[int, ...]
 
-    def kv_cache_bytes_per_token(self, element_bytes: int = 2) -> int:
-        """Keys and values of one token over all layers; 2 bytes an element is float16."""
-        return self.n_layers * self.n_kv_heads * self.head_dim * 2 * element_bytes
-
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:

@@ -8,6 +8,7 @@ from madang.formats.spec import DecoderSpec
 
 KV_ELEMENT_BYTES = 2  # float16
 KV_PAGE_TOKENS = 16
+KV_VALUE_MULTIPLE = 16  # elements of a vector; csrc/decoder.cpp pads each value to it
 # Weights are kept in their own precision, padded to whole tiles; the largest growth is the one of small matrices.
 REPACKED_FACTOR = 1.15
 # Interpreter, vocabulary, logits and activations of one prompt chunk.
@@ -38,10 +39,11 @@ def kv_cache_bytes(
 ) -> int:
     """Exact bytes of the keys and values of ``tokens`` positions of one sequence, in whole pages.
 
-    2 · element_bytes · n_kv_heads · head_dim for every position of every layer. With ``drop_beyond_window``, layers
-    with a sliding window keep only the pages that the window can touch.
+    element_bytes · n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) a
+    position and layer. With ``drop_beyond_window``, layers with a sliding window keep only the pages that it can touch.
     """
-    page_bytes = 2 * element_bytes * spec.n_kv_heads * spec.head_dim * page_tokens
+    value_dim = -(-spec.head_dim // KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
+    page_bytes = element_bytes * spec.n_kv_heads * (spec.head_dim + value_dim) * page_tokens
     n_pages = _pages(tokens, page_tokens)
     if not drop_beyond_window:
         return spec.n_layers * n_pages * page_bytes

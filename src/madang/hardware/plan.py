@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from madang.core.errors import InvalidRequest, NotEnoughMemory
+from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
 from madang.core.units import format_bytes
 from madang.formats.spec import DecoderSpec
 from madang.hardware.machine import Machine
@@ -22,6 +22,7 @@ T = TypeVar("T")
 SMALLEST_USEFUL_CONTEXT_TOKENS = 256
 PREFILL_CHUNK_TOKENS = 256
 MAX_THREADS = 1024
+PRECISIONS = ("exact", "fast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class PlanRequest:
     threads: int | None = None
     context_tokens: int | None = None
     isa: str | None = None
+    precision: str | None = None
     prefill_chunk_tokens: int | None = None
 
 
@@ -58,6 +60,7 @@ class WeightFiles(Protocol):
 class Plan:
     """How an engine loads and runs a model.
 
+    precision  "exact" or "fast": whether activations keep 15 bits everywhere, or only where it matters most
     isa        "auto" or the name of one instruction set; the engine knows which ones it has
     memory     at the full context; None when nothing was calculated
     """
@@ -65,6 +68,7 @@ class Plan:
     threads: Choice[int]
     context_tokens: Choice[int]
     isa: Choice[str] = field(default_factory=lambda: Choice("auto", "the engine takes the best one this CPU has"))
+    precision: Choice[str] = field(default_factory=lambda: Choice(PRECISIONS[0], "the default"))
     prefill_chunk_tokens: Choice[int] = field(default_factory=lambda: Choice(PREFILL_CHUNK_TOKENS, "the default"))
     memory: MemoryEstimate | None = None
 
@@ -82,6 +86,7 @@ def make_plan(spec: DecoderSpec, files: WeightFiles, machine: Machine, requested
         threads=_threads(machine, requested.threads),
         context_tokens=context,
         isa=_isa(requested.isa),
+        precision=_precision(requested.precision),
         prefill_chunk_tokens=_prefill_chunk(context.value, requested.prefill_chunk_tokens),
         memory=MemoryEstimate(weights_bytes, kv_cache_bytes(spec, context.value)),
     )
@@ -144,6 +149,14 @@ def _threads(machine: Machine, requested: int | None) -> Choice[int]:
 def _isa(requested: str | None) -> Choice[str]:
     if requested is None or requested == "auto":
         return Choice("auto", "the engine takes the best one this CPU has")
+    return Choice(requested, "as requested")
+
+
+def _precision(requested: str | None) -> Choice[str]:
+    if requested is None:
+        return Choice(PRECISIONS[0], "the default: greedy text as in float32")
+    if requested not in PRECISIONS:
+        raise UnknownOption("precision", requested, PRECISIONS)
     return Choice(requested, "as requested")
 
 

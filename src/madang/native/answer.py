@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from madang import _core
+from madang.core.errors import EngineError, InvalidRequest
 from madang.core.events import FinishReason, TextDelta, TokenLogprob
 from madang.core.sampling import SamplingParams
 from madang.core.stopping import StopMatcher
@@ -32,14 +33,14 @@ class Answer:
         self._detokenizer = Detokenizer(tokenizer, at_start=prompt.answer_begins)
         self._matcher = StopMatcher(prompt.stop)
         self._n_alternatives = -1 if sampling.logprobs is None else sampling.logprobs
-        self._sampler = _core.Sampler(_options(sampling))
+        self._sampler = _core.Sampler(_options(sampling, tokenizer.vocab_size))
         self._sampler.accept(np.array(prompt.tokens, np.int32))
         self._unshown: list[TokenLogprob] = []
 
     def deltas(self, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:
         """Text as soon as it is whole and cannot begin a stop string, with the tokens that it took."""
         while self.n_tokens < self._limit:
-            choice = self._sampler.sample(sequence.decoder, 0, self._n_alternatives)
+            choice = self._choose(sequence)
             watch.token()
             self.n_tokens += 1
             if choice.token in self._tokenizer.end_ids:
@@ -56,6 +57,14 @@ class Answer:
             if self.n_tokens < self._limit:
                 sequence.append(choice.token)
         yield from self._rest()
+
+    def _choose(self, sequence: CachedSequence) -> _core.Choice:
+        try:
+            return self._sampler.sample(sequence.decoder, 0, self._n_alternatives)
+        except RuntimeError as error:
+            raise EngineError(
+                f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
+            ) from error
 
     def _rest(self) -> Iterator[TextDelta]:
         text, self.stop_text = self._matcher.push(self._detokenizer.flush())
@@ -75,10 +84,13 @@ class Answer:
         return TokenLogprob(choice.token, text, choice.logprob, tuple(choice.alternatives))
 
 
-def _options(sampling: SamplingParams) -> _core.SamplerOptions:
+def _options(sampling: SamplingParams, vocab_size: int) -> _core.SamplerOptions:
     options = _core.SamplerOptions()
     for name in _PASSED_ON:
         setattr(options, name, getattr(sampling, name))
+    for token in sampling.logit_bias or {}:
+        if not 0 <= token < vocab_size:
+            raise InvalidRequest(f"logit_bias names token {token}, but there are {vocab_size}.", param="logit_bias")
     options.bias = list((sampling.logit_bias or {}).items())
     return options
 

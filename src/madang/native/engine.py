@@ -41,7 +41,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     n_words = description.spec.vocab_size
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
-    decoder = load_decoder(description, plan.threads.value, plan.isa.value)
+    decoder = load_decoder(description, plan)
     info = EngineInfo(
         engine="native",
         model=files.name,
@@ -87,13 +87,13 @@ class NativeEngine:
                 )
             if n_prompt + (request.max_tokens != 0) > n_ctx:
                 raise ContextLengthExceeded(n_prompt, n_ctx)
-            n_cached = sequence.keep_common_prefix(tokens)
-            sequence.read(tokens[n_cached:], self._chunk_tokens)
-            watch.prompt_read(n_prompt - n_cached)
             sampling = self._seeded(request.sampling.resolved(self._sampling_defaults))
             room = n_ctx - n_prompt
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
             answer = Answer(self._tokenizer, prompt, sampling, limit)
+            n_cached = sequence.keep_common_prefix(tokens)
+            sequence.read(tokens[n_cached:], self._chunk_tokens)
+            watch.prompt_read(n_prompt - n_cached)
             yield from answer.deltas(sequence, watch)
             yield Done(
                 finish_reason=answer.finish_reason,

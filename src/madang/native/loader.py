@@ -10,24 +10,26 @@ from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, Un
 from madang.formats.mapped import map_file
 from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tensors import TensorInfo
+from madang.hardware import Plan
 
+# How far above its row's average the largest value of a block must lie to keep 15 bits; the rest keep 8. Figures:
+# docs/decisions/0002-activations.md
+_OUTLIER = {"exact": 0.0, "fast": 1.5}
 _RUNNABLE_TYPES = frozenset(type_id for type_id, _ in _core.tensor_types())
 
 
-def load_decoder(description: ModelDescription, n_threads: int, isa: str) -> _core.Decoder:
+def load_decoder(description: ModelDescription, plan: Plan) -> _core.Decoder:
     """Repack all weights for this machine.
-
-    isa   "auto", or the name of an instruction set
 
     Raises UnknownOption for an instruction set that cannot run here, UnsupportedModel for a tensor type without a
     kernel, MalformedFile when tensors are missing or have other shapes than the model's, NotEnoughMemory.
     """
     _refuse_unknown_types(description)
-    isa = _checked_isa(isa)
+    isa = _checked_isa(plan.isa.value)
     any_tensor = next(iter(description.tensors.values()))
     mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
     try:
-        decoder = _core.Decoder(_shape(description.spec), n_threads, isa)
+        decoder = _core.Decoder(_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value])
         for name, tensor in description.tensors.items():
             data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
             _hand_over(decoder, name, tensor, data)

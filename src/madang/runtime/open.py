@@ -41,7 +41,12 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
     spec = describe_gguf(read_gguf(files.path)).spec
-    requested = PlanRequest(threads=settings.threads, context_tokens=settings.context, isa=settings.isa)
+    requested = PlanRequest(
+        threads=settings.threads,
+        context_tokens=settings.context,
+        isa=settings.isa,
+        precision=settings.precision,
+    )
     return make_plan(spec, files, probe_machine(gpus=False), requested)
 
 

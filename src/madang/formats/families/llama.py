@@ -36,7 +36,7 @@ _MAX_WIDTH = 2**20
 
 def describe_gguf(file: GGUFFile) -> ModelDescription:
     """Read the ``llama.*`` metadata and name the tensors."""
-    _refuse_experts(file)
+    _refuse_what_is_not_computed(file)
     n_embd = file.require_int("llama.embedding_length", low=1)
     n_heads = file.require_int("llama.attention.head_count", low=1)
     n_kv_heads = file.get_int("llama.attention.head_count_kv", n_heads, low=1)
@@ -66,7 +66,11 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
     return ModelDescription(spec, tensors)
 
 
-def _refuse_experts(file: GGUFFile) -> None:
+def _refuse_what_is_not_computed(file: GGUFFile) -> None:
+    neutral = {"logit_scale": (0, 1), "embedding_scale": (0, 1), "residual_scale": (0, 1), "attention.scale": (0,)}
+    for name, values in neutral.items():
+        if file.get_float(f"llama.{name}", 0.0) not in values:
+            raise UnsupportedModel(f"the setting 'llama.{name}' of {file.path.name}", runs_with=_OTHER_ENGINE)
     n_experts = file.get_int("llama.expert_count", 0)
     if n_experts:
         raise UnsupportedModel(f"the mixture of {n_experts} experts in {file.path.name}", runs_with=_OTHER_ENGINE)
@@ -90,8 +94,15 @@ def _rope(file: GGUFFile, head_dim: int) -> RopeSpec:
             frequencies = scale_linear(frequencies, factor)
         case "yarn":
             original = file.require_int("llama.rope.scaling.original_context_length", low=1)
-            yarn = Yarn(factor, base, original)
-            frequencies, magnitude = yarn.scale(frequencies), yarn.magnitude
+            yarn = Yarn(
+                factor,
+                base,
+                original,
+                beta_fast=file.get_float("llama.rope.scaling.yarn_beta_fast", 32.0, low=0.001),
+                beta_slow=file.get_float("llama.rope.scaling.yarn_beta_slow", 1.0, low=0.001),
+            )
+            frequencies = yarn.scale(frequencies)
+            magnitude = yarn.magnitude * file.get_float("llama.rope.scaling.attn_factor", 1.0, low=0.001)
         case _:
             raise UnsupportedModel(f"the rope scaling '{kind}' of {file.path.name}", runs_with=_OTHER_ENGINE)
     return RopeSpec("interleaved", tuple(frequencies.tolist()), magnitude)
