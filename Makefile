@@ -10,7 +10,7 @@ PYTHON = $(VENV)/bin/python
 MADANG = $(VENV)/bin/madang
 PIP    = $(PYTHON) -m pip --disable-pip-version-check --no-input install --quiet
 CODE   = src tests benchmarks
-NATIVE = pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
+SOURCE = pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*) $(shell find src -name '*.py')
 
 # Through the environment, where no character of it means anything to make or to the shell.
 ifeq ($(origin PROMPT),command line)
@@ -61,14 +61,14 @@ $(STARTER): | $(VENV)/for-chat
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# The package is installed in place, so Python files count at once; the core is built anew when it changes. Without build
-# isolation, that compiles only what changed, and what builds it is downloaded once.
-$(VENV)/for-chat: $(VENV)/can-build $(NATIVE)
+# Installed in place: an edited Python file counts at once, but one that is new or moved only after the next install. Without
+# build isolation that takes seconds, compiles only what changed, and downloads what builds it once.
+$(VENV)/for-chat: $(VENV)/can-build $(SOURCE)
 	@echo 'Building the C++ core and installing madang into $(VENV) (about a minute, and only when it changed) ...' >&2
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/for-tests: $(VENV)/can-build $(NATIVE) constraints.txt
+$(VENV)/for-tests: $(VENV)/can-build $(SOURCE) constraints.txt
 	@echo 'Installing madang and what checks and tests need into $(VENV) (a few minutes, once) ...' >&2
 	@$(PIP) --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/for-chat $@

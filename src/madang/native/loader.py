@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +35,7 @@ def load_decoder(description: ModelDescription, plan: Plan) -> _core.Decoder:
         for name, tensor in description.tensors.items():
             data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
             _hand_over(decoder, name, tensor, data)
+            _let_go(mapped[tensor.path], tensor)
         decoder.complete()
     except ValueError as error:
         raise MalformedFile(any_tensor.path, str(error)) from error
@@ -47,6 +50,13 @@ def _hand_over(decoder: _core.Decoder, name: str, tensor: TensorInfo, data: npt.
         raise MalformedFile(tensor.path, f"the tensor '{tensor.name}' has {len(tensor.shape)} dimensions")
     n_rows = tensor.shape[0] if len(tensor.shape) == 2 else 1
     decoder.set_tensor(name, int(tensor.type), n_rows, tensor.shape[-1], data)
+
+
+def _let_go(mapped: mmap.mmap, tensor: TensorInfo) -> None:
+    """Give back the pages of a tensor that has been repacked, or file and weights would fill memory side by side."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        begin = tensor.offset_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, begin, tensor.offset_bytes + tensor.size_bytes - begin)
 
 
 def _refuse_unknown_types(description: ModelDescription) -> None:
