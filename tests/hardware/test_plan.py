@@ -83,7 +83,7 @@ def test_defaults() -> None:
 
 
 def test_requests_are_honoured() -> None:
-    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(8, 100, "avx2", "fast", 32))
+    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(8, 100, "avx2", 32, "fast"))
     choices = (plan.threads, plan.context_tokens, plan.isa, plan.precision, plan.prefill_chunk_tokens)
     assert [choice.value for choice in choices] == [8, 100, "avx2", "fast", 32]
     assert {choice.reason for choice in choices} == {"as requested"}

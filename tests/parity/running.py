@@ -22,7 +22,7 @@ def open_decoder(path: Path, *, n_threads: int = 2, isa: str = "auto", precision
     """The model of a GGUF file."""
     threads, context = Choice(n_threads, "test"), Choice(1024, "test")
     plan = Plan(threads, context, isa=Choice(isa, "test"), precision=Choice(precision, "test"))
-    return load_decoder(describe_gguf(read_gguf(path)), plan)
+    return load_decoder(path.name, describe_gguf(read_gguf(path)), plan)
 
 
 def read(

@@ -180,13 +180,18 @@ class NotEnoughResources(MadangError):
 
 
 class NotEnoughMemory(NotEnoughResources):
-    """Loading or growing would not fit into memory; checked before allocating."""
+    """Loading or growing would not fit into memory; ``available_bytes`` is None when the system itself refused."""
 
     code = "not_enough_memory"
 
-    def __init__(self, what: str, needed_bytes: int, available_bytes: int, *, hint: str | None = None) -> None:
+    def __init__(self, what: str, needed_bytes: int, available_bytes: int | None, *, hint: str | None = None) -> None:
+        end = (
+            "which the system refused to give"
+            if available_bytes is None
+            else f"but {format_bytes(available_bytes)} are available"
+        )
         super().__init__(
-            f"{what} needs {format_bytes(needed_bytes)} of memory, but {format_bytes(available_bytes)} are available.",
+            f"{what} needs {format_bytes(needed_bytes)} of memory, {end}.",
             hint=hint or "Close other programs, lower --context, or choose a smaller model or quantization.",
         )
         self.needed_bytes = needed_bytes

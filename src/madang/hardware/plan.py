@@ -40,8 +40,8 @@ class PlanRequest:
     threads: int | None = None
     context_tokens: int | None = None
     isa: str | None = None
-    precision: str | None = None
     prefill_chunk_tokens: int | None = None
+    precision: str | None = None
 
 
 class WeightFiles(Protocol):
@@ -68,8 +68,8 @@ class Plan:
     threads: Choice[int]
     context_tokens: Choice[int]
     isa: Choice[str] = field(default_factory=lambda: Choice("auto", "the engine takes the best one this CPU has"))
-    precision: Choice[str] = field(default_factory=lambda: Choice(PRECISIONS[0], "the default"))
     prefill_chunk_tokens: Choice[int] = field(default_factory=lambda: Choice(PREFILL_CHUNK_TOKENS, "the default"))
+    precision: Choice[str] = field(default_factory=lambda: Choice(PRECISIONS[0], "the default"))
     memory: MemoryEstimate | None = None
 
 

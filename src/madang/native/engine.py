@@ -41,7 +41,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     n_words = description.spec.vocab_size
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
-    decoder = load_decoder(description, plan)
+    decoder = load_decoder(files.name, description, plan)
     info = EngineInfo(
         engine="native",
         model=files.name,

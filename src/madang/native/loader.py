@@ -20,8 +20,8 @@ _OUTLIER = {"exact": 0.0, "fast": 1.5}
 _RUNNABLE_TYPES = frozenset(type_id for type_id, _ in _core.tensor_types())
 
 
-def load_decoder(description: ModelDescription, plan: Plan) -> _core.Decoder:
-    """Repack all weights for this machine.
+def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.Decoder:
+    """Repack all weights for this machine. ``name`` is the model's, for messages.
 
     Raises UnknownOption for an instruction set that cannot run here, UnsupportedModel for a tensor type without a
     kernel, MalformedFile when tensors are missing or have other shapes than the model's, NotEnoughMemory.
@@ -32,16 +32,16 @@ def load_decoder(description: ModelDescription, plan: Plan) -> _core.Decoder:
     mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
     try:
         decoder = _core.Decoder(_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value])
-        for name, tensor in description.tensors.items():
+        for canonical, tensor in description.tensors.items():
             data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
-            _hand_over(decoder, name, tensor, data)
+            _hand_over(decoder, canonical, tensor, data)
             _let_go(mapped[tensor.path], tensor)
         decoder.complete()
     except ValueError as error:
         raise MalformedFile(any_tensor.path, str(error)) from error
     except MemoryError as error:
         needed = sum(tensor.size_bytes for tensor in description.tensors.values())
-        raise NotEnoughMemory(any_tensor.path.name, needed, 0) from error
+        raise NotEnoughMemory(name, needed, None) from error
     return decoder
 
 

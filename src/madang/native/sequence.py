@@ -64,5 +64,5 @@ class CachedSequence:
             self.decoder.reserve_pages(n_pages)
         except MemoryError as error:
             missing = (n_pages - self.decoder.n_pages) * self.decoder.page_bytes
-            raise NotEnoughMemory(f"The cache for {n_tokens} tokens", missing, 0) from error
+            raise NotEnoughMemory(f"The cache for {n_tokens} tokens", missing, None) from error
         self._page_table = np.arange(n_pages, dtype=np.int32)[None]
