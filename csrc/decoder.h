@@ -55,7 +55,6 @@ public:
     // Throws std::invalid_argument when the last step left no such row.
     std::span<const float> logits(int row) const;
 
-    const DecoderShape& shape() const { return shape_; }
     const Kernels& kernels() const { return *kernels_; }
     int n_threads() const { return pool_.size(); }
 
