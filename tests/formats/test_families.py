@@ -13,7 +13,7 @@ from madang.core.errors import MalformedFile, UnsupportedModel
 from madang.formats.families import describe_gguf, supported_architectures
 from madang.formats.gguf import read_gguf
 from madang.formats.rope import Yarn, base_frequencies, scale_linear
-from madang.formats.spec import DecoderSpec, ModelDescription
+from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 from madang.formats.tensors import TensorType
 from tests.parity.checkpoints import TinyModel, add_byte_tokens, llama3_factors, write_checkpoint
 
@@ -50,6 +50,12 @@ def changed(changes: Mapping[str, Any]) -> Edit:
     return edit
 
 
+def rope_of(description: ModelDescription) -> RopeSpec:
+    (rope,) = set(description.spec.ropes)
+    assert rope is not None
+    return rope
+
+
 def described(folder: Path, model: TinyModel = MODEL, **changes: Any) -> ModelDescription:
     edits = {key.replace("__", "."): value for key, value in changes.items()}
     write_checkpoint(model, folder / "tiny.gguf", edit=changed(edits))
@@ -70,12 +76,14 @@ def test_a_llama_is_described(tmp_path: Path) -> None:
         vocab_size=259,
         context_tokens=1024,
         norm_epsilon=2**-17,
-        rope=spec.rope,
+        ropes=spec.ropes,
         window_tokens=(0, 0),
     )
-    assert spec.rope.layout == "interleaved"
-    assert spec.rope.inverse_frequencies == tuple(base_frequencies(10_000.0, 16).tolist())
-    assert spec.rope.magnitude == 1
+    (rope,) = set(spec.ropes)
+    assert rope
+    assert rope.layout == "interleaved"
+    assert rope.inverse_frequencies == tuple(base_frequencies(10_000.0, 16).tolist())
+    assert rope.magnitude == 1
     expected = {"token_embedding": (259, 64), "output_norm": (64,), "output": (259, 64)}
     expected |= {f"{layer}.{part}": shape for layer in range(2) for part, shape in LAYER_PARTS.items()}
     assert {name: tensor.shape for name, tensor in description.tensors.items()} == expected
@@ -91,7 +99,9 @@ def test_defaults_of_keys_that_old_files_lack(tmp_path: Path) -> None:
     gone = ("attention__head_count_kv", "rope__freq_base", "rope__dimension_count", "vocab_size")
     spec = described(tmp_path, model, **dict.fromkeys(gone)).spec
     assert (spec.n_kv_heads, spec.head_dim, spec.vocab_size) == (4, 16, 259)
-    assert spec.rope.inverse_frequencies == tuple(base_frequencies(10_000.0, 16).tolist())
+    (rope,) = set(spec.ropes)
+    assert rope
+    assert rope.inverse_frequencies == tuple(base_frequencies(10_000.0, 16).tolist())
 
 
 def test_a_window_holds_in_every_layer(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_a_window_holds_in_every_layer(tmp_path: Path) -> None:
 
 
 def test_part_of_a_head_may_be_rotated(tmp_path: Path) -> None:
-    rope = described(tmp_path, rope__dimension_count=8).spec.rope
+    rope = rope_of(described(tmp_path, rope__dimension_count=8))
     assert rope.inverse_frequencies == tuple(base_frequencies(10_000.0, 8).tolist())
 
 
@@ -107,18 +117,18 @@ def test_part_of_a_head_may_be_rotated(tmp_path: Path) -> None:
 
 
 def test_linear_scaling(tmp_path: Path) -> None:
-    rope = described(tmp_path, TinyModel("linear", scaling={"rope_type": "linear", "factor": 4.0})).spec.rope
+    rope = rope_of(described(tmp_path, TinyModel("linear", scaling={"rope_type": "linear", "factor": 4.0})))
     assert np.allclose(rope.inverse_frequencies, scale_linear(base_frequencies(10_000.0, 32), 4.0))
 
 
 def test_linear_scaling_as_old_files_write_it(tmp_path: Path) -> None:
-    rope = described(tmp_path, rope__scale_linear=2.0).spec.rope
+    rope = rope_of(described(tmp_path, rope__scale_linear=2.0))
     assert np.allclose(rope.inverse_frequencies, scale_linear(base_frequencies(10_000.0, 16), 2.0))
 
 
 def test_yarn(tmp_path: Path) -> None:
     scaling = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 256}
-    rope = described(tmp_path, TinyModel("yarn", rope_theta=50_000.0, scaling=scaling)).spec.rope
+    rope = rope_of(described(tmp_path, TinyModel("yarn", rope_theta=50_000.0, scaling=scaling)))
     yarn = Yarn(8.0, 50_000.0, 256)
     assert np.allclose(rope.inverse_frequencies, yarn.scale(base_frequencies(50_000.0, 32)))
     assert rope.magnitude == yarn.magnitude > 1
@@ -131,7 +141,7 @@ def test_llama3_factors_are_read_from_their_tensor(tmp_path: Path) -> None:
     factors = llama3_factors(model)
     assert set(factors) > {1.0, 8.0}
     expected = base_frequencies(10_000.0, 64) / factors
-    assert np.allclose(description.spec.rope.inverse_frequencies, expected, rtol=1e-12)
+    assert np.allclose(rope_of(description).inverse_frequencies, expected, rtol=1e-12)
     assert "rope_freqs.weight" not in description.tensors
 
 

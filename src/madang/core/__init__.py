@@ -5,6 +5,7 @@ folds it.
 Invariants: values are immutable; None is unset and 0 is a value; every deliberate failure is a :class:`MadangError`.
 """
 
+from madang.core.constraint import Constraint, Grammar, JsonSchema, Regex
 from madang.core.engine import Benchmarkable, Embedder, Engine, EngineInfo, TokenCounter, streaming
 from madang.core.errors import MadangError
 from madang.core.events import (
@@ -23,13 +24,15 @@ from madang.core.events import (
     collect,
 )
 from madang.core.messages import Message, Role, Tool, ToolCall
-from madang.core.request import Request
+from madang.core.request import AdapterChoice, Priority, Request
 from madang.core.sampling import SAMPLING_DEFAULTS, SamplingParams
 
 __all__ = [
     "SAMPLING_DEFAULTS",
+    "AdapterChoice",
     "Benchmarkable",
     "Completion",
+    "Constraint",
     "ContextLedger",
     "Done",
     "Embedder",
@@ -37,9 +40,13 @@ __all__ = [
     "EngineInfo",
     "Event",
     "FinishReason",
+    "Grammar",
+    "JsonSchema",
     "MadangError",
     "Message",
+    "Priority",
     "ReasoningDelta",
+    "Regex",
     "Request",
     "Role",
     "SamplingParams",

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
+from madang.core.constraint import Constraint
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool
 from madang.core.sampling import SamplingParams
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
+
+Priority = Literal["chat", "background"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterChoice:
+    """A LoRA adapter that the engine has loaded, by name, and the factor on what it adds."""
+
+    name: str
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +32,11 @@ class Request:
     max_tokens   upper limit of generated tokens; None runs until the model stops or the context is full; 0 only reads
                  the prompt
     stop         generation ends before any of these strings; they never appear in the output
+    constraint   the form that the answer must have
+    tool_choice  "auto", "none" (the model is not told of the tools), "required", or the name of the one to call
+    reasoning    whether a model that can think first does; None leaves it to the model's template
+    adapter      the LoRA adapter to answer with
+    priority     "background" work waits while a "chat" has something to compute
     """
 
     messages: tuple[Message, ...] = ()
@@ -27,6 +45,11 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    constraint: Constraint | None = None
+    tool_choice: str = "auto"
+    reasoning: bool | None = None
+    adapter: AdapterChoice | None = None
+    priority: Priority = "chat"
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (not self.messages):
@@ -38,3 +61,13 @@ class Request:
         for text in self.stop:
             if not 0 < len(text) <= MAX_STOP_CHARACTERS:
                 raise InvalidRequest(f"A stop string has 1 to {MAX_STOP_CHARACTERS} characters.", param="stop")
+        if self.priority not in PRIORITIES:
+            raise InvalidRequest(
+                f"'{self.priority}' is not a priority; use {' or '.join(PRIORITIES)}.", param="priority"
+            )
+        if self.tool_choice not in {"auto", "none", "required", *(tool.name for tool in self.tools)}:
+            raise InvalidRequest(f"tool_choice '{self.tool_choice}' is not among the tools.", param="tool_choice")
+        if self.tool_choice == "required" and not self.tools:
+            raise InvalidRequest("tool_choice is 'required', but there are no tools.", param="tool_choice")
+        if self.constraint is not None and self.tool_choice not in ("auto", "none"):
+            raise InvalidRequest("An answer cannot be a tool call and follow a constraint.", param="constraint")

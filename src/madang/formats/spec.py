@@ -3,19 +3,27 @@
 A family module (``formats/families/<family>.py``) maps the metadata and tensor names of one architecture to a
 :class:`DecoderSpec` and to the canonical tensor names below; nothing above this room knows an architecture by name.
 
-Canonical tensor names (``N`` is the layer):
-    token_embedding · output_norm · output (absent when tied)
-    N.attention_norm · N.query · N.key · N.value · N.attention_output · N.ffn_norm · N.ffn_gate · N.ffn_up · N.ffn_down
-    biases add ``.bias``: N.query.bias
+Canonical tensor names (``N`` is the layer, ``E`` the expert); which of the optional ones are there says how a layer is
+built, and every name may be joined by a bias, ``<name>.bias``:
+
+    token_embedding  position_embedding?  type_embedding? (one row)  embedding_norm?
+    output_norm?  output (absent when tied)
+    N.attention_norm?  N.query  N.key  N.value  N.query_norm?  N.key_norm?  N.attention_output  N.attention_post_norm?
+    N.ffn_norm?  N.ffn_gate?  N.ffn_up  N.ffn_down  N.ffn_post_norm?
+    N.router  N.expert.E.ffn_gate?  N.expert.E.ffn_up  N.expert.E.ffn_down          in place of N.ffn_*
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from madang.formats.tensors import TensorInfo
+from madang.formats.tensors import TensorSource
+
+Norm = Literal["rms", "layer"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Pooling = Literal["mean", "cls", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,49 @@ class RopeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LongRope:
+    """LongRoPE's second set of frequencies (arXiv:2402.13753): sequences of more than ``from_tokens`` use ``rope``."""
+
+    from_tokens: int
+    rope: RopeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts (arXiv:2401.04088): each token takes the ``n_used`` experts that its router rates highest.
+
+    Weights are the softmax over all experts; ``normalized`` makes those of the chosen ones add up to 1.
+    """
+
+    n_experts: int
+    n_used: int
+    normalized: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """How the final hidden states of a text become its vector."""
+
+    pooling: Pooling
+    normalized: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """A decoder-only transformer.
+    """A transformer; an encoder is one that is not causal and has no output matrix.
 
     n_heads, n_kv_heads   query heads, and the key/value heads that groups of them share (arXiv:2305.13245)
+    ropes                 per layer: how queries and keys are rotated; None where they are not
     window_tokens         per layer: how many positions back attention looks, itself included; 0 is unlimited
     context_tokens        the length it was trained for
+    norm                  "rms" (arXiv:1910.07467) or "layer" (arXiv:1607.06450)
+    norms_sum             the post norms take the sum with the residual stream (BERT), not the branch alone (Gemma 2)
+    parallel              attention and feed-forward both read the layer's input (GPT-J); without an ffn_norm they
+                          share the attention_norm
+    gated                 feed-forward is down(activation(gate) * up), else down(activation(up))
+    attention_scale       factor of query . key; None is 1 / sqrt(head_dim)
+    *_softcap             cap * tanh(x / cap) on attention scores, on logits (arXiv:2408.00118); None is off
+    *_scale               factors of the embeddings, of what each branch adds, of the logits
     """
 
     architecture: str
@@ -51,13 +96,28 @@ class DecoderSpec:
     vocab_size: int
     context_tokens: int
     norm_epsilon: float
-    rope: RopeSpec
+    ropes: tuple[RopeSpec | None, ...]
     window_tokens: tuple[int, ...]
+    long_rope: LongRope | None = None
+    norm: Norm = "rms"
+    norms_sum: bool = False
+    parallel: bool = False
+    gated: bool = True
+    activation: Activation = "silu"
+    experts: Experts | None = None
+    causal: bool = True
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """A model file, understood: its shape, and its tensors by canonical name."""
+    """A model's files, understood: its shape and its tensors by canonical name; ``embedding`` if it makes vectors."""
 
     spec: DecoderSpec
-    tensors: Mapping[str, TensorInfo]
+    tensors: Mapping[str, TensorSource]
+    embedding: EmbeddingSpec | None = field(default=None)

@@ -5,10 +5,15 @@ Source of ids and block sizes: the GGUF specification (ggml-org/ggml, docs/gguf.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 
 class TensorType(IntEnum):
@@ -122,3 +127,53 @@ class TensorInfo:
     def size_bytes(self) -> int:
         """Bytes in the file."""
         return self.n_elements // self.type.block_elements * self.type.block_bytes
+
+    @property
+    def file_range(self) -> tuple[int, int]:
+        """Where its bytes begin and end in the file."""
+        return self.offset_bytes, self.offset_bytes + self.size_bytes
+
+
+Octets: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedTensor:
+    """A tensor that a file holds in another form: transposed, interleaved with others, or off by a constant.
+
+    make   from the bytes of ``base`` to those of this tensor, ``shape`` of ``type``
+    """
+
+    name: str
+    type: TensorType
+    shape: tuple[int, ...]
+    base: TensorInfo
+    make: Callable[[Octets], npt.NDArray[Any]]
+
+    @property
+    def path(self) -> Path:
+        """The file of ``base``."""
+        return self.base.path
+
+    @property
+    def file_range(self) -> tuple[int, int]:
+        """Where the bytes of ``base`` begin and end in the file."""
+        return self.base.file_range
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes once made."""
+        return prod(self.shape) // self.type.block_elements * self.type.block_bytes
+
+
+TensorSource: TypeAlias = TensorInfo | DerivedTensor
+
+
+def rows_of(tensor: TensorInfo, begin: int, end: int, shape: tuple[int, ...] | None = None) -> TensorInfo:
+    """Entries ``begin`` to ``end`` of the slowest dimension: one expert of many, one part of a fused matrix.
+
+    shape   of the result, where it is not that of the slice
+    """
+    row_bytes = tensor.size_bytes // tensor.shape[0]
+    sliced = shape if shape is not None else (end - begin, *tensor.shape[1:])
+    return TensorInfo(tensor.name, tensor.type, sliced, tensor.path, tensor.offset_bytes + begin * row_bytes)

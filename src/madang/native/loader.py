@@ -5,13 +5,12 @@ from __future__ import annotations
 import mmap
 
 import numpy as np
-import numpy.typing as npt
 
 from madang import _core
 from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
 from madang.formats.mapped import map_file
 from madang.formats.spec import DecoderSpec, ModelDescription
-from madang.formats.tensors import TensorInfo
+from madang.formats.tensors import DerivedTensor, Octets, TensorSource
 from madang.hardware import Plan
 
 # How far above its row's average the largest value of a block must lie to keep 15 bits; the rest keep 8. Figures:
@@ -33,8 +32,7 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     try:
         decoder = _core.Decoder(_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value])
         for canonical, tensor in description.tensors.items():
-            data = np.frombuffer(mapped[tensor.path], np.uint8, tensor.size_bytes, tensor.offset_bytes)
-            _hand_over(decoder, canonical, tensor, data)
+            _hand_over(decoder, canonical, tensor, _read(mapped[tensor.path], tensor))
             _let_go(mapped[tensor.path], tensor)
         decoder.complete()
     except ValueError as error:
@@ -45,18 +43,27 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     return decoder
 
 
-def _hand_over(decoder: _core.Decoder, name: str, tensor: TensorInfo, data: npt.NDArray[np.uint8]) -> None:
+def _read(mapped: mmap.mmap, tensor: TensorSource) -> Octets:
+    begin, end = tensor.file_range
+    data = np.frombuffer(mapped, np.uint8, end - begin, begin)
+    if isinstance(tensor, DerivedTensor):
+        return np.ascontiguousarray(tensor.make(data)).view(np.uint8).reshape(-1)
+    return data
+
+
+def _hand_over(decoder: _core.Decoder, name: str, tensor: TensorSource, data: Octets) -> None:
     if len(tensor.shape) > 2:
         raise MalformedFile(tensor.path, f"the tensor '{tensor.name}' has {len(tensor.shape)} dimensions")
     n_rows = tensor.shape[0] if len(tensor.shape) == 2 else 1
     decoder.set_tensor(name, int(tensor.type), n_rows, tensor.shape[-1], data)
 
 
-def _let_go(mapped: mmap.mmap, tensor: TensorInfo) -> None:
+def _let_go(mapped: mmap.mmap, tensor: TensorSource) -> None:
     """Give back the pages of a tensor that has been repacked, or file and weights would fill memory side by side."""
     if hasattr(mmap, "MADV_DONTNEED"):
-        begin = tensor.offset_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, begin, tensor.offset_bytes + tensor.size_bytes - begin)
+        begin, end = tensor.file_range
+        begin = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def _refuse_unknown_types(description: ModelDescription) -> None:
@@ -86,8 +93,10 @@ def _shape(spec: DecoderSpec) -> _core.DecoderShape:
     shape.n_ff = spec.n_ff
     shape.vocab_size = spec.vocab_size
     shape.norm_epsilon = spec.norm_epsilon
-    shape.rope_interleaved = spec.rope.layout == "interleaved"
-    shape.inverse_frequencies = list(spec.rope.inverse_frequencies)
-    shape.rope_magnitude = spec.rope.magnitude
+    rope = spec.ropes[0]
+    assert rope is not None
+    shape.rope_interleaved = rope.layout == "interleaved"
+    shape.inverse_frequencies = list(rope.inverse_frequencies)
+    shape.rope_magnitude = rope.magnitude
     shape.window_tokens = list(spec.window_tokens)
     return shape

@@ -60,7 +60,7 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
         vocab_size=tensors["token_embedding"].shape[0],
         context_tokens=file.require_int("llama.context_length", low=1),
         norm_epsilon=file.require_float("llama.attention.layer_norm_rms_epsilon", low=0, high=1),
-        rope=_rope(file, head_dim),
+        ropes=(_rope(file, head_dim),) * n_layers,
         window_tokens=(file.get_int("llama.attention.sliding_window", 0),) * n_layers,
     )
     return ModelDescription(spec, tensors)
