@@ -1,0 +1,147 @@
+// Attention of a tile of queries over the paged cache.
+
+// scores[q][16 positions of each page] = queries . keys, for n_pages pages at once
+template <int n_pages, int n_queries>
+static inline void score_pages(const AttentionTile& tile, const uint16_t* const* keys, int q, float* scores) {
+    F32 total[n_pages][n_queries];
+    for (auto& row : total)
+        for (F32& sum : row) sum = zero();
+    const float* queries[n_queries];
+    for (int i = 0; i < n_queries; ++i) queries[i] = tile.queries[q + i];
+    const int head_dim = tile.head_dim;
+    for (int d = 0; d < head_dim; ++d) {
+        F32 key[n_pages];
+        for (int p = 0; p < n_pages; ++p) key[p] = load_half(keys[p] + d * kPageTokens);
+        for (int i = 0; i < n_queries; ++i) {
+            const F32 query = broadcast(queries[i][d]);
+            for (int p = 0; p < n_pages; ++p) total[p][i] = fma(key[p], query, total[p][i]);
+        }
+    }
+    for (int p = 0; p < n_pages; ++p)
+        for (int i = 0; i < n_queries; ++i) store(scores + (q + i) * kPartition + p * kPageTokens, total[p][i]);
+}
+
+// Calls tile.operator()<n>(q) for queries in tiles of `largest`, then 2 and 1.
+template <int largest, class Tile>
+static inline void for_query_tiles(int n_queries, Tile tile) {
+    int q = 0;
+    for (; q + largest <= n_queries; q += largest) tile.template operator()<largest>(q);
+    if (largest > 4 && q + 4 <= n_queries) tile.template operator()<4>(q), q += 4;
+    if (largest > 3 && q + 3 <= n_queries) tile.template operator()<3>(q), q += 3;
+    if (q + 2 <= n_queries) tile.template operator()<2>(q), q += 2;
+    if (q < n_queries) tile.template operator()<1>(q);
+}
+
+static inline const uint16_t* page_at(const AttentionTile& tile, int page, size_t offset) {
+    return tile.pages[tile.page_table[page]] + offset;
+}
+
+// Pages lie far apart, so the hardware does not see the next one coming.
+static inline void prefetch_half_page(const uint16_t* p, int elements) {
+    for (int i = 0; i < elements; i += 32) prefetch((const uint8_t*)(p + i));
+}
+
+static void score_partition(const AttentionTile& tile, int begin, int end, float* scores) {
+    const int first = begin / kPageTokens, pages = (end - begin + kPageTokens - 1) / kPageTokens;
+    int p = 0;
+    for (; p + 2 <= pages; p += 2) {
+        for (int next = p + 4; next < std::min(p + 6, pages); ++next)
+            prefetch_half_page(page_at(tile, first + next, tile.key_offset), tile.head_dim * kPageTokens);
+        for (int now = p; now < p + 2; ++now)
+            prefetch_half_page(page_at(tile, first + now, tile.value_offset), tile.value_stride * kPageTokens);
+        const uint16_t* keys[2] = {page_at(tile, first + p, tile.key_offset), page_at(tile, first + p + 1, tile.key_offset)};
+        for_query_tiles<4>(tile.n_queries, [&]<int n>(int q) { score_pages<2, n>(tile, keys, q, scores + p * kPageTokens); });
+    }
+    if (p < pages) {
+        const uint16_t* keys[1] = {page_at(tile, first + p, tile.key_offset)};
+        for_query_tiles<8>(tile.n_queries, [&]<int n>(int q) { score_pages<1, n>(tile, keys, q, scores + p * kPageTokens); });
+    }
+}
+
+// Scores of one query become weights (0 where masked); returns their maximum and sum.
+static inline void soften(float* scores, int begin, int n, int first, int last, float& top, float& sum) {
+    for (int i = 0; i < std::min(n, first - begin); ++i) scores[i] = -INFINITY;
+    for (int i = std::max(0, last + 1 - begin); i < n; ++i) scores[i] = -INFINITY;
+    F32 tops = broadcast(-INFINITY);
+    for (int i = 0; i < n; i += kLanes) tops = max(tops, load(scores + i));
+    top = reduce_max(tops);
+    F32 sums = zero();
+    for (int i = 0; i < n; i += kLanes) {
+        const F32 e = exponential(sub(load(scores + i), broadcast(top)));
+        store(scores + i, e);
+        sums = add(sums, e);
+    }
+    sum = reduce_add(sums);
+}
+
+// out[q] = sum over positions of weight * value, for n_vectors x 16 elements of the head
+template <int n_vectors, int n_queries>
+static inline void weigh_values(const AttentionTile& tile, int begin, int end, const float* weights, int q, int d, float* out,
+                                int out_stride) {
+    F32 total[n_queries][n_vectors];
+    for (auto& row : total)
+        for (F32& sum : row) sum = zero();
+    for (int position = begin; position < end;) {
+        const int page_end = std::min(end, (position / kPageTokens + 1) * kPageTokens), stride = tile.value_stride;
+        const uint16_t* value = page_at(tile, position / kPageTokens, tile.value_offset) + position % kPageTokens * stride + d;
+        const float* weight = weights + q * kPartition + position % kPartition;
+        for (; position < page_end; ++position, value += stride, ++weight) {
+            F32 values[n_vectors];
+            for (int v = 0; v < n_vectors; ++v) values[v] = load_half(value + v * kLanes);
+            for (int i = 0; i < n_queries; ++i) {
+                const F32 w = broadcast(weight[i * kPartition]);
+                for (int v = 0; v < n_vectors; ++v) total[i][v] = fma(w, values[v], total[i][v]);
+            }
+        }
+    }
+    for (int i = 0; i < n_queries; ++i)
+        for (int v = 0; v < n_vectors; ++v) store(out + (q + i) * out_stride + d + v * kLanes, total[i][v]);
+}
+
+static inline void weigh_partition(const AttentionTile& tile, int begin, int end, const float* weights, float* out, int out_stride) {
+    for_query_tiles<4>(tile.n_queries, [&]<int n>(int q) {
+        int d = 0;
+        for (; d + 4 * kLanes <= tile.value_stride; d += 4 * kLanes) weigh_values<4, n>(tile, begin, end, weights, q, d, out, out_stride);
+        for (; d < tile.value_stride; d += kLanes) weigh_values<1, n>(tile, begin, end, weights, q, d, out, out_stride);
+    });
+}
+
+// A running softmax of one query over partitions, merged left to right (arXiv:2205.14135).
+struct Running {
+    float top = -INFINITY, sum = 0;
+};
+
+static inline void merge(Running& running, float top, float sum, const float* part, float* total, int n) {
+    const float highest = std::max(running.top, top);
+    float factors[kLanes] = {};
+    factors[0] = running.top - highest;
+    factors[1] = top - highest;
+    store(factors, exponential(load(factors)));
+    const F32 keep = broadcast(factors[0]), take = broadcast(factors[1]);
+    for (int d = 0; d < n; d += kLanes) store(total + d, fma(load(part + d), take, mul(load(total + d), keep)));
+    running = {highest, running.sum * factors[0] + sum * factors[1]};
+}
+
+static void attend(const AttentionTile& tile) {
+    const int n = int(round_up(tile.head_dim, kLanes));
+    float* scores = tile.scratch;
+    float* part = scores + kMaxQueryTile * kPartition;
+    float* total = part + n * kMaxQueryTile;
+    Running running[kMaxQueryTile];
+    std::fill(total, total + n * tile.n_queries, 0.0f);
+    const int first = *std::min_element(tile.first, tile.first + tile.n_queries);
+    const int end = *std::max_element(tile.last, tile.last + tile.n_queries) + 1;
+    for (int begin = first / kPartition * kPartition; begin < end; begin += kPartition) {
+        const int stop = std::min(begin + kPartition, end);
+        const int padded = int(round_up(stop - begin, kPageTokens));
+        score_partition(tile, begin, stop, scores);
+        float tops[kMaxQueryTile], sums[kMaxQueryTile];
+        for (int q = 0; q < tile.n_queries; ++q)
+            soften(scores + q * kPartition, begin, padded, tile.first[q], tile.last[q], tops[q], sums[q]);
+        weigh_partition(tile, std::max(begin, first), stop, scores, part, n);
+        for (int q = 0; q < tile.n_queries; ++q)  // a partition that a query does not see must leave no trace in it
+            if (tile.last[q] >= begin && tile.first[q] < stop) merge(running[q], tops[q], sums[q], part + q * n, total + q * n, n);
+    }
+    for (int q = 0; q < tile.n_queries; ++q)
+        for (int d = 0; d < tile.head_dim; ++d) tile.outputs[q][d] = total[q * n + d] / running[q].sum;
+}

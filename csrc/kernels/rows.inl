@@ -1,0 +1,86 @@
+// Work on single rows: norms, activations, and the forms in which products want them.
+
+// exp(x) to about 2 units in the last place; 0 below the normal range. Cephes-style: 2^n * polynomial(remainder).
+static inline F32 exponential(F32 x) {
+    const F32 lowest = broadcast(-87.0f);
+    const F32 clamped = min(max(x, lowest), broadcast(88.0f));
+    const F32 n = round_nearest(mul(clamped, broadcast(1.44269504088896341f)));
+    F32 r = fma(n, broadcast(-0.693359375f), clamped);
+    r = fma(n, broadcast(2.12194440e-4f), r);
+    F32 p = broadcast(1.9875691500e-4f);
+    p = fma(p, r, broadcast(1.3981999507e-3f));
+    p = fma(p, r, broadcast(8.3334519073e-3f));
+    p = fma(p, r, broadcast(4.1665795894e-2f));
+    p = fma(p, r, broadcast(1.6666665459e-1f));
+    p = fma(p, r, broadcast(5.0000001201e-1f));
+    p = add(fma(mul(r, r), p, r), broadcast(1.0f));
+    return zero_below(scale_by_power(p, n), x, lowest);
+}
+
+static void rms_norm(const float* x, const float* weight, float* y, int n, float epsilon) {
+    F32 squares = zero();
+    for (int i = 0; i < n; i += kLanes) squares = fma(load(x + i), load(x + i), squares);
+    const F32 scale = broadcast(1.0f / std::sqrt(reduce_add(squares) / float(n) + epsilon));
+    for (int i = 0; i < n; i += kLanes) store(y + i, mul(mul(load(x + i), scale), load(weight + i)));
+}
+
+static void quantize(const float* x, int n, float outlier, const QuantizedRow& out) {
+    constexpr float kLargest = 127 * 128 + 63;
+    const int blocks = n / kBlock;
+    float sum = 0;
+    for (int b = 0; b < blocks; ++b) {
+        out.scales[b] = reduce_max(max(abs(load(x + b * kBlock)), abs(load(x + b * kBlock + kLanes))));
+        sum += out.scales[b];
+    }
+    for (int b = 0; b < blocks; ++b) {
+        const float largest = out.scales[b], scale = largest / kLargest;
+        out.wide[b] = largest > outlier * sum / float(blocks);
+        out.scales[b] = scale;
+        const float step = out.wide[b] ? 1.0f : 128.0f;
+        const F32 inverse = broadcast(largest > 0 ? kLargest / largest / step : 0.0f);
+        for (int half = 0; half < 2; ++half) {
+            const F32 q = mul(round_nearest(mul(load(x + b * kBlock + half * kLanes), inverse)), broadcast(step));
+            int8_t* high = out.quants + b * 2 * kBlock + half * kLanes;
+            store_split(high, high + kBlock, q);
+            out.sums[2 * b + half] = scale * reduce_add(q);
+        }
+    }
+}
+
+static void to_bfloat(const float* x, int n, uint16_t* y) {
+    for (int i = 0; i < n; ++i) y[i] = float_to_bfloat(x[i]);
+}
+
+static void to_half(const float* x, int n, uint16_t* y) {
+    for (int i = 0; i < n; i += kLanes) store_half(y + i, load(x + i));
+}
+
+static void silu_multiply(float* gate, const float* up, int n) {
+    const F32 one = broadcast(1.0f);
+    for (int i = 0; i < n; i += kLanes) {
+        const F32 x = load(gate + i);
+        store(gate + i, mul(div(x, add(one, exponential(sub(zero(), x)))), load(up + i)));
+    }
+}
+
+static float max_of(const float* x, int n) {
+    float top = x[0];
+    F32 tops = broadcast(x[0]);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) tops = max(tops, load(x + i));
+    for (; i < n; ++i) top = std::max(top, x[i]);
+    return std::max(top, reduce_max(tops));
+}
+
+static float exponentials(const float* x, float top, float scale, float* y, int n) {
+    F32 sums = zero();
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        const F32 e = exponential(mul(sub(load(x + i), broadcast(top)), broadcast(scale)));
+        store(y + i, e);
+        sums = add(sums, e);
+    }
+    float sum = reduce_add(sums);
+    for (; i < n; ++i) sum += y[i] = std::exp((x[i] - top) * scale);
+    return sum;
+}
