@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from madang import _core
 from madang.core import Request, SamplingParams, collect
 from madang.core.errors import MadangError, MalformedFile, ModelNotFound, UnknownOption, UnsupportedModel
 from madang.core.settings import load_settings
+from madang.formats.families import describe_gguf
+from madang.formats.gguf import read_gguf
 from madang.formats.tensors import TensorType
 from madang.native import load
+from madang.native.loader import load_decoder
 from madang.runtime import open_model
 from tests.native.conftest import as_files, as_plan
 from tests.native.tiny import MODEL
@@ -152,3 +156,12 @@ def test_weights_that_are_not_numbers_end_in_a_sentence(tmp_path: Path, temperat
     sampling = SamplingParams(temperature=temperature, top_k=0, top_p=1, seed=0)
     with pytest.raises(MadangError):
         collect(load(as_files(path), as_plan()).generate(Request(prompt="a", max_tokens=4, sampling=sampling)))
+
+
+def test_a_file_that_shrinks_while_it_is_loaded(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shrinking.gguf"
+    path.write_bytes(tiny_gguf.read_bytes())
+    description = describe_gguf(read_gguf(path))
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(MalformedFile, match="became shorter while it was read"):
+        load_decoder("shrinking", description, as_plan())

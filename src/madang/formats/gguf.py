@@ -13,7 +13,6 @@ anything is read, allocated or computed from it. Python's integers do not overfl
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Mapping
@@ -29,12 +28,13 @@ import numpy.typing as npt
 
 from madang.core.errors import MalformedFile, UnsupportedModel
 from madang.core.units import format_bytes
-from madang.formats.mapped import map_file
 from madang.formats.metadata import CheckedMetadata, MetadataValue
+from madang.formats.reading import OpenFile
 from madang.formats.tensors import TensorInfo, TensorType
 
 # Far above any real file, and low enough that a hostile one is cheap to refuse.
 MAX_HEADER_BYTES: Final = 256 * 2**20
+_FIRST_BYTES: Final = 2**20
 MAX_KEYS: Final = 65_536
 MAX_TENSORS: Final = 65_536
 MAX_ALIGNMENT: Final = 65_536
@@ -86,8 +86,8 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     that is not in TensorType.
     """
     path = Path(path)
-    with map_file(path) as data:
-        cursor = _Cursor(data, path)
+    with OpenFile(path) as file:
+        cursor = _Cursor(file)
         version = _read_version(cursor)
         n_tensors = cursor.count("tensors", MAX_TENSORS)
         n_keys = cursor.count("metadata keys", MAX_KEYS)
@@ -102,13 +102,23 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
 class _Cursor:
     """A position in the header. Bytes are known to be there before they are looked at."""
 
-    __slots__ = ("data", "end", "path", "position")
+    __slots__ = ("_file", "data", "end", "file_bytes", "path", "position")
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
-        self.data = data
-        self.path = path
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self.path = file.path
+        self.data = bytearray()  # the beginning of the file, as far as it was needed
         self.position = 0
-        self.end = min(len(data), MAX_HEADER_BYTES)
+        self.file_bytes = file.size_bytes
+        self.end = min(file.size_bytes, MAX_HEADER_BYTES)
+        self.load(min(self.end, _FIRST_BYTES))
+
+    def load(self, end: int) -> int:
+        """Have at least the first ``end`` bytes of the header in ``data``; returns how many there are."""
+        n_loaded = len(self.data)
+        if end > n_loaded:
+            self.data += self._file.read(n_loaded, min(max(end, 2 * n_loaded), self.end) - n_loaded).data
+        return len(self.data)
 
     def malformed(self, problem: str) -> MalformedFile:
         """The error for this file."""
@@ -120,6 +130,7 @@ class _Cursor:
         if n_bytes > self.end - start:
             raise self.cut_off(what)
         self.position = start + n_bytes
+        self.load(self.position)
         return start
 
     def cut_off(self, what: str) -> MalformedFile:
@@ -157,7 +168,7 @@ class _Cursor:
             raise self.malformed(f"{what} has unprintable characters")
         return name
 
-    def text(self, encoded: bytes, what: str) -> str:
+    def text(self, encoded: bytearray, what: str) -> str:
         """Decoded strictly: what is not UTF-8 would fail later, when it is printed."""
         try:
             return encoded.decode()
@@ -220,8 +231,8 @@ def _read_array(cursor: _Cursor, what: str) -> list[str] | npt.NDArray[Any]:
     if item_type == _STRING:
         return _read_strings(cursor, n_items, what)
     start = cursor.advance(n_bytes, what)
-    # On a bytes object, so that the array neither keeps the map open nor can be written to.
-    array = np.frombuffer(cursor.data[start : start + n_bytes], code)
+    # On bytes of its own: it must not keep the header alive, and nobody may write to it.
+    array = np.frombuffer(bytes(cursor.data[start : start + n_bytes]), code)
     if item_type != _BOOL:
         return array
     if array.size and array.max() > 1:
@@ -231,16 +242,20 @@ def _read_array(cursor: _Cursor, what: str) -> list[str] | npt.NDArray[Any]:
 
 def _read_strings(cursor: _Cursor, n_items: int, what: str) -> list[str]:
     # Vocabularies come here with 100,000s of strings: one tight loop, no call per string into the cursor.
-    data, end, limit = cursor.data, cursor.position, cursor.end
+    data, end, limit, loaded = cursor.data, cursor.position, cursor.end, len(cursor.data)
     strings: list[str] = []
     try:
         for _ in range(n_items):
             start = end + _LENGTH_BYTES
             if start > limit:
                 break
+            if start > loaded:
+                loaded = cursor.load(start)
             end = start + _unpack_length(data, end)[0]
             if end > limit:
                 break
+            if end > loaded:
+                loaded = cursor.load(end)
             strings.append(data[start:end].decode())
     except UnicodeDecodeError:
         raise cursor.malformed(f"item {len(strings)} of {what} is not UTF-8") from None
@@ -326,8 +341,8 @@ def _place_tensors(cursor: _Cursor, entries: list[_TensorEntry], alignment: int)
             raise cursor.malformed(f"tensor '{name}' begins at offset {offset}, no multiple of {alignment}")
         info = TensorInfo(name, tensor_type, shape, cursor.path, data_start + offset)
         end = info.offset_bytes + info.size_bytes
-        if end > len(cursor.data):
-            raise cursor.malformed(f"tensor '{name}' ends at byte {end}, but the file ends at byte {len(cursor.data)}")
+        if end > cursor.file_bytes:
+            raise cursor.malformed(f"tensor '{name}' ends at byte {end}, but the file ends at byte {cursor.file_bytes}")
         tensors[name] = info
     by_offset = sorted(tensors.values(), key=lambda info: info.offset_bytes)
     for before, after in pairwise(by_offset):

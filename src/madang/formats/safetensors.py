@@ -7,10 +7,8 @@ header is one JSON object, name -> {dtype, shape, data_offsets}; the tensors fil
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
-import struct
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Final
 
 from madang.core.errors import MalformedFile, UnsupportedModel
 from madang.core.units import format_bytes
-from madang.formats.mapped import map_file, unreadable
+from madang.formats.reading import OpenFile, unreadable
 from madang.formats.tensors import TensorInfo, TensorType
 
 # The limit of the reference implementation.
@@ -67,10 +65,10 @@ def _folder_names(path: Path) -> frozenset[str] | None:
 
 
 def _read_sharded(index_path: Path, names: frozenset[str]) -> dict[str, TensorInfo]:
-    with map_file(index_path) as data:
-        if len(data) > MAX_HEADER_BYTES:
+    with OpenFile(index_path) as file:
+        if file.size_bytes > MAX_HEADER_BYTES:
             raise MalformedFile(index_path, f"it is larger than {format_bytes(MAX_HEADER_BYTES)}")
-        index = _parse_object(index_path, data[:])
+        index = _parse_object(index_path, file.read(0, file.size_bytes).tobytes())
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict):
         raise MalformedFile(index_path, "it has no object 'weight_map'")
@@ -99,25 +97,26 @@ def _shard_name(index_path: Path, shard: object, names: frozenset[str]) -> str:
 
 
 def _read_file(path: Path) -> dict[str, TensorInfo]:
-    with map_file(path) as data:
-        header = _parse_object(path, _header_bytes(path, data))
-        file_bytes = len(data)
-        data_start = _LENGTH_BYTES + struct.unpack_from("<Q", data)[0]
+    with OpenFile(path) as file:
+        encoded = _header_bytes(file)
+    header = _parse_object(path, encoded)
+    data_start = _LENGTH_BYTES + len(encoded)
     _check_user_metadata(path, header.pop("__metadata__", {}))
     tensors = {name: _tensor_info(path, name, entry, data_start) for name, entry in header.items()}
-    _check_layout(path, tensors, data_start, file_bytes)
+    _check_layout(path, tensors, data_start, file.size_bytes)
     return tensors
 
 
-def _header_bytes(path: Path, data: mmap.mmap) -> bytes:
-    if len(data) < _LENGTH_BYTES:
-        raise MalformedFile(path, f"it has {len(data)} bytes, too few for a header")
-    n_bytes: int = struct.unpack_from("<Q", data)[0]
+def _header_bytes(file: OpenFile) -> bytes:
+    path, left = file.path, file.size_bytes - _LENGTH_BYTES
+    if left < 0:
+        raise MalformedFile(path, f"it has {file.size_bytes} bytes, too few for a header")
+    n_bytes = int.from_bytes(file.read(0, _LENGTH_BYTES), "little")
     if n_bytes > MAX_HEADER_BYTES:
         raise MalformedFile(path, f"it claims a header of {n_bytes} bytes, and at most {MAX_HEADER_BYTES} are allowed")
-    if n_bytes > len(data) - _LENGTH_BYTES:
-        raise MalformedFile(path, f"its header needs {n_bytes} bytes, but {len(data) - _LENGTH_BYTES} are left")
-    return data[_LENGTH_BYTES : _LENGTH_BYTES + n_bytes]
+    if n_bytes > left:
+        raise MalformedFile(path, f"its header needs {n_bytes} bytes, but {left} are left")
+    return file.read(_LENGTH_BYTES, n_bytes).tobytes()
 
 
 def _parse_object(path: Path, encoded: bytes) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""From a described model to a decoder in the core: map the file, hand over each tensor once, let go of the file."""
+"""From a described model to a decoder in the core: read each tensor once, hand it over, keep nothing of the file."""
 
 from __future__ import annotations
 
-import mmap
+from contextlib import ExitStack
 
 import numpy as np
 
 from madang import _core
 from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
-from madang.formats.mapped import map_file
+from madang.formats.reading import OpenFile
 from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tensors import DerivedTensor, Octets, TensorSource
 from madang.hardware import Plan
@@ -27,13 +27,14 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     """
     _refuse_unknown_types(description)
     isa = _checked_isa(plan.isa.value)
+    paths = {tensor.path for tensor in description.tensors.values()}
     any_tensor = next(iter(description.tensors.values()))
-    mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
     try:
         decoder = _core.Decoder(_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value])
-        for canonical, tensor in description.tensors.items():
-            _hand_over(decoder, canonical, tensor, _read(mapped[tensor.path], tensor))
-            _let_go(mapped[tensor.path], tensor)
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(OpenFile(path)) for path in paths}
+            for canonical, tensor in description.tensors.items():
+                _hand_over(decoder, canonical, tensor, _read(files[tensor.path], tensor))
         decoder.complete()
     except ValueError as error:
         raise MalformedFile(any_tensor.path, str(error)) from error
@@ -43,9 +44,9 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     return decoder
 
 
-def _read(mapped: mmap.mmap, tensor: TensorSource) -> Octets:
+def _read(file: OpenFile, tensor: TensorSource) -> Octets:
     begin, end = tensor.file_range
-    data = np.frombuffer(mapped, np.uint8, end - begin, begin)
+    data = file.read(begin, end - begin)
     if isinstance(tensor, DerivedTensor):
         return np.ascontiguousarray(tensor.make(data)).view(np.uint8).reshape(-1)
     return data
@@ -56,14 +57,6 @@ def _hand_over(decoder: _core.Decoder, name: str, tensor: TensorSource, data: Oc
         raise MalformedFile(tensor.path, f"the tensor '{tensor.name}' has {len(tensor.shape)} dimensions")
     n_rows = tensor.shape[0] if len(tensor.shape) == 2 else 1
     decoder.set_tensor(name, int(tensor.type), n_rows, tensor.shape[-1], data)
-
-
-def _let_go(mapped: mmap.mmap, tensor: TensorSource) -> None:
-    """Give back the pages of a tensor that has been repacked, or file and weights would fill memory side by side."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        begin, end = tensor.file_range
-        begin = begin // mmap.PAGESIZE * mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def _refuse_unknown_types(description: ModelDescription) -> None:
