@@ -18,6 +18,7 @@ using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::c
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
+using Matrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 std::span<const int32_t> span_of(const Ints& array) { return {array.data(), array.size()}; }
 
@@ -25,6 +26,38 @@ Floats copy_row(std::span<const float> row) {
     float* copy = new float[row.size()];
     std::copy(row.begin(), row.end(), copy);
     return Floats(copy, {row.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+}
+
+const TypeTraits& traits_of(uint32_t type) {
+    if (const TypeTraits* traits = find_traits(type)) return *traits;
+    throw std::invalid_argument("tensor type " + std::to_string(type) + " is not one of this engine");
+}
+
+Matrix unpacked(uint32_t type, int rows, int columns, const Octets& bytes) {
+    PackedMatrix matrix = allocate_matrix(traits_of(type), rows, columns);
+    if (bytes.size() != size_t(rows) * (columns / matrix.traits->block_elements) * matrix.traits->block_bytes)
+        throw std::invalid_argument("the bytes are not those of such a matrix");
+    for (int g = 0; g < matrix.groups(); ++g)
+        if (!pack_group(matrix, g, bytes.data())) throw std::invalid_argument("the matrix holds NaN or infinity");
+    float* values = new float[size_t(rows) * columns];
+    for (int row = 0; row < rows; ++row) unpack_row(matrix, row, values + size_t(row) * columns);
+    return Matrix(values, {size_t(rows), size_t(columns)}, nb::capsule(values, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+}
+
+void bind_types(nb::module_& m) {
+    m.def(
+        "tensor_types",
+        [] {
+            std::vector<std::pair<uint32_t, std::pair<int, int>>> types;
+            for (const TypeTraits& t : all_traits()) types.push_back({uint32_t(t.file_type), {t.block_elements, t.block_bytes}});
+            return types;
+        },
+        "The types that run: (id, (elements, bytes) of a block).");
+    m.def(
+        "packed_bytes", [](uint32_t type, int rows, int columns) { return packed_bytes(traits_of(type), rows, columns); },
+        "type"_a, "rows"_a, "columns"_a, "What a matrix takes in memory.");
+    m.def("unpacked", &unpacked, "type"_a, "rows"_a, "columns"_a, "data"_a,
+          "The float32 values of a matrix that was packed: what products and embeddings see.");
 }
 
 void bind_decoder(nb::module_& m) {
@@ -115,14 +148,7 @@ void bind_sampler(nb::module_& m) {
 NB_MODULE(_core, m) {
     m.attr("PAGE_TOKENS") = kPageTokens;
     m.def("available_isas", &available_isas, "Instruction sets that can run here, best first.");
-    m.def(
-        "tensor_types",
-        [] {
-            std::vector<std::pair<uint32_t, std::pair<int, int>>> types;
-            for (const TypeTraits& t : all_traits()) types.push_back({uint32_t(t.type), {t.block_elements, t.block_bytes}});
-            return types;
-        },
-        "The types that run: (id, (elements, bytes) of a block).");
+    bind_types(m);
     bind_decoder(m);
     bind_sampler(m);
 }

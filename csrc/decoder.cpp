@@ -1,5 +1,6 @@
 #include "decoder.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -16,6 +17,10 @@ constexpr int kMaxHeadDim = 1024;
 constexpr size_t kSlabBytes = size_t(8) << 20;  // cache growth: a few huge pages at a time
 
 float* floats_of(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
+
+[[noreturn]] void throw_not_finite(const std::string& name) {
+    throw std::invalid_argument("tensor '" + name + "' holds NaN or infinity");
+}
 
 std::string shape_text(int rows, int columns) { return std::to_string(rows) + " x " + std::to_string(columns); }
 
@@ -96,7 +101,7 @@ void Decoder::set_tensor(const std::string& name, uint32_t type, int rows, int c
             throw std::invalid_argument("tensor '" + name + "' is " + shape_text(rows, columns) + ", expected 1 x " +
                                         std::to_string(shape_.n_embd));
         PackedMatrix one_row = allocate_matrix(*traits, 1, columns);
-        pack_group(one_row, 0, bytes.data());
+        if (!pack_group(one_row, 0, bytes.data())) throw_not_finite(name);
         norm->assign(size_t(hidden_.width), 0.0f);
         unpack_row(one_row, 0, norm->data());
         return;
@@ -108,11 +113,14 @@ void Decoder::set_tensor(const std::string& name, uint32_t type, int rows, int c
         throw std::invalid_argument("tensor '" + name + "' is " + shape_text(rows, columns) + ", expected " +
                                     shape_text(expected_rows, expected_columns));
     PackedMatrix packed = allocate_matrix(*traits, rows, columns);
+    std::atomic<bool> finite = true;
     pool_.run([&](int) {
         pool_.share(packed.groups(), 4, [&](Range groups) {
-            for (int g = groups.begin; g < groups.end; ++g) pack_group(packed, g, bytes.data());
+            for (int g = groups.begin; g < groups.end; ++g)
+                if (!pack_group(packed, g, bytes.data())) finite = false;
         });
     });
+    if (!finite) throw_not_finite(name);
     *matrix = std::move(packed);
 }
 
