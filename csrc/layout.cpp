@@ -101,25 +101,34 @@ bool pack_quantized_row(const TypeTraits& traits, const Planes& planes, uint8_t*
     return finite;
 }
 
-// Exponents of all ones mean infinity or NaN; `bits` is an unsigned integer of the float's size.
+// Exponents of all ones mean infinity or NaN. `Bits` is an unsigned integer of the float's size. Apart from the copy, so that
+// compilers vectorize it.
 template <class Bits>
-bool pack_floats(uint8_t* group, int row, int columns, const uint8_t* file_row, Bits exponent, int columns_together) {
-    bool finite = true;
-    for (int c = 0; c < columns; ++c) {
+bool are_finite(const uint8_t* floats, int n, Bits exponent) {
+    Bits found = 0;
+    for (int i = 0; i < n; ++i) {
         Bits bits;
-        std::memcpy(&bits, file_row + sizeof(Bits) * size_t(c), sizeof(Bits));
-        finite &= (bits & exponent) != exponent;
-        const size_t at = size_t(c / columns_together) * kLanes * columns_together + row * columns_together + c % columns_together;
-        std::memcpy(group + at * sizeof(Bits), &bits, sizeof(Bits));
+        std::memcpy(&bits, floats + sizeof(Bits) * size_t(i), sizeof(Bits));
+        found |= Bits((bits & exponent) == exponent);
     }
-    return finite;
+    return found == 0;
+}
+
+// `together` columns of a row lie side by side.
+template <class Bits, int together>
+bool pack_floats(uint8_t* group, int row, int columns, const uint8_t* file_row, Bits exponent) {
+    for (int c = 0; c < columns; ++c) {
+        const size_t at = size_t(c / together) * kLanes * together + row * together + c % together;
+        std::memcpy(group + at * sizeof(Bits), file_row + sizeof(Bits) * size_t(c), sizeof(Bits));
+    }
+    return are_finite<Bits>(file_row, columns, exponent);
 }
 
 bool pack_float_row(Type type, uint8_t* group, int row, int columns, const uint8_t* file_row) {
     switch (type) {
-        case Type::F32: return pack_floats<uint32_t>(group, row, columns, file_row, 0x7f800000, 1);
-        case Type::F16: return pack_floats<uint16_t>(group, row, columns, file_row, 0x7c00, 1);
-        default: return pack_floats<uint16_t>(group, row, columns, file_row, 0x7f80, 2);
+        case Type::F32: return pack_floats<uint32_t, 1>(group, row, columns, file_row, 0x7f800000);
+        case Type::F16: return pack_floats<uint16_t, 1>(group, row, columns, file_row, 0x7c00);
+        default: return pack_floats<uint16_t, 2>(group, row, columns, file_row, 0x7f80);
     }
 }
 

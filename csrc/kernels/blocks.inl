@@ -84,14 +84,17 @@ static inline F32 load_min(const uint8_t* scales, const uint8_t* mins, const uin
     return mul(scale, broadcast(kSigned8<type> ? -kSignedZero : form.offset));
 }
 
+template <Type type, int half>
+static inline void load_half_scales(const TypeTraits& traits, const uint8_t* scales, const uint8_t* mins, const uint8_t* supers, Block& block) {
+    block.scale[half] = load_scale<type>(traits, scales + half * kLanes, supers);
+    block.min[half] = load_min<type>(scales + half * kLanes, mins, supers, block.scale[half]);
+}
+
 template <Type type>
 static inline void load_scales(const TypeTraits& traits, const Planes& planes, const uint8_t* group, int b, Block& block) {
-    constexpr Form form = kForm<type>;
-    const uint8_t* scales = group + planes.scales + size_t(b) * form.scales_bytes();
-    const uint8_t* mins = group + planes.mins + size_t(b) * form.mins_bytes();
-    const uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * form.supers_bytes();
-    for (int half = 0; half < (form.halves ? 2 : 1); ++half) {
-        block.scale[half] = load_scale<type>(traits, scales + half * kLanes, supers);
-        block.min[half] = load_min<type>(scales + half * kLanes, mins, supers, block.scale[half]);
-    }
+    const uint8_t* scales = group + planes.scales + size_t(b) * kForm<type>.scales_bytes();
+    const uint8_t* mins = group + planes.mins + size_t(b) * kForm<type>.mins_bytes();
+    const uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * kForm<type>.supers_bytes();
+    load_half_scales<type, 0>(traits, scales, mins, supers, block);
+    if constexpr (kHalves<type>) load_half_scales<type, 1>(traits, scales, mins, supers, block);
 }
