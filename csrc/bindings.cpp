@@ -43,6 +43,38 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_of(std::span<const T> values) {
     return copy_of<T, 1>(values, {values.size()});
 }
 
+const TypeTraits& traits_of(uint32_t type) {
+    if (const TypeTraits* traits = find_traits(type)) return *traits;
+    throw std::invalid_argument("tensor type " + std::to_string(type) + " is not one of this engine");
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> unpacked(uint32_t type, int rows, int columns, const Octets& bytes) {
+    PackedMatrix matrix = allocate_matrix(traits_of(type), rows, columns);
+    if (bytes.size() != size_t(rows) * (columns / matrix.traits->block_elements) * matrix.traits->block_bytes)
+        throw std::invalid_argument("the bytes are not those of such a matrix");
+    for (int g = 0; g < matrix.groups(); ++g)
+        if (!pack_group(matrix, g, bytes.data())) throw std::invalid_argument("the matrix holds NaN or infinity");
+    std::vector<float> values(size_t(rows) * columns);
+    for (int row = 0; row < rows; ++row) unpack_row(matrix, row, values.data() + size_t(row) * columns);
+    return copy_of<float, 2>(values, {size_t(rows), size_t(columns)});
+}
+
+void bind_types(nb::module_& m) {
+    m.def(
+        "tensor_types",
+        [] {
+            std::vector<std::pair<uint32_t, std::pair<int, int>>> types;
+            for (const TypeTraits& t : all_traits()) types.push_back({uint32_t(t.file_type), {t.block_elements, t.block_bytes}});
+            return types;
+        },
+        "The types that run: (id, (elements, bytes) of a block).");
+    m.def(
+        "packed_bytes", [](uint32_t type, int rows, int columns) { return packed_bytes(traits_of(type), rows, columns); },
+        "type"_a, "rows"_a, "columns"_a, "What a matrix takes in memory.");
+    m.def("unpacked", &unpacked, "type"_a, "rows"_a, "columns"_a, "data"_a,
+          "The float32 values of a matrix that was packed: what products and embeddings see.");
+}
+
 void bind_shape(nb::module_& m) {
     nb::enum_<Activation>(m, "Activation")
         .value("silu", Activation::silu)
@@ -193,14 +225,7 @@ void bind_sampler(nb::module_& m) {
 NB_MODULE(_core, m) {
     m.attr("PAGE_TOKENS") = kPageTokens;
     m.def("available_isas", &available_isas, "Instruction sets that can run here, best first.");
-    m.def(
-        "tensor_types",
-        [] {
-            std::vector<std::pair<uint32_t, std::pair<int, int>>> types;
-            for (const TypeTraits& t : all_traits()) types.push_back({uint32_t(t.type), {t.block_elements, t.block_bytes}});
-            return types;
-        },
-        "The types that run: (id, (elements, bytes) of a block).");
+    bind_types(m);
     bind_shape(m);
     bind_decoder(m);
     bind_sampler(m);

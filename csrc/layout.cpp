@@ -14,220 +14,189 @@ namespace madang {
 
 namespace {
 
-// Columns: file block; then bytes of quants, high, scales, mins per 16x32 block and of supers per 16x256.
-constexpr TypeTraits kTraits[] = {
-    {Type::F32, 1, 4, 0, 0, 0, 0, 0},
-    {Type::F16, 1, 2, 0, 0, 0, 0, 0},
-    {Type::BF16, 1, 2, 0, 0, 0, 0, 0},
-    {Type::Q4_0, 32, 18, 256, 0, 32, 0, 0},
-    {Type::Q4_1, 32, 20, 256, 0, 32, 32, 0},
-    {Type::Q5_0, 32, 22, 256, 64, 32, 0, 0},
-    {Type::Q5_1, 32, 24, 256, 64, 32, 32, 0},
-    {Type::Q8_0, 32, 34, 512, 0, 32, 0, 0},
-    {Type::Q4_K, 256, 144, 256, 0, 16, 16, 64},
-    {Type::Q5_K, 256, 176, 256, 64, 16, 16, 64},
-    {Type::Q6_K, 256, 210, 256, 128, 32, 0, 32},
+// Where the planes of block b of a group begin.
+struct BlockPlanes {
+    uint8_t *quants, *high, *scales, *mins, *supers;
+
+    BlockPlanes(const Form& form, const Planes& planes, uint8_t* group, int b)
+        : quants(group + planes.quants + size_t(b) * form.quants_bytes()),
+          high(group + planes.high + size_t(b) * form.high_bytes()),
+          scales(group + planes.scales + size_t(b) * form.scales_bytes()),
+          mins(group + planes.mins + size_t(b) * form.mins_bytes()),
+          supers(group + planes.supers + size_t(b / kSuperBlocks) * form.supers_bytes()) {}
 };
 
-// One row's block of 32 (or the 8 of a super-block), between file and lanes: unsigned quants plus raw scale bytes.
-struct RowBlock {
-    uint8_t quants[kBlock];  // Q8_0 keeps its signed bytes
-    uint16_t scale = 0, min = 0;
-    uint8_t small_scale[2] = {0, 0}, small_min = 0;
-};
+// ---- file to planes --------------------------------------------------------------------------------------------------
 
-struct SuperScales {
-    uint16_t scale = 0, min = 0;
-};
+bool is_finite_half(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
 
-uint16_t read_u16(const uint8_t* p) {
-    uint16_t value;
-    std::memcpy(&value, p, 2);
-    return value;
-}
+void put_u32(uint8_t* p, uint32_t value) { std::memcpy(p, &value, 4); }
 
-void read_nibbles(const uint8_t* packed, uint8_t* quants) {
-    for (int i = 0; i < 16; ++i) {
-        quants[i] = packed[i] & 15;
-        quants[i + 16] = packed[i] >> 4;
+// Bits `shift` and `shift` + 1 of each quant, as four fields to a byte.
+void write_pairs(const uint8_t* quants, int shift, uint8_t* plane, int row) {
+    for (int v = 0; v < 2; ++v) {
+        uint32_t word = 0;
+        for (int field = 0; field < 4; ++field)
+            word |= (read_u32(quants + 4 * (4 * v + field)) >> shift & 0x03030303) << (2 * field);
+        put_u32(plane + 64 * v + 4 * row, word);
     }
 }
 
-void add_fifth_bits(const uint8_t* bits, uint8_t* quants) {
-    for (int i = 0; i < 32; ++i) quants[i] |= uint8_t((bits[i / 8] >> (i % 8) & 1) << 4);
-}
-
-RowBlock read_simple_block(Type type, const uint8_t* p) {
-    RowBlock block;
-    block.scale = read_u16(p);
-    switch (type) {
-        case Type::Q4_0: read_nibbles(p + 2, block.quants); break;
-        case Type::Q4_1: block.min = read_u16(p + 2); read_nibbles(p + 4, block.quants); break;
-        case Type::Q5_0: read_nibbles(p + 6, block.quants); add_fifth_bits(p + 2, block.quants); break;
-        case Type::Q5_1:
-            block.min = read_u16(p + 2);
-            read_nibbles(p + 8, block.quants);
-            add_fifth_bits(p + 4, block.quants);
-            break;
-        case Type::Q8_0: std::memcpy(block.quants, p + 2, 32); break;
-        default: throw std::logic_error("not a 32-wide type");
-    }
-    return block;
-}
-
-// The 6-bit scale and min of sub-block j out of the 12 bytes that Q4_K and Q5_K share.
-void read_k_scales(const uint8_t* packed, int j, uint8_t& scale, uint8_t& min) {
-    if (j < 4) {
-        scale = packed[j] & 63;
-        min = packed[j + 4] & 63;
-    } else {
-        scale = uint8_t((packed[j + 4] & 15) | packed[j - 4] >> 6 << 4);
-        min = uint8_t(packed[j + 4] >> 4 | packed[j] >> 6 << 4);
+// Bit `shift` of each quant; two rows share a byte.
+void write_bits(const uint8_t* quants, int shift, uint8_t* plane, int row) {
+    for (int j = 0; j < 8; ++j) {
+        const uint32_t bits = read_u32(quants + 4 * j) >> shift & 0x01010101;
+        const uint32_t nibble = bits * 0x01020408u >> 24 & 15;
+        plane[8 * j + row / 2] |= uint8_t(nibble << (row % 2 * 4));
     }
 }
 
-SuperScales read_k_super(Type type, const uint8_t* p) {
-    if (type == Type::Q6_K) return {read_u16(p + 208), 0};
-    return {read_u16(p), read_u16(p + 2)};
-}
-
-RowBlock read_k_block(Type type, const uint8_t* p, int j) {
-    RowBlock block;
-    if (type == Type::Q6_K) {  // 128 bytes of low nibbles, 64 of high pairs, 16 signed scales, one float16
-        const uint8_t* low = p + j / 4 * 64 + j % 2 * 32;
-        const uint8_t* high = p + 128 + j / 4 * 32;
-        for (int i = 0; i < 32; ++i) {
-            const int nibble = j % 4 < 2 ? low[i] & 15 : low[i] >> 4;
-            block.quants[i] = uint8_t(nibble | (high[i] >> (j % 4 * 2) & 3) << 4);
+void write_quants(const Form& form, const uint8_t* quants, const BlockPlanes& to, int row) {
+    if (form.bits == 2) write_pairs(quants, 0, to.quants, row);
+    if (form.bits == 4)
+        for (int j = 0; j < 4; ++j) {
+            const uint32_t low = read_u32(quants + 4 * j), high = read_u32(quants + 4 * (j + 4));
+            put_u32(to.quants + 64 * j + 4 * row, (low & 0x0f0f0f0f) | (high & 0x0f0f0f0f) << 4);
         }
-        block.small_scale[0] = p[192 + 2 * j];
-        block.small_scale[1] = p[192 + 2 * j + 1];
-        return block;
-    }
-    read_k_scales(p + 4, j, block.small_scale[0], block.small_min);
-    const uint8_t* quants = p + (type == Type::Q4_K ? 16 : 48) + j / 2 * 32;
-    for (int i = 0; i < 32; ++i) {
-        block.quants[i] = j % 2 ? quants[i] >> 4 : quants[i] & 15;
-        if (type == Type::Q5_K) block.quants[i] |= uint8_t((p[16 + i] >> j & 1) << 4);
-    }
-    return block;
+    if (form.bits == 8)
+        for (int j = 0; j < 8; ++j) put_u32(to.quants + 64 * j + 4 * row, read_u32(quants + 4 * j));
+    if (form.high_bits == 1) write_bits(quants, form.bits, to.high, row);
+    if (form.high_bits == 2) write_pairs(quants, form.bits, to.high, row);
 }
 
-// Byte index of column c of row r in a block of eight 64-byte vectors.
-constexpr int lane_byte(int row, int column) { return column / 4 * 64 + row * 4 + column % 4; }
-
-void write_block(const TypeTraits& traits, const Planes& planes, uint8_t* group, int row, int b, const RowBlock& block) {
-    uint8_t* quants = group + planes.quants + size_t(b) * traits.quants;
-    uint8_t* high = group + planes.high + size_t(b) * traits.high;
-    for (int c = 0; c < kBlock; ++c) {
-        const uint8_t q = block.quants[c];
-        const int at = lane_byte(row, c);
-        if (traits.quants == 512) {
-            quants[at] = q;
-        } else {
-            quants[at % 256] |= uint8_t(at < 256 ? q & 15 : q << 4);
-            if (traits.high == 64) high[at / 8] |= uint8_t((q >> 4 & 1) << (at % 8));
-            if (traits.high == 128) high[at / 256 * 64 + at % 64] |= uint8_t((q >> 4) << (at / 64 % 4 * 2));
-        }
+void write_scales(const Form& form, const RowBlock& block, const BlockPlanes& to, int row) {
+    if (form.scale == Scale::Half) {
+        std::memcpy(to.scales + 2 * row, &block.scale, 2);
+        if (form.minimum == Minimum::Half) std::memcpy(to.mins + 2 * row, &block.min, 2);
+        return;
     }
-    uint8_t* scales = group + planes.scales + size_t(b) * traits.scales;
-    uint8_t* mins = group + planes.mins + size_t(b) * traits.mins;
-    if (traits.supers == 0) {
-        std::memcpy(scales + 2 * row, &block.scale, 2);
-        if (traits.mins) std::memcpy(mins + 2 * row, &block.min, 2);
-    } else {
-        scales[row] = block.small_scale[0];
-        if (traits.scales == 32) scales[16 + row] = block.small_scale[1];
-        if (traits.mins) mins[row] = block.small_min;
-    }
+    if (form.scales_bytes()) to.scales[row] = block.small_scales[0];
+    if (form.halves) to.scales[kLanes + row] = block.small_scales[1];
+    if (form.mins_bytes()) to.mins[row] = block.small_min;
 }
 
-void pack_quantized_row(const TypeTraits& traits, const Planes& planes, uint8_t* group, int row, int columns,
-                        const uint8_t* file_row) {
+void write_supers(const Form& form, const RowBlock& block, const BlockPlanes& to, int row) {
+    std::memcpy(to.supers + 2 * row, &block.scale, 2);
+    if (form.minimum == Minimum::Super) std::memcpy(to.supers + 2 * kLanes + 2 * row, &block.min, 2);
+}
+
+bool has_finite_scales(const Form& form, const RowBlock& block) {
+    if (form.scale == Scale::Exponent) return block.small_scales[0] != 255;
+    return is_finite_half(block.scale) && is_finite_half(block.min);
+}
+
+bool pack_quantized_row(const TypeTraits& traits, const Planes& planes, uint8_t* group, int row, int columns, const uint8_t* file_row) {
+    const Form form = form_of(traits.type);
+    const int blocks_in_one = traits.block_elements / kBlock;
+    bool finite = true;
     for (int b = 0; b < columns / kBlock; ++b) {
-        if (traits.supers == 0) {
-            write_block(traits, planes, group, row, b, read_simple_block(traits.type, file_row + size_t(b) * traits.block_bytes));
-            continue;
-        }
-        const uint8_t* file_block = file_row + size_t(b / kSuperBlocks) * traits.block_bytes;
-        write_block(traits, planes, group, row, b, read_k_block(traits.type, file_block, b % kSuperBlocks));
-        if (b % kSuperBlocks == 0) {
-            const SuperScales super = read_k_super(traits.type, file_block);
-            uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * traits.supers;
-            std::memcpy(supers + 2 * row, &super.scale, 2);
-            if (traits.supers == 64) std::memcpy(supers + 32 + 2 * row, &super.min, 2);
-        }
+        RowBlock block;
+        traits.read(file_row + size_t(b / blocks_in_one) * traits.block_bytes, b % blocks_in_one, block);
+        finite &= has_finite_scales(form, block);
+        const BlockPlanes to(form, planes, group, b);
+        write_quants(form, block.quants, to, row);
+        write_scales(form, block, to, row);
+        if (form.has_supers() && b % kSuperBlocks == 0) write_supers(form, block, to, row);
     }
+    return finite;
 }
 
-void pack_float_row(Type type, uint8_t* group, int row, int columns, const uint8_t* file_row) {
+// Exponents of all ones mean infinity or NaN. `Bits` is an unsigned integer of the float's size. Apart from the copy, so that
+// compilers vectorize it.
+template <class Bits>
+bool are_finite(const uint8_t* floats, int n, Bits exponent) {
+    Bits found = 0;
+    for (int i = 0; i < n; ++i) {
+        Bits bits;
+        std::memcpy(&bits, floats + sizeof(Bits) * size_t(i), sizeof(Bits));
+        found |= Bits((bits & exponent) == exponent);
+    }
+    return found == 0;
+}
+
+// `together` columns of a row lie side by side.
+template <class Bits, int together>
+bool pack_floats(uint8_t* group, int row, int columns, const uint8_t* file_row, Bits exponent) {
     for (int c = 0; c < columns; ++c) {
-        switch (type) {
-            case Type::F32: std::memcpy(group + (size_t(c) * kLanes + row) * 4, file_row + 4 * size_t(c), 4); break;
-            case Type::F16: std::memcpy(group + (size_t(c) * kLanes + row) * 2, file_row + 2 * size_t(c), 2); break;
-            default: std::memcpy(group + (size_t(c / 2) * kLanes * 2 + row * 2 + c % 2) * 2, file_row + 2 * size_t(c), 2);
-        }
+        const size_t at = size_t(c / together) * kLanes * together + row * together + c % together;
+        std::memcpy(group + at * sizeof(Bits), file_row + sizeof(Bits) * size_t(c), sizeof(Bits));
+    }
+    return are_finite<Bits>(file_row, columns, exponent);
+}
+
+bool pack_float_row(Type type, uint8_t* group, int row, int columns, const uint8_t* file_row) {
+    switch (type) {
+        case Type::F32: return pack_floats<uint32_t, 1>(group, row, columns, file_row, 0x7f800000);
+        case Type::F16: return pack_floats<uint16_t, 1>(group, row, columns, file_row, 0x7c00);
+        default: return pack_floats<uint16_t, 2>(group, row, columns, file_row, 0x7f80);
     }
 }
 
-float unpack_quant(const TypeTraits& traits, const Planes& planes, const uint8_t* group, int row, int column) {
-    const int b = column / kBlock, at = lane_byte(row, column % kBlock);
-    const uint8_t* quants = group + planes.quants + size_t(b) * traits.quants;
-    if (traits.quants == 512) return float(int8_t(quants[at]));
-    const uint8_t* high = group + planes.high + size_t(b) * traits.high;
-    int q = at < 256 ? quants[at] & 15 : quants[at % 256] >> 4;
-    if (traits.high == 64) q |= (high[at / 8] >> (at % 8) & 1) << 4;
-    if (traits.high == 128) q |= (high[at / 256 * 64 + at % 64] >> (at / 64 % 4 * 2) & 3) << 4;
-    switch (traits.type) {
-        case Type::Q4_0: return float(q - 8);
-        case Type::Q5_0: return float(q - 16);
-        case Type::Q6_K: return float(q - 32);
-        default: return float(q);
+// ---- planes to floats ------------------------------------------------------------------------------------------------
+
+int read_field(const uint8_t* plane, int row, int column) {
+    const int j = column / 4;
+    return plane[j / 4 * 64 + row * 4 + column % 4] >> (j % 4 * 2) & 3;
+}
+
+int read_quant(const Form& form, const BlockPlanes& from, int row, int column) {
+    const int j = column / 4, lane = row * 4 + column % 4;
+    if (form.bits == 8) return int8_t(from.quants[64 * j + lane]);
+    int q = form.bits == 2 ? read_field(from.quants, row, column) : from.quants[j % 4 * 64 + lane] >> (j / 4 * 4) & 15;
+    if (form.high_bits == 1) q |= (from.high[8 * j + lane / 8] >> (lane % 8) & 1) << form.bits;
+    if (form.high_bits == 2) q |= read_field(from.high, row, column) << form.bits;
+    return q;
+}
+
+float read_scale(const TypeTraits& traits, const Form& form, const BlockPlanes& from, int row, int half) {
+    const uint8_t small = from.scales[(form.halves ? half : 0) * kLanes + row];
+    const auto super = [&] { return half_to_float(read_u16(from.supers + 2 * row)); };
+    switch (form.scale) {
+        case Scale::Half: return half_to_float(read_u16(from.scales + 2 * row));
+        case Scale::Exponent: return bits_to_float(small ? uint32_t(small) << 23 : 0x00400000) * 0.5f;
+        case Scale::Super: return super();
+        case Scale::Signed: return super() * float(int8_t(small)) * traits.factor;
+        case Scale::Unsigned: return super() * float(small);
+        case Scale::Nibbles: return super() * float(small & 15);
+        default: return 0;
     }
+}
+
+float read_min(const Form& form, const BlockPlanes& from, int row, int half) {
+    if (form.minimum == Minimum::Offset) return 0;
+    if (form.minimum == Minimum::Half) return half_to_float(read_u16(from.mins + 2 * row));
+    const int small = form.scale == Scale::Nibbles ? from.scales[half * kLanes + row] >> 4 : from.mins[row];
+    return -half_to_float(read_u16(from.supers + 2 * kLanes + 2 * row)) * float(small);
 }
 
 void unpack_quantized_row(const TypeTraits& traits, const uint8_t* group, int row, int columns, float* out) {
+    const Form form = form_of(traits.type);
     const Planes planes(traits, columns);
-    for (int c = 0; c < columns; ++c) {
-        const int b = c / kBlock;
-        const uint8_t* scales = group + planes.scales + size_t(b) * traits.scales;
-        const uint8_t* mins = group + planes.mins + size_t(b) * traits.mins;
-        float scale, min = 0;
-        if (traits.supers == 0) {
-            scale = half_to_float(read_u16(scales + 2 * row));
-            if (traits.mins) min = half_to_float(read_u16(mins + 2 * row));
-        } else {
-            const uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * traits.supers;
-            const int small = traits.scales == 32 ? int8_t(scales[c % kBlock / 16 * 16 + row]) : scales[row];
-            scale = half_to_float(read_u16(supers + 2 * row)) * float(small);
-            if (traits.mins) min = -half_to_float(read_u16(supers + 32 + 2 * row)) * float(mins[row]);
+    for (int c = 0; c < columns; c += kLanes) {
+        const BlockPlanes from(form, planes, const_cast<uint8_t*>(group), c / kBlock);
+        const int half = c % kBlock / kLanes;
+        const float scale = read_scale(traits, form, from, row, half), min = read_min(form, from, row, half);
+        for (int i = 0; i < kLanes; ++i) {
+            const int q = read_quant(form, from, row, half * kLanes + i);
+            out[c + i] = scale * float(form.coded ? traits.codes[q] : q + form.offset) + min;
         }
-        out[c] = scale * unpack_quant(traits, planes, group, row, c) + min;
     }
 }
 
 }  // namespace
 
-const TypeTraits* find_traits(uint32_t type) {
-    for (const TypeTraits& traits : kTraits)
-        if (uint32_t(traits.type) == type) return &traits;
-    return nullptr;
-}
-
-std::span<const TypeTraits> all_traits() { return kTraits; }
-
 Planes::Planes(const TypeTraits& traits, int columns) {
-    if (!is_quantized(traits.type)) {
-        high = scales = mins = supers = 0;
+    const Form form = form_of(traits.type);
+    if (form.bits == 0) {
         group_bytes = round_up(round_up(columns, 2) * traits.block_bytes * kLanes, kAlignment);
         return;
     }
     const size_t blocks = size_t(columns) / kBlock;
-    high = round_up(blocks * traits.quants, kAlignment);
-    scales = high + round_up(blocks * traits.high, kAlignment);
-    mins = scales + round_up(blocks * traits.scales, kAlignment);
-    supers = mins + round_up(blocks * traits.mins, kAlignment);
-    group_bytes = supers + round_up(blocks / kSuperBlocks * traits.supers, kAlignment);
+    high = round_up(blocks * form.quants_bytes(), kAlignment);
+    scales = high + round_up(blocks * form.high_bytes(), kAlignment);
+    mins = scales + round_up(blocks * form.scales_bytes(), kAlignment);
+    supers = mins + round_up(blocks * form.mins_bytes(), kAlignment);
+    group_bytes = supers + round_up(blocks / kSuperBlocks * form.supers_bytes(), kAlignment);
 }
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
@@ -254,6 +223,10 @@ void Buffer::Free::operator()(uint8_t* memory) const {
 #endif
 }
 
+size_t packed_bytes(const TypeTraits& traits, int rows, int columns) {
+    return round_up(size_t(rows), kLanes) / kLanes * Planes(traits, columns).group_bytes;
+}
+
 PackedMatrix allocate_matrix(const TypeTraits& traits, int rows, int columns) {
     if (columns > kMaxColumns) throw std::invalid_argument("a matrix row has more than 131072 columns");
     if (rows <= 0 || columns <= 0 || columns % traits.block_elements != 0)
@@ -263,22 +236,22 @@ PackedMatrix allocate_matrix(const TypeTraits& traits, int rows, int columns) {
     matrix.rows = rows;
     matrix.columns = columns;
     matrix.group_bytes = Planes(traits, columns).group_bytes;
-    matrix.data = Buffer(matrix.group_bytes * matrix.groups());
+    matrix.data = Buffer(packed_bytes(traits, rows, columns));
     return matrix;
 }
 
-void pack_group(PackedMatrix& matrix, int group, const uint8_t* file_rows) {
+bool pack_group(PackedMatrix& matrix, int group, const uint8_t* file_rows) {
     const TypeTraits& traits = *matrix.traits;
     const Planes planes(traits, matrix.columns);
     const size_t row_bytes = size_t(matrix.columns) / traits.block_elements * traits.block_bytes;
     uint8_t* out = matrix.data.data() + size_t(group) * matrix.group_bytes;
+    bool finite = true;
     for (int lane = 0; lane < kLanes && group * kLanes + lane < matrix.rows; ++lane) {
         const uint8_t* file_row = file_rows + size_t(group * kLanes + lane) * row_bytes;
-        if (is_quantized(traits.type))
-            pack_quantized_row(traits, planes, out, lane, matrix.columns, file_row);
-        else
-            pack_float_row(traits.type, out, lane, matrix.columns, file_row);
+        finite &= is_quantized(traits.type) ? pack_quantized_row(traits, planes, out, lane, matrix.columns, file_row)
+                                            : pack_float_row(traits.type, out, lane, matrix.columns, file_row);
     }
+    return finite;
 }
 
 void unpack_row(const PackedMatrix& matrix, int row, float* out) {

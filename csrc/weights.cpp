@@ -1,5 +1,6 @@
 #include "weights.h"
 
+#include <atomic>
 #include <stdexcept>
 
 namespace madang {
@@ -29,11 +30,14 @@ PackedMatrix pack_matrix(const std::string& name, uint32_t type, int rows, int c
         throw std::invalid_argument("tensor '" + name + "' has " + std::to_string(bytes.size()) + " bytes, which is not " +
                                     shape_text(rows, columns) + " of its type");
     PackedMatrix packed = allocate_matrix(*traits, rows, columns);
+    std::atomic<bool> finite = true;
     pool.run([&](int) {
         pool.share(packed.groups(), 4, [&](Range groups) {
-            for (int g = groups.begin; g < groups.end; ++g) pack_group(packed, g, bytes.data());
+            for (int g = groups.begin; g < groups.end; ++g)
+                if (!pack_group(packed, g, bytes.data())) finite = false;
         });
     });
+    if (!finite) throw std::invalid_argument("tensor '" + name + "' holds NaN or infinity");
     return packed;
 }
 

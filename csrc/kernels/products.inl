@@ -175,5 +175,14 @@ static void multiply(const PackedMatrix& w, Range groups, const Activations& a, 
         case Type::Q4_K: multiply_quantized<Type::Q4_K>(w, groups, a, tokens, out); break;
         case Type::Q5_K: multiply_quantized<Type::Q5_K>(w, groups, a, tokens, out); break;
         case Type::Q6_K: multiply_quantized<Type::Q6_K>(w, groups, a, tokens, out); break;
+        case Type::Q2_K: multiply_quantized<Type::Q2_K>(w, groups, a, tokens, out); break;
+        case Type::Q3_K: multiply_quantized<Type::Q3_K>(w, groups, a, tokens, out); break;
+        case Type::TQ2_0: multiply_quantized<Type::TQ2_0>(w, groups, a, tokens, out); break;
+        case Type::IQ4_NL: multiply_quantized<Type::IQ4_NL>(w, groups, a, tokens, out); break;
+        case Type::IQ4_XS: multiply_quantized<Type::IQ4_XS>(w, groups, a, tokens, out); break;
+        case Type::MXFP4: multiply_quantized<Type::MXFP4>(w, groups, a, tokens, out); break;
+        case Type::IQ2_XXS: multiply_quantized<Type::IQ2_XXS>(w, groups, a, tokens, out); break;
+        case Type::IQ2_XS: multiply_quantized<Type::IQ2_XS>(w, groups, a, tokens, out); break;
+        default: break;  // no matrix lies in memory as any other
     }
 }

@@ -62,9 +62,22 @@ static inline void store_half(uint16_t* p, F32 x) {
 }
 static inline F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 static inline I32 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-static inline F32 load_u8(const uint8_t* p) {
-    const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
-    return to_float({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
+static inline I32 widen(__m128i bytes) { return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))}; }
+static inline F32 load_u8(const uint8_t* p) { return to_float(widen(_mm_loadu_si128((const __m128i*)p))); }
+static inline F32 load_low_nibbles(const uint8_t* p) {
+    return to_float(widen(_mm_and_si128(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8(15))));
+}
+static inline F32 load_high_nibbles(const uint8_t* p) {
+    return to_float(widen(_mm_and_si128(_mm_srli_epi16(_mm_loadu_si128((const __m128i*)p), 4), _mm_set1_epi8(15))));
+}
+// 2^(x - 128) of bytes x below 255: float exponents, halved, with the smallest one as a subnormal
+static inline __m256 exponents_half(__m256i x) {
+    const __m256i bits = _mm256_max_epi32(_mm256_slli_epi32(x, 23), _mm256_set1_epi32(0x00400000));
+    return _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5f));
+}
+static inline F32 load_exponents(const uint8_t* p) {
+    const I32 x = widen(_mm_loadu_si128((const __m128i*)p));
+    return {exponents_half(x.lo), exponents_half(x.hi)};
 }
 static inline F32 load_i8(const uint8_t* p) {
     const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
@@ -92,15 +105,23 @@ static inline Bytes low_nibbles(Bytes a) {
     return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
 }
 static inline Bytes high_nibbles(Bytes a) { return low_nibbles({_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)}); }
-static inline __m256i fifth_bits_half(const uint8_t* bits) {  // 16 where bit i of the 32 at `bits` is set
+static inline __m256i bits_half(const uint8_t* bits, int value) {  // `value` where bit i of the 32 at `bits` is set
     int32_t mask;
     std::memcpy(&mask, bits, 4);
     const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(mask), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
     const __m256i select = _mm256_set1_epi64x(int64_t(0x8040201008040201));
-    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, select), select), _mm256_set1_epi8(16));
+    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, select), select), _mm256_set1_epi8(char(value)));
 }
-static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
-    return {_mm256_or_si256(a.lo, fifth_bits_half(bits)), _mm256_or_si256(a.hi, fifth_bits_half(bits + 4))};
+// Adds `value` to byte i where bit i of the 64 at `bits` is set.
+template <int value>
+static inline Bytes with_bits(Bytes a, const uint8_t* bits) {
+    return {_mm256_or_si256(a.lo, bits_half(bits, value)), _mm256_or_si256(a.hi, bits_half(bits + 4, value))};
+}
+// Bits 2 j and 2 j + 1 of each byte.
+template <int j>
+static inline Bytes pairs_of(Bytes a) {
+    const __m256i mask = _mm256_set1_epi8(3);
+    return {_mm256_and_si256(_mm256_srli_epi16(a.lo, 2 * j), mask), _mm256_and_si256(_mm256_srli_epi16(a.hi, 2 * j), mask)};
 }
 template <int j>
 static inline __m256i pairs_half(__m256i pairs) {
@@ -111,6 +132,15 @@ static inline __m256i pairs_half(__m256i pairs) {
 template <int j>
 static inline Bytes with_pairs(Bytes a, Bytes pairs) {
     return {_mm256_or_si256(a.lo, pairs_half<j>(pairs.lo)), _mm256_or_si256(a.hi, pairs_half<j>(pairs.hi))};
+}
+
+// The same 16 bytes four times; what lookup() looks up in, with indices below 16.
+static inline Bytes broadcast16(const int8_t* p) {
+    const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
+    return {twice, twice};
+}
+static inline Bytes lookup(Bytes table, Bytes indices) {
+    return {_mm256_shuffle_epi8(table.lo, indices.lo), _mm256_shuffle_epi8(table.hi, indices.hi)};
 }
 
 static inline __m256i broadcast4(const int8_t* p) {

@@ -32,8 +32,20 @@ static inline F32 load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_l
 static inline void store_half(uint16_t* p, F32 x) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-static inline F32 load_u8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+static inline F32 bytes_to_float(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
+static inline F32 load_u8(const uint8_t* p) { return bytes_to_float(_mm_loadu_si128((const __m128i*)p)); }
 static inline F32 load_i8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+static inline F32 load_low_nibbles(const uint8_t* p) {
+    return bytes_to_float(_mm_and_si128(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8(15)));
+}
+static inline F32 load_high_nibbles(const uint8_t* p) {
+    return bytes_to_float(_mm_and_si128(_mm_srli_epi16(_mm_loadu_si128((const __m128i*)p), 4), _mm_set1_epi8(15)));
+}
+// 2^(x - 128) of bytes x below 255: float exponents, halved, with the smallest one as a subnormal
+static inline F32 load_exponents(const uint8_t* p) {
+    const I32 exponents = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)), 23);
+    return mul(_mm512_castsi512_ps(_mm512_max_epi32(exponents, _mm512_set1_epi32(0x00400000))), broadcast(0.5f));
+}
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     const I32 q = _mm512_cvtps_epi32(x), h = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(64)), 7);
@@ -49,12 +61,16 @@ static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM
 static inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 static inline Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 static inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
-// Sets bit 4 of byte i where bit i of the 64 at `bits` is set.
-static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
+// Adds `value` to byte i where bit i of the 64 at `bits` is set.
+template <int value>
+static inline Bytes with_bits(Bytes a, const uint8_t* bits) {
     uint64_t mask;
     std::memcpy(&mask, bits, 8);
-    return _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16));
+    return _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(value));
 }
+// Bits 2 j and 2 j + 1 of each byte.
+template <int j>
+static inline Bytes pairs_of(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 2 * j), _mm512_set1_epi8(3)); }
 // Puts bits 2 j and 2 j + 1 of each byte of `pairs` into bits 4 and 5.
 template <int j>
 static inline Bytes with_pairs(Bytes a, Bytes pairs) {
@@ -63,6 +79,10 @@ static inline Bytes with_pairs(Bytes a, Bytes pairs) {
                       : j == 2 ? pairs : _mm512_srli_epi16(pairs, 2);
     return _mm512_or_si512(a, _mm512_and_si512(moved, mask));
 }
+
+// The same 16 bytes four times; what lookup() looks up in, with indices below 16.
+static inline Bytes broadcast16(const int8_t* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p)); }
+static inline Bytes lookup(Bytes table, Bytes indices) { return _mm512_shuffle_epi8(table, indices); }
 
 static inline Bytes broadcast4(const int8_t* p) {
     int32_t four;

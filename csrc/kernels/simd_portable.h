@@ -51,6 +51,12 @@ static inline F32 load_half(const uint16_t* p) { return lanes([&](int i) { retur
 static inline void store_half(uint16_t* p, F32 x) { MADANG_LANES p[i] = madang::float_to_half(x.v[i]); }
 static inline F32 load_u8(const uint8_t* p) { return lanes([&](int i) { return float(p[i]); }); }
 static inline F32 load_i8(const uint8_t* p) { return lanes([&](int i) { return float(int8_t(p[i])); }); }
+static inline F32 load_low_nibbles(const uint8_t* p) { return lanes([&](int i) { return float(p[i] & 15); }); }
+static inline F32 load_high_nibbles(const uint8_t* p) { return lanes([&](int i) { return float(p[i] >> 4); }); }
+// 2^(x - 128) of bytes x below 255
+static inline F32 load_exponents(const uint8_t* p) {
+    return lanes([&](int i) { return madang::bits_to_float(p[i] ? uint32_t(p[i]) << 23 : 0x00400000) * 0.5f; });
+}
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     MADANG_LANES {
@@ -80,14 +86,32 @@ static inline Bytes high_nibbles(Bytes a) {
     for (uint8_t& byte : a.v) byte >>= 4;
     return a;
 }
-static inline Bytes with_fifth_bits(Bytes a, const uint8_t* bits) {
-    for (int i = 0; i < 64; ++i) a.v[i] |= uint8_t((bits[i / 8] >> (i % 8) & 1) << 4);
+// Adds `value` to byte i where bit i of the 64 at `bits` is set.
+template <int value>
+static inline Bytes with_bits(Bytes a, const uint8_t* bits) {
+    for (int i = 0; i < 64; ++i) a.v[i] |= uint8_t((bits[i / 8] >> (i % 8) & 1) * value);
+    return a;
+}
+// Bits 2 j and 2 j + 1 of each byte.
+template <int j>
+static inline Bytes pairs_of(Bytes a) {
+    for (uint8_t& byte : a.v) byte = byte >> (2 * j) & 3;
     return a;
 }
 template <int j>
 static inline Bytes with_pairs(Bytes a, Bytes pairs) {
     for (int i = 0; i < 64; ++i) a.v[i] |= uint8_t((pairs.v[i] >> (2 * j) & 3) << 4);
     return a;
+}
+// The same 16 bytes four times; what lookup() looks up in, with indices below 16.
+static inline Bytes broadcast16(const int8_t* p) {
+    Bytes r;
+    for (int i = 0; i < 64; ++i) r.v[i] = uint8_t(p[i % 16]);
+    return r;
+}
+static inline Bytes lookup(Bytes table, Bytes indices) {
+    for (uint8_t& byte : indices.v) byte = table.v[byte];
+    return indices;
 }
 template <class Weight>
 static inline I32 dot4_of(I32 sum, const Bytes& weights, const int8_t* a) {

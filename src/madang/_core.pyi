@@ -16,6 +16,12 @@ def available_isas() -> list[str]:
 def tensor_types() -> list[tuple[int, tuple[int, int]]]:
     """The types that run: (id, (elements, bytes) of a block)."""
 
+def packed_bytes(type: int, rows: int, columns: int) -> int:
+    """What a matrix takes in memory. ValueError for a type that does not run."""
+
+def unpacked(type: int, rows: int, columns: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """[rows, columns] of a tensor that was packed: what products and embeddings see. ValueError as in set_tensor."""
+
 class Activation(enum.Enum):
     silu = ...
     gelu = ...

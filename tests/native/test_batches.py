@@ -28,6 +28,14 @@ MODELS = {
     "Q8_0": (MANY_HEADS, TensorType.Q8_0),
     "Q4_K": (WIDE, TensorType.Q4_K),
     "Q6_K": (WIDE, TensorType.Q6_K),
+    "Q2_K": (WIDE, TensorType.Q2_K),
+    "Q3_K": (WIDE, TensorType.Q3_K),
+    "TQ2_0": (WIDE, TensorType.TQ2_0),
+    "MXFP4": (SMALL, TensorType.MXFP4),
+    "IQ4_NL": (MANY_HEADS, TensorType.IQ4_NL),
+    "IQ4_XS": (WIDE, TensorType.IQ4_XS),
+    "IQ2_XXS": (WIDE, TensorType.IQ2_XXS),
+    "IQ2_XS": (WIDE, TensorType.IQ2_XS),
 }
 CASES = [(name, isa) for name in MODELS for isa in _core.available_isas()]
 MAX_LENGTH = 70

@@ -150,12 +150,26 @@ def test_a_file_that_is_not_there_or_cut_off(tmp_path: Path, tiny_gguf: Path) ->
         load(files, as_plan())
 
 
+# ---- numbers that are none
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["model.norm.weight", UP, "model.embed_tokens.weight"])
+def test_weights_that_are_not_numbers_name_their_tensor(tmp_path: Path, name: str, value: float) -> None:
+    path = written(tmp_path, lambda w: w[name].reshape(-1).__setitem__(-1, value))
+    canonical = {"model.norm.weight": "output_norm", UP: r"1\.ffn_up", "model.embed_tokens.weight": "token_embedding"}
+    with pytest.raises(MalformedFile, match=f"'{canonical[name]}' holds NaN or infinity") as caught:
+        load(as_files(path), as_plan())
+    assert caught.value.path == str(path)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_weights_that_are_not_numbers_end_in_a_sentence(tmp_path: Path, temperature: float) -> None:
-    path = written(tmp_path, lambda w: w["model.norm.weight"].fill(np.nan))
+def test_weights_that_overflow_end_in_a_sentence(tmp_path: Path, temperature: float) -> None:
+    path = written(tmp_path, lambda w: w["model.norm.weight"].fill(3e38))
+    engine = load(as_files(path), as_plan())
     sampling = SamplingParams(temperature=temperature, top_k=0, top_p=1, seed=0)
     with pytest.raises(MadangError):
-        collect(load(as_files(path), as_plan()).generate(Request(prompt="a", max_tokens=4, sampling=sampling)))
+        collect(engine.generate(Request(prompt="a", max_tokens=4, sampling=sampling)))
 
 
 def test_a_file_that_shrinks_while_it_is_loaded(tiny_gguf: Path, tmp_path: Path) -> None:
