@@ -38,6 +38,8 @@ class Decoder:
     def write_page(self, page: int, data: npt.NDArray[np.uint8]) -> None: ...
     def step(self, tokens: Ints, positions: Ints, sequences: Ints, page_tables: Ints, outputs: Ints) -> None:
         """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong."""
+    def log_probabilities(self, row: int, tokens: Ints) -> tuple[list[float], int]:
+        """Of each of ``tokens`` the natural logarithm of its probability, as Choice has it; and the likeliest token."""
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy, [v]; row i belongs to outputs[i] of the last step."""
     @property

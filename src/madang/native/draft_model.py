@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from madang import _core
+from madang.core.errors import InvalidRequest
+from madang.formats.families import describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
+from madang.hardware import Plan
+from madang.native.loader import load_decoder
 from madang.native.pacing import Average
 from madang.native.pages import PagePool, pages_for
 from madang.native.speculation import MOST_DRAFTS
@@ -15,6 +23,24 @@ READ_TOKENS = 128  # of a prompt at a time, so that no chat waits for long
 _FIRST_RATE = 0.7
 _FORGETTING = 0.98
 _PROBE_EVERY = 48  # tokens, when guessing does not pay: whether it does by now
+
+
+def load_draft_model(path: Path, tokenizer: Tokenizer, plan: Plan, n_pages: int) -> DraftModel:
+    """Load the model of a GGUF file to guess for one with this tokenizer; its cache has up to ``n_pages``.
+
+    Raises InvalidRequest when its vocabulary is another, and what loading a model raises.
+    """
+    file = read_gguf(path)
+    own = tokenizer_from_gguf(file).vocabulary
+    if own.texts != tokenizer.vocabulary.texts:
+        raise InvalidRequest(
+            f"The draft model {path.name} has another vocabulary: {len(own.texts)} tokens, not the same "
+            f"{tokenizer.vocab_size} as the model.",
+            param="speculation",
+            hint="Choose a smaller model of the same family.",
+        )
+    decoder = load_decoder(path.name, describe_gguf(file), plan)
+    return DraftModel(decoder, n_pages * decoder.page_bytes)
 
 
 class DraftModel:
@@ -93,8 +119,6 @@ class ModelGuesser:
 
     def _read(self, tokens: Sequence[int]) -> bool:
         """Into the draft model's cache, with the logits of the last in row 0. False when there is no room for them."""
-        import time
-
         n, start = len(tokens), len(self._tokens)
         missing = self._draft.pool.allocate(max(pages_for(start + n) - len(self._pages), 0))
         if missing is None:

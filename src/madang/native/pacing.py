@@ -1,7 +1,7 @@
 """What a step costs on this machine, learned while it runs.
 
-Two questions need it: how much of a long prompt fits between two tokens of the chats that are running, and how many guessed
-tokens are worth checking. Only measured times are asked, so nothing here knows a model or a processor.
+Two questions need it: how much of a long prompt fits between two tokens of the chats that are running, and how many
+guessed tokens are worth checking. Only measured times are asked, so nothing here knows a model or a processor.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which pages of the KV cache are in use, and by how many.
 
-A page holds the keys and values of 16 positions. Whoever writes into one holds it alone; a full page never changes, so any
-number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the moment: they are idle, and taken
-back when memory is needed.
+A page holds the keys and values of 16 positions. Whoever writes into one holds it alone; a full page never changes, so
+any number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the moment: they are idle, and
+taken back when memory is needed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What has been computed before: a tree of cache pages by the tokens that lead to them, shared by all requests.
 
-A node owns one page. Full pages (16 tokens) have children and may be shared by running sequences, because nobody writes
-into a full page. The tokens left over at the end of a conversation are a leaf of fewer tokens: whoever goes on from there,
-or from the middle of a full page, copies it first.
+A node owns one page. Full pages (16 tokens) have children and may be shared by running sequences, because nobody
+writes into a full page. The tokens left over at the end of a conversation are a leaf of fewer tokens: whoever goes on
+from there, or from the middle of a full page, copies it first.
 
-Keys and values depend on more than tokens, so every namespace (which adapter, which set of rotary frequencies) has a tree
-of its own. A token's bits do not depend on who computed it: of two pages with the same tokens, one can go.
+Keys and values depend on more than tokens, so every namespace (which adapter, which set of rotary frequencies) has a
+tree of its own. A token's bits do not depend on who computed it: of two pages with the same tokens, one can go.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Match(NamedTuple):
 class PrefixTree:
     """Pages by namespace and tokens; the longest unused go first.
 
-    The order of use has every node before its ancestors: using a node uses all that leads to it. So what is oldest among
-    the idle nodes has no children that are in use.
+    The order of use has every node before its ancestors: using a node uses all that leads to it. So what is oldest
+    among the idle nodes has no children that are in use.
     """
 
     def __init__(self, pool: PagePool) -> None:

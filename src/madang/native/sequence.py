@@ -1,4 +1,4 @@
-"""The scheduler's vocabulary: a sequence of tokens in the cache, the work that it is computed for, its share of a step."""
+"""The scheduler's vocabulary: a sequence in the cache, the work that it is computed for, its share of a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from madang import _core
 from madang.core.request import PRIORITIES, Priority
-from madang.native.pages import PAGE_TOKENS, pages_for
+from madang.native.pages import pages_for
 from madang.native.prefix_tree import Node
 
 _arrivals = itertools.count()
@@ -25,12 +25,15 @@ class Namespace(NamedTuple):
     is_long: bool = False
 
 
+PLAIN = Namespace()
+
+
 class Work(Protocol):
     """What a sequence is computed for: an answer, a score, rows of logits.
 
-    The scheduler calls these, in this order and from its own thread: ``begins`` when the prompt starts to be read, ``row``
-    for each row of logits, in the order of positions, ``ends`` or ``fails`` once. Whatever ``begins``, ``row`` or ``ends``
-    raises ends this sequence only.
+    The scheduler calls these, in this order and from its own thread: ``begins`` when the prompt starts to be read,
+    ``row`` for each row of logits, in the order of positions, ``ends`` once; or ``fails``. What any of them raises,
+    ``fails`` is told, and no other sequence.
     """
 
     @property
@@ -38,17 +41,17 @@ class Work(Protocol):
         """Whether no further row is wanted."""
 
     @property
-    def may_speculate(self) -> bool:
-        """Whether guessed tokens may be computed ahead."""
+    def chooses(self) -> bool:
+        """Whether it chooses tokens, so that they may be guessed ahead."""
 
     def begins(self, n_cached: int) -> None:
         """Of the prompt, so many tokens are in the cache already."""
 
     def row(self, decoder: _core.Decoder, row: int) -> int | None:
-        """The logits after one more token are in ``row``. Returns the token that comes next, if the work chooses it."""
+        """The logits after one more token are in ``row``. Returns the token that it chooses, if it does."""
 
-    def ends(self, sequence: CachedSequence) -> None:
-        """Everything has been computed."""
+    def ends(self, sequence: CachedSequence, decoder: _core.Decoder) -> None:
+        """Everything has been computed, and is still in the pages of ``sequence``."""
 
     def fails(self, error: Exception) -> None:
         """It cannot go on."""
@@ -59,7 +62,7 @@ class CachedSequence:
     """Tokens, and the cache pages of those that have been computed.
 
     tokens       all that is known: the prompt, then what was chosen
-    first_row    position of the first token whose logits the work wants; it wants all after it
+    first_row    position of the next token whose logits the work wants; it wants all after it
     n_computed   tokens whose keys and values are in the pages
     n_drafted    guessed tokens that were computed ahead, and of them, ``n_accepted`` that came true
     """
@@ -68,7 +71,7 @@ class CachedSequence:
     first_row: int
     work: Work
     priority: Priority = "chat"
-    namespace: Namespace = Namespace()
+    namespace: Namespace = PLAIN
     arrival: int = field(default_factory=lambda: next(_arrivals))
     n_computed: int = 0
     pages: list[int] = field(default_factory=list)
@@ -114,17 +117,11 @@ class CachedSequence:
         return max(pages_for(n_tokens) - len(self.pages), 0)
 
     def forget(self) -> list[int]:
-        """Nothing is computed any more; returns the pages that it held."""
+        """Nothing is computed any more; rows that were taken are not wanted again. Returns the pages that it held."""
         pages, self.pages = self.pages, []
         self.n_computed = self.n_published = 0
         self.node = None
-        if not self.work.is_done:
-            self.first_row = max(self.first_row, len(self.tokens) - 1) if self.work.may_speculate else self.first_row
         return pages
-
-    def full_page_tokens(self, index: int) -> list[int]:
-        """The tokens of one page."""
-        return self.tokens[index * PAGE_TOKENS : (index + 1) * PAGE_TOKENS]
 
 
 class Share(NamedTuple):

@@ -1,12 +1,14 @@
 """Guessing the next tokens, so that one step over the weights checks several of them (arXiv:2211.17192).
 
-A guess changes no output. The guessed tokens are computed behind the newest one, and then the request's own sampler draws
-from the first row, and goes on to the next row only while what it drew is what was guessed. So greedy and sampled answers,
-penalties and constraints are what they are without guessing; only rows of wrong guesses are thrown away.
+A guess changes no output. The guessed tokens are computed behind the newest one, and then the request's own sampler
+draws from the first row, and goes on to the next row only while what it drew is what was guessed. So greedy and
+sampled answers, penalties and constraints are what they are without guessing; only rows of wrong guesses are thrown
+away.
 
 Guesses are taken from the text itself: what came after the last few tokens when they stood there before
-(arXiv:2304.04487). How often that comes true is counted per request and length of the match, whether the guess was checked
-or not, which costs next to nothing; a guess is checked only when that rate pays for the rows at their measured price.
+(arXiv:2304.04487). How often that comes true is counted per request and length of the match, whether the guess was
+checked or not, which costs next to nothing; a guess is checked only when that rate pays for the rows at their measured
+price.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ LONGEST_MATCH = 32
 _RECENT_PLACES = 8  # of an n-gram, how many are compared
 _MARGIN = 1.03  # a guess must promise so much, or it is left
 _FORGETTING = 0.97
-# Matches of up to so many tokens, how often their guess comes true before anything was counted, and what that is worth in
-# counts.
+# Matches of up to so many tokens, how often their guess comes true before anything was counted, and what that is worth
+# in counts.
 _BUCKETS = (3, 4, 6, 9, 14, LONGEST_MATCH)
 _PRESUMED = (0.25, 0.35, 0.5, 0.65, 0.8, 0.9)
 _PRESUMED_COUNT = 6.0
