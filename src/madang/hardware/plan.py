@@ -175,7 +175,8 @@ def _kv_limit(context_bytes: int, free_bytes: int | None, requested: int | None)
     if requested is not None:
         if requested < context_bytes:
             raise InvalidRequest(
-                f"The cache was limited to {format_bytes(requested)}, but a context takes {format_bytes(context_bytes)}.",
+                f"The cache was limited to {format_bytes(requested)}, but one context takes "
+                f"{format_bytes(context_bytes)}.",
                 param="kv_memory",
                 hint="Raise --kv-memory or lower --context.",
             )
