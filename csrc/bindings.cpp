@@ -6,7 +6,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "decoder.h"
+#include "likelihood.h"
 #include "sampler.h"
 
 namespace nb = nanobind;
@@ -166,6 +169,21 @@ void bind_decoder(nb::module_& m) {
             },
             "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a, nb::kw_only(), "wants_logits"_a = true,
             "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "trace"_a = false)
+        .def(
+            "log_probabilities",
+            [](const Decoder& self, int row, const Ints& tokens) {
+                const std::span<const int32_t> wanted = span_of(tokens);
+                nb::gil_scoped_release release;
+                const std::span<const float> logits = self.logits(row);
+                std::vector<float> scratch, found;
+                const LogSoftmax log_softmax(logits, self.kernels(), scratch);
+                for (const int32_t token : wanted) {
+                    if (token < 0 || size_t(token) >= logits.size()) throw std::invalid_argument("a token id is outside of the vocabulary");
+                    found.push_back(log_softmax(logits[token]));
+                }
+                return std::pair(found, int(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+            },
+            "row"_a, "tokens"_a)
         .def("logits", [](const Decoder& self, int row) { return copy_of(self.logits(row)); }, "row"_a)
         .def("hidden", [](const Decoder& self, int row) { return copy_of(self.hidden(row)); }, "row"_a)
         .def("traced_hidden", [](const Decoder& self) {

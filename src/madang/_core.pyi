@@ -96,6 +96,8 @@ class Decoder:
         adapters        [s]: ids, or -1; with adapter_scales [s]
         trace           keep what ``traced_hidden`` and ``traced_attention`` give, until the next step
         """
+    def log_probabilities(self, row: int, tokens: Ints) -> tuple[list[float], int]:
+        """Of each of ``tokens`` the natural logarithm of its probability, as Choice has it; and the likeliest token."""
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy, [v]; row i belongs to outputs[i] of the last step."""
     def hidden(self, row: int) -> npt.NDArray[np.float32]:
