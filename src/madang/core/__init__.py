@@ -6,7 +6,7 @@ Invariants: values are immutable; None is unset and 0 is a value; every delibera
 """
 
 from madang.core.constraint import Constraint, Grammar, JsonSchema, Regex
-from madang.core.engine import Benchmarkable, Embedder, Engine, EngineInfo, TokenCounter, streaming
+from madang.core.engine import Benchmarkable, Embedder, Embeddings, Engine, EngineInfo, Loaded, TokenCounter, streaming
 from madang.core.errors import MadangError
 from madang.core.events import (
     Completion,
@@ -36,12 +36,14 @@ __all__ = [
     "ContextLedger",
     "Done",
     "Embedder",
+    "Embeddings",
     "Engine",
     "EngineInfo",
     "Event",
     "FinishReason",
     "Grammar",
     "JsonSchema",
+    "Loaded",
     "MadangError",
     "Message",
     "Priority",

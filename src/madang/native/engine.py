@@ -10,45 +10,16 @@ from contextlib import contextmanager
 
 from madang import _core
 from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, MalformedFile
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
 from madang.core.events import ContextLedger, Done, Event, Usage
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
-from madang.formats.families import describe_folder, describe_gguf
-from madang.formats.gguf import read_gguf
 from madang.formats.templates import template_for
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
-from madang.hardware import Plan
-from madang.models import ModelFiles
+from madang.formats.tokenizers import Tokenizer
 from madang.native.answer import Answer
-from madang.native.loader import load_decoder
 from madang.native.prompt import Prompter
 from madang.native.sequence import CachedSequence
-
-
-def load(files: ModelFiles, plan: Plan) -> NativeEngine:
-    """Load a model.
-
-    Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory.
-    """
-    started = time.perf_counter()
-    if files.format == "gguf":
-        file = read_gguf(files.path)
-        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
-    else:
-        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
-    n_words = description.spec.vocab_size
-    if tokenizer.vocab_size > n_words:
-        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
-    decoder = load_decoder(files.name, description, plan)
-    info = EngineInfo(
-        engine="native",
-        model=files.name,
-        context_tokens=plan.context_tokens.value,
-        load_s=time.perf_counter() - started,
-    )
-    return NativeEngine(info, decoder, tokenizer, files.sampling_defaults, plan.prefill_chunk_tokens.value)
 
 
 class NativeEngine:
