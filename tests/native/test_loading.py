@@ -68,12 +68,6 @@ def test_a_tensor_type_without_a_kernel_is_named(tmp_path: Path, tensor_type: Te
     assert caught.value.hint == "It would run with llama.cpp."
 
 
-def test_a_hugging_face_folder(tiny_gguf: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="the Hugging Face folder tiny") as caught:
-        load(as_files(tiny_gguf, format="huggingface"), as_plan())
-    assert caught.value.runs_with == "a GGUF file of the same model"
-
-
 def test_an_instruction_set_that_this_machine_lacks(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownOption, match="no instruction set on this machine named 'mmx'") as caught:
         load(as_files(tiny_gguf), as_plan(isa="mmx"))

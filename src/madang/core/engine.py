@@ -31,18 +31,23 @@ class EngineInfo:
     load_s: float = 0.0
 
 
-class Engine(Protocol):
-    """A loaded model."""
+class Loaded(Protocol):
+    """A model in memory, whatever it can do."""
 
     @property
     def info(self) -> EngineInfo:
         """What is loaded and what it can do."""
 
-    def generate(self, request: Request) -> Iterator[Event]:
-        """Stream the answer: deltas, then one Done. Invalid requests raise before the first event."""
-
     def close(self) -> None:
         """Free everything; a second call does nothing."""
+
+
+@runtime_checkable
+class Engine(Loaded, Protocol):
+    """A loaded model that answers."""
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Stream the answer: deltas, then one Done. Invalid requests raise before the first event."""
 
 
 @contextmanager
@@ -65,12 +70,20 @@ class TokenCounter(Protocol):
         """Prompt tokens of the request, template included."""
 
 
-@runtime_checkable
-class Embedder(Protocol):
-    """An engine that turns texts into vectors."""
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, all of the same length, and the tokens that were read for them."""
 
-    def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        """One vector per text, all of the same length."""
+    vectors: Sequence[Sequence[float]]
+    prompt_tokens: int
+
+
+@runtime_checkable
+class Embedder(Loaded, Protocol):
+    """A loaded model that turns texts into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Vectors in the order of the texts. Raises ContextLengthExceeded for a text that is too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from madang.core.engine import Engine
+from madang.core.engine import Engine, Loaded
 from madang.core.errors import EngineUnavailable, InvalidRequest, UnknownOption, UnsupportedModel
 
 if TYPE_CHECKING:
     from madang.hardware import Plan
     from madang.models import ModelFiles
 
-Loader: TypeAlias = "Callable[[ModelFiles, Plan], Engine]"
+Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
 Standalone: TypeAlias = Callable[[str, int | None], Engine]  # model name, context in tokens
 
 ENTRY_POINT_GROUP = "madang.engines"
@@ -80,8 +80,8 @@ class EngineChoice:
 ENGINES: tuple[EngineEntry, ...] = (
     EngineEntry(
         "native",
-        "madang.native.engine:load",
-        formats=("gguf",),
+        "madang.native.opening:load",
+        formats=("gguf", "huggingface"),
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
     ),

@@ -7,9 +7,8 @@ all others (scheduler.py) and puts events into its outbox, from which the caller
 from __future__ import annotations
 
 import random
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,88 +20,27 @@ from madang.core.engine import EngineInfo, Scored
 from madang.core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
-    MalformedFile,
     NotEnoughMemory,
-    UnsupportedModel,
 )
 from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
-from madang.formats.families import describe_gguf
-from madang.formats.gguf import read_gguf
-from madang.formats.spec import DecoderSpec
 from madang.formats.templates import template_for
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
-from madang.hardware import Plan
-from madang.models import ModelFiles
+from madang.formats.tokenizers import Tokenizer
 from madang.native.bare_steps import time_bare_steps
-from madang.native.draft_model import load_draft_model
-from madang.native.loader import load_decoder
 from madang.native.pages import PAGE_TOKENS, pages_for
-from madang.native.prefix_file import PrefixFacts, fingerprint, read_prefix, write_prefix
+from madang.native.prefix_file import PrefixFacts, read_prefix, write_prefix
 from madang.native.prompt import Prompter
-from madang.native.scheduler import Limits, Scheduler
+from madang.native.scheduler import Scheduler
 from madang.native.scoring import score_items
 from madang.native.sequence import CachedSequence, Namespace, Work
-from madang.native.speculation import Guesser, NgramGuesser
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
 
 T = TypeVar("T")
 
 _LOGIT_ROWS = 4 * PAGE_TOKENS  # that a caller holds at a time
-
-
-def load(files: ModelFiles, plan: Plan) -> NativeEngine:
-    """Load a model.
-
-    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory,
-    InvalidRequest when a draft model has another vocabulary.
-    """
-    started = time.perf_counter()
-    if files.format != "gguf":
-        raise UnsupportedModel(f"the Hugging Face folder {files.name}", runs_with="a GGUF file of the same model")
-    file = read_gguf(files.path)
-    description = describe_gguf(file)
-    tokenizer = tokenizer_from_gguf(file)
-    n_words = description.spec.vocab_size
-    if tokenizer.vocab_size > n_words:
-        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
-    decoder = load_decoder(files.name, description, plan)
-    model = LoadedModel(
-        tokenizer=tokenizer,
-        sampling_defaults=files.sampling_defaults,
-        trained_tokens=description.spec.context_tokens,
-        prefix_facts=PrefixFacts(fingerprint(description), plan.kv_type.value, decoder.page_bytes),
-    )
-    scheduler = Scheduler(decoder, _limits(description.spec, plan), _make_guesser(tokenizer, decoder.page_bytes, plan))
-    info = EngineInfo(
-        engine="native",
-        model=files.name,
-        context_tokens=plan.context_tokens.value,
-        max_concurrency=plan.max_concurrency.value,
-        load_s=time.perf_counter() - started,
-    )
-    return NativeEngine(info, model, scheduler)
-
-
-def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
-    return Limits(
-        chunk_tokens=plan.prefill_chunk_tokens.value,
-        concurrency=plan.max_concurrency.value,
-        cache_bytes=plan.kv_limit_bytes.value,
-        vocab_size=spec.vocab_size,
-        long_from=None if spec.long_rope is None else spec.long_rope.from_tokens,
-    )
-
-
-def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
-    """What the plan says of speculation: "off", "ngram" or "draft:<file>"."""
-    kind, _, draft = plan.speculation.value.partition(":")
-    if kind == "draft":
-        return load_draft_model(Path(draft), tokenizer, plan, plan.kv_limit_bytes.value // page_bytes).guesser
-    return NgramGuesser if kind == "ngram" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,6 @@ Invariants: everything is chosen here, with a reason, and nothing below chooses 
 caller passes the function that does it.
 """
 
-from madang.runtime.open import find_files, open_model, plan_for
+from madang.runtime.open import find_files, open_embedder, open_model, plan_for
 
-__all__ = ["find_files", "open_model", "plan_for"]
+__all__ = ["find_files", "open_embedder", "open_model", "plan_for"]

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from madang.core.engine import Engine
-from madang.core.errors import ModelNotFound
+from madang.core.engine import Embedder, Engine, Loaded
+from madang.core.errors import InvalidRequest, ModelNotFound
 from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
-from madang.formats.families import describe_gguf
-from madang.formats.gguf import read_gguf
+from madang.formats.families import describe_model
 from madang.hardware import Choice, Plan, PlanRequest, make_plan, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
@@ -22,11 +21,36 @@ Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
 
 
 def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Engine:
-    """Load the model that ``reference`` names. The caller closes the engine.
+    """Load the model that ``reference`` names, to answer with. The caller closes the engine.
 
     A model that is not here is got with ``fetch``, or is an error without it. Raises InvalidReference, ModelNotFound,
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
+    loaded = _load(reference, settings, fetch)
+    if isinstance(loaded, Engine):
+        return loaded
+    loaded.close()
+    raise InvalidRequest(
+        f"{loaded.info.model} makes vectors of texts, not answers.",
+        param="model",
+        hint="For answers, take a chat model; 'madang list' shows those of this machine.",
+    )
+
+
+def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
+    """The same for a model that turns texts into vectors."""
+    loaded = _load(reference, settings, fetch)
+    if isinstance(loaded, Embedder):
+        return loaded
+    loaded.close()
+    raise InvalidRequest(
+        f"{loaded.info.model} makes answers, not vectors.",
+        param="model",
+        hint="For vectors, take an embedding model such as bge-m3 or all-minilm.",
+    )
+
+
+def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:
@@ -43,7 +67,7 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    spec = describe_gguf(read_gguf(files.path)).spec
+    spec = describe_model(files.path, files.format).spec
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,

@@ -1,0 +1,78 @@
+"""From a model's files to what runs it: an engine that answers, or an embedder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from madang.core.engine import EngineInfo
+from madang.core.errors import MalformedFile, UnsupportedModel
+from madang.formats.families import describe_folder, describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.formats.spec import DecoderSpec
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
+from madang.hardware import Plan
+from madang.models import ModelFiles
+from madang.native.draft_model import load_draft_model
+from madang.native.embedder import NativeEmbedder
+from madang.native.engine import LoadedModel, NativeEngine
+from madang.native.loader import load_decoder
+from madang.native.prefix_file import PrefixFacts, fingerprint
+from madang.native.scheduler import Limits, Scheduler
+from madang.native.speculation import Guesser, NgramGuesser
+
+
+def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
+    """Load a model.
+
+    Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory,
+    InvalidRequest when a draft model has another vocabulary.
+    """
+    started = time.perf_counter()
+    if files.format == "gguf":
+        file = read_gguf(files.path)
+        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
+    else:
+        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
+    n_words = description.spec.vocab_size
+    if tokenizer.vocab_size > n_words:
+        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
+    if description.embedding is None and not description.spec.causal:
+        raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
+    decoder = load_decoder(files.name, description, plan)
+    info = EngineInfo(
+        engine="native",
+        model=files.name,
+        context_tokens=plan.context_tokens.value,
+        max_concurrency=plan.max_concurrency.value,
+        load_s=time.perf_counter() - started,
+    )
+    if description.embedding is not None:
+        return NativeEmbedder(info, decoder, tokenizer, description.embedding)
+    model = LoadedModel(
+        tokenizer=tokenizer,
+        sampling_defaults=files.sampling_defaults,
+        trained_tokens=description.spec.context_tokens,
+        prefix_facts=PrefixFacts(fingerprint(description), plan.kv_type.value, decoder.page_bytes),
+    )
+    scheduler = Scheduler(decoder, _limits(description.spec, plan), _make_guesser(tokenizer, decoder.page_bytes, plan))
+    return NativeEngine(info, model, scheduler)
+
+
+def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
+    return Limits(
+        chunk_tokens=plan.prefill_chunk_tokens.value,
+        concurrency=plan.max_concurrency.value,
+        cache_bytes=plan.kv_limit_bytes.value,
+        vocab_size=spec.vocab_size,
+        long_from=None if spec.long_rope is None else spec.long_rope.from_tokens,
+    )
+
+
+def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
+    """What the plan says of speculation: "off", "ngram" or "draft:<file>"."""
+    kind, _, draft = plan.speculation.value.partition(":")
+    if kind == "draft":
+        return load_draft_model(Path(draft), tokenizer, plan, plan.kv_limit_bytes.value // page_bytes).guesser
+    return NgramGuesser if kind == "ngram" else None
