@@ -161,10 +161,7 @@ void Decoder::Rows::resize(int n) {
     floats = Buffer(elements * 4);
     if (wants_bfloats) bfloats = Buffer(elements * 2);
     if (!wants_quants) return;
-    quants = Buffer(elements * 2);
-    wide = Buffer(elements / kBlock);
-    scales = Buffer(elements / kBlock * 4);
-    sums = Buffer(elements / kBlock * 8);
+    blocks = Buffer(elements / kBlock * sizeof(QuantizedBlock));
 }
 
 void Decoder::Rows::add_reader(const PackedMatrix& matrix, const Kernels& kernels) {
@@ -174,17 +171,15 @@ void Decoder::Rows::add_reader(const PackedMatrix& matrix, const Kernels& kernel
 
 Activations Decoder::Rows::activations() const {
     return {width, floats_of(floats), reinterpret_cast<const uint16_t*>(bfloats.data()),
-            reinterpret_cast<const int8_t*>(quants.data()), wide.data(), floats_of(scales), floats_of(sums)};
+            reinterpret_cast<const QuantizedBlock*>(blocks.data())};
 }
 
 Output Decoder::Rows::output(bool accumulate) const { return {floats_of(floats), width, accumulate}; }
 
 // Fills the other forms of a row from its floats.
 void Decoder::Rows::encode(const Kernels& kernels, int t) const {
-    const size_t at = size_t(t) * width, block = at / kBlock;
-    if (wants_quants)
-        kernels.quantize(row(t), width, outlier, {reinterpret_cast<int8_t*>(quants.data()) + at * 2, wide.data() + block,
-                                                  floats_of(scales) + block, floats_of(sums) + block * 2});
+    const size_t at = size_t(t) * width;
+    if (wants_quants) kernels.quantize(row(t), width, outlier, reinterpret_cast<QuantizedBlock*>(blocks.data()) + at / kBlock);
     if (wants_bfloats) kernels.to_bfloat(row(t), width, reinterpret_cast<uint16_t*>(bfloats.data()) + at);
 }
 
@@ -350,7 +345,8 @@ void Decoder::normalize(const Rows& from, const std::vector<float>& weight, cons
 // Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
 int Decoder::piece_groups(int groups, int n_tokens) const {
     const int pieces = pool_.size() * (n_tokens <= kMaxQueryTile ? 2 : 8);
-    return (groups + pieces - 1) / pieces;
+    const int even = (groups + pieces - 1) / pieces;
+    return n_tokens <= kMaxQueryTile ? even : int(round_up(even, kernels_->group_tile));
 }
 
 void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n) {

@@ -68,7 +68,7 @@ private:
         int width = 0;  // elements between rows, a multiple of 32
         bool wants_quants = false, wants_bfloats = false;
         float outlier = 0;  // Kernels::quantize; 0 keeps 15 bits everywhere
-        Buffer floats, bfloats, quants, wide, scales, sums;
+        Buffer floats, bfloats, blocks;
         void resize(int n);
         void add_reader(const PackedMatrix& matrix, const Kernels& kernels);
         float* row(int t) const { return reinterpret_cast<float*>(floats.data()) + size_t(t) * width; }

@@ -1,20 +1,38 @@
 // How a packed block of each quantized type becomes bytes, scales and minima: the one place that knows their planes.
 
-// One block of 16 rows x 32 columns, unpacked: value = scale * quant + min, per half block of 16 columns for Q6_K.
+// One block of 16 rows x 32 columns, unpacked: value = scale * (quant - zero) + min, per half block of 16 columns where the
+// form has halves.
 struct Block {
     Bytes quants[8];
     F32 scale[2], min[2];
 };
 
+// What a product has to do for a type: types of one form share its code.
+struct Form {
+    bool has_halves, has_min, is_signed;
+    int largest;  // quant
+    int zero;     // 0 or a power of two
+};
+
 template <Type type>
-constexpr bool kSigned8 = type == Type::Q8_0;
-template <Type type>
-constexpr bool kHalves = type == Type::Q6_K;
+constexpr Form form_of() {
+    switch (type) {
+        case Type::Q4_0: return {false, false, false, 15, 8};
+        case Type::Q4_1:
+        case Type::Q4_K: return {false, true, false, 15, 0};
+        case Type::Q5_0: return {false, false, false, 31, 16};
+        case Type::Q5_1:
+        case Type::Q5_K: return {false, true, false, 31, 0};
+        case Type::Q6_K: return {true, false, false, 63, 32};
+        case Type::Q8_0: return {false, false, true, 255, kSignedZero};
+        default: return {};
+    }
+}
 
 template <Type type>
 static inline void load_quants(const TypeTraits& traits, const Planes& planes, const uint8_t* group, int b, Block& block) {
     const uint8_t* quants = group + planes.quants + size_t(b) * traits.quants;
-    if constexpr (kSigned8<type>) {
+    if constexpr (form_of<type>().is_signed) {
         for (int j = 0; j < 8; ++j) block.quants[j] = prepare_signed(load_bytes(quants + 64 * j));
         return;
     }
@@ -44,18 +62,12 @@ static inline void load_scales(const TypeTraits& traits, const Planes& planes, c
     const uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * traits.supers;
     if constexpr (type == Type::Q6_K) {
         const F32 super = load_half((const uint16_t*)supers);
-        for (int h = 0; h < 2; ++h) {
-            block.scale[h] = mul(super, load_i8(scales + 16 * h));
-            block.min[h] = mul(block.scale[h], broadcast(-32));
-        }
+        for (int h = 0; h < 2; ++h) block.scale[h] = mul(super, load_i8(scales + 16 * h));
     } else if constexpr (type == Type::Q4_K || type == Type::Q5_K) {
         block.scale[0] = mul(load_half((const uint16_t*)supers), load_u8(scales));
         block.min[0] = sub(zero(), mul(load_half((const uint16_t*)(supers + 32)), load_u8(mins)));
     } else {
         block.scale[0] = load_half((const uint16_t*)scales);
-        if constexpr (type == Type::Q4_1 || type == Type::Q5_1)
-            block.min[0] = load_half((const uint16_t*)mins);
-        else
-            block.min[0] = mul(block.scale[0], broadcast(type == Type::Q4_0 ? -8 : type == Type::Q5_0 ? -16 : -kSignedZero));
+        if constexpr (form_of<type>().has_min) block.min[0] = load_half((const uint16_t*)mins);
     }
 }

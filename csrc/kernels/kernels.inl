@@ -6,4 +6,4 @@
 #include "attention.inl"
 
 #define MADANG_KERNEL_TABLE(name)                                                                                          \
-    { name, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, silu_multiply, attend, to_half, max_of, exponentials }
+    { name, kGroups, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, silu_multiply, attend, to_half, max_of, exponentials }
