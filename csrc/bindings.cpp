@@ -17,14 +17,15 @@ namespace {
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 
 std::span<const int32_t> span_of(const Ints& array) { return {array.data(), array.size()}; }
 
-Floats copy_row(std::span<const float> row) {
-    float* copy = new float[row.size()];
-    std::copy(row.begin(), row.end(), copy);
-    return Floats(copy, {row.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+// An array of Python's own.
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_of(std::span<const T> values) {
+    T* copy = new T[values.size()];
+    std::copy(values.begin(), values.end(), copy);
+    return {copy, {values.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
 }
 
 void bind_decoder(nb::module_& m) {
@@ -54,7 +55,13 @@ void bind_decoder(nb::module_& m) {
             },
             "name"_a, "type"_a, "rows"_a, "columns"_a, "data"_a)
         .def("complete", &Decoder::complete)
-        .def("reserve_pages", &Decoder::reserve_pages, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("copy_page", [](Decoder& self, int from, int to) { self.cache().copy(from, to); }, "source"_a, "target"_a)
+        .def("read_page", [](const Decoder& self, int page) { return copy_of(self.cache().read(page)); }, "page"_a)
+        .def(
+            "write_page",
+            [](Decoder& self, int page, const Octets& bytes) { self.cache().write(page, {bytes.data(), bytes.size()}); },
+            "page"_a, "data"_a)
         .def(
             "step",
             [](Decoder& self, const Ints& tokens, const Ints& positions, const Ints& sequences, const Table& page_tables,
@@ -65,9 +72,9 @@ void bind_decoder(nb::module_& m) {
                 self.step(batch);
             },
             "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a)
-        .def("logits", [](const Decoder& self, int row) { return copy_row(self.logits(row)); }, "row"_a)
-        .def_prop_ro("n_pages", &Decoder::n_pages)
-        .def_prop_ro("page_bytes", &Decoder::page_bytes)
+        .def("logits", [](const Decoder& self, int row) { return copy_of(self.logits(row)); }, "row"_a)
+        .def_prop_ro("n_pages", [](const Decoder& self) { return self.cache().n_pages(); })
+        .def_prop_ro("page_bytes", [](const Decoder& self) { return self.cache().page_bytes(); })
         .def_prop_ro("weight_bytes", &Decoder::weight_bytes)
         .def_prop_ro("n_threads", &Decoder::n_threads)
         .def_prop_ro("isa", [](const Decoder& self) { return std::string(self.kernels().name); });
