@@ -9,6 +9,7 @@ namespace madang {
 namespace {
 
 constexpr int kSerialTokens = 2;    // up to here, sharing row work costs more than doing it
+constexpr int kFewTokens = 8;       // up to here, products wait for memory
 constexpr int kLogitPiece = 4096;   // logits that a thread scales at a time
 constexpr int kMaxStageProducts = 3;
 
@@ -170,8 +171,10 @@ void Decoder::between_rows(int n, Work work) {
 
 // Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
 int Decoder::piece_groups(int groups, int n_tokens) const {
-    const int pieces = pool_.size() * (n_tokens <= kMaxQueryTile ? 2 : 8);
-    return (groups + pieces - 1) / pieces;
+    const bool few = n_tokens <= kFewTokens;
+    const int pieces = pool_.size() * (few ? 2 : 8);
+    const int even = (groups + pieces - 1) / pieces;
+    return few ? even : int(round_up(even, kernels_.group_tile));
 }
 
 void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {

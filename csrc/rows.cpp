@@ -21,26 +21,19 @@ void Rows::resize(int n) {
     const size_t elements = size_t(n) * width_;
     floats_ = Buffer(elements * 4);
     if (wants_bfloats_) bfloats_ = Buffer(elements * 2);
-    if (wants_quants_) {
-        quants_ = Buffer(elements * 2);
-        wide_ = Buffer(elements / kBlock);
-        scales_ = Buffer(elements / kBlock * 4);
-        sums_ = Buffer(elements / kBlock * 8);
-    }
+    if (wants_quants_) blocks_ = Buffer(elements / kBlock * sizeof(QuantizedBlock));
     n_rows_ = n;
 }
 
 void Rows::encode(const Kernels& kernels, int t) const {
-    const size_t at = size_t(t) * width_, block = at / kBlock;
-    if (wants_quants_)
-        kernels.quantize(row(t), width_, outlier_, {reinterpret_cast<int8_t*>(quants_.data()) + at * 2, wide_.data() + block,
-                                                    floats_of(scales_) + block, floats_of(sums_) + block * 2});
+    const size_t at = size_t(t) * width_;
+    if (wants_quants_) kernels.quantize(row(t), width_, outlier_, reinterpret_cast<QuantizedBlock*>(blocks_.data()) + at / kBlock);
     if (wants_bfloats_) kernels.to_bfloat(row(t), width_, reinterpret_cast<uint16_t*>(bfloats_.data()) + at);
 }
 
 Activations Rows::activations() const {
     return {width_, floats_of(floats_), reinterpret_cast<const uint16_t*>(bfloats_.data()),
-            reinterpret_cast<const int8_t*>(quants_.data()), wide_.data(), floats_of(scales_), floats_of(sums_)};
+            reinterpret_cast<const QuantizedBlock*>(blocks_.data())};
 }
 
 }  // namespace madang

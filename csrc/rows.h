@@ -25,7 +25,7 @@ private:
     int width_ = 0, n_rows_ = 0;
     bool wants_quants_ = false, wants_bfloats_ = false;
     float outlier_ = 0;
-    Buffer floats_, bfloats_, quants_, wide_, scales_, sums_;
+    Buffer floats_, bfloats_, blocks_;
 };
 
 }  // namespace madang

@@ -1,7 +1,7 @@
 // How a packed block of each quantized type becomes bytes, scales and minima: the one place that knows their planes.
 
-// One block of 16 rows x 32 columns, unpacked: value = scale * quant + min, per half block of 16 columns where the form has
-// halves. Quants are unsigned, or signed and prepared (prepare_signed).
+// One block of 16 rows x 32 columns, unpacked: value = scale * (quant - zero) + min, per half block of 16 columns where the
+// form has halves. Quants are unsigned, or signed and prepared (prepare_signed).
 struct Block {
     Bytes quants[8];
     F32 scale[2], min[2];
@@ -11,8 +11,20 @@ template <Type type>
 constexpr Form kForm = form_of(type);
 template <Type type>
 constexpr bool kSigned8 = kForm<type>.bits == 8 || kForm<type>.coded;
+
+// What a product has to do for a type: types that are alike in it share its code.
+struct ProductForm {
+    bool has_halves, has_min, is_signed;
+    int largest;  // quant
+    int zero;
+};
+
 template <Type type>
-constexpr bool kHalves = kForm<type>.halves;
+constexpr ProductForm product_form() {
+    constexpr Form form = kForm<type>;
+    return {form.halves, form.minimum != Minimum::Offset, kSigned8<type>, kSigned8<type> ? 255 : (1 << (form.bits + form.high_bits)) - 1,
+            kSigned8<type> ? kSignedZero : -form.offset};
+}
 
 template <Type type>
 static inline void load_low_bits(const uint8_t* quants, Block& block) {
@@ -74,20 +86,20 @@ static inline F32 load_scale(const TypeTraits& traits, const uint8_t* scales, co
 }
 
 template <Type type>
-static inline F32 load_min(const uint8_t* scales, const uint8_t* mins, const uint8_t* supers, F32 scale) {
+static inline F32 load_min(const uint8_t* scales, const uint8_t* mins, const uint8_t* supers) {
     constexpr Form form = kForm<type>;
     if constexpr (form.minimum == Minimum::Half) return load_half((const uint16_t*)mins);
     if constexpr (form.minimum == Minimum::Super) {
         const F32 small = form.scale == Scale::Nibbles ? load_high_nibbles(scales) : load_u8(mins);
         return sub(zero(), mul(load_half((const uint16_t*)(supers + 2 * kLanes)), small));
     }
-    return mul(scale, broadcast(kSigned8<type> ? -kSignedZero : form.offset));
+    return zero();
 }
 
 template <Type type, int half>
 static inline void load_half_scales(const TypeTraits& traits, const uint8_t* scales, const uint8_t* mins, const uint8_t* supers, Block& block) {
     block.scale[half] = load_scale<type>(traits, scales + half * kLanes, supers);
-    block.min[half] = load_min<type>(scales + half * kLanes, mins, supers, block.scale[half]);
+    block.min[half] = load_min<type>(scales + half * kLanes, mins, supers);
 }
 
 template <Type type>
@@ -96,5 +108,5 @@ static inline void load_scales(const TypeTraits& traits, const Planes& planes, c
     const uint8_t* mins = group + planes.mins + size_t(b) * kForm<type>.mins_bytes();
     const uint8_t* supers = group + planes.supers + size_t(b / kSuperBlocks) * kForm<type>.supers_bytes();
     load_half_scales<type, 0>(traits, scales, mins, supers, block);
-    if constexpr (kHalves<type>) load_half_scales<type, 1>(traits, scales, mins, supers, block);
+    if constexpr (kForm<type>.halves) load_half_scales<type, 1>(traits, scales, mins, supers, block);
 }

@@ -12,25 +12,24 @@ struct Range {
 
 enum class Activation { silu, gelu, gelu_tanh, relu };
 
+// 32 columns of one row, quantized to scale * (128 * high + low) with a scale of largest / 16319. Only blocks that hold
+// outliers of their row are `wide`; the others have low bytes of zero, so that whether a kernel reads them changes no bit
+// (docs/decisions/0002 has the figures). Sums over the 32 columns and over both halves of 16 turn the zero points and
+// minima of weights into one operation per block.
+struct QuantizedBlock {
+    int8_t high[kBlock], low[kBlock];
+    float scale;
+    float sum, half_sums[2];           // of the values
+    int32_t quants, half_quants[2];    // sums of 128 * high + low
+    uint32_t wide;
+};
+
 // A batch of input rows in every form that the consuming matrices ask for. Row t starts at t * stride (elements).
-// Quantized rows: per block of 32 one scale, amax / 16319, and quants 128 * high + low, kept as 32 high bytes then 32 low
-// bytes. Only blocks that hold outliers of their row are `wide`; the others have low bytes of zero, so that whether a kernel
-// reads them changes no bit (docs/decisions/0002 has the figures). `sums` holds scale * (sum of the 16 quants) per half
-// block, which turns weight minima and zero points into one multiply-add.
 struct Activations {
     int stride = 0;  // elements between rows; a multiple of 32
     const float* floats = nullptr;
     const uint16_t* bfloats = nullptr;
-    const int8_t* quants = nullptr;  // 2 * stride per row
-    const uint8_t* wide = nullptr;   // stride / 32 per row
-    const float* scales = nullptr;   // stride / 32 per row
-    const float* sums = nullptr;     // stride / 16 per row
-};
-
-struct QuantizedRow {
-    int8_t* quants;
-    uint8_t* wide;
-    float *scales, *sums;
+    const QuantizedBlock* blocks = nullptr;  // stride / 32 per row
 };
 
 // Where a product goes. Output row t starts at t * stride; group g writes columns 16 g to 16 g + 15.
@@ -65,13 +64,14 @@ constexpr int attention_scratch_floats(int head_dim) {
 
 struct Kernels {
     const char* name;
+    int group_tile;      // row groups that are best multiplied together when tokens are many
     bool wants_bfloats;  // BF16 matrices take bfloat16 activations (else float32)
     void (*multiply)(const PackedMatrix&, Range groups, const Activations&, Range tokens, const Output&);
     // x and weight of n (zero-padded to 16); y = x / sqrt(mean(x^2) + epsilon) * weight
     void (*rms_norm)(const float* x, const float* weight, float* y, int n, float epsilon);
-    // One row into the arrays of `out`. A block is wide when its largest magnitude exceeds `outlier` times the row's mean of
-    // such; n is a multiple of 32.
-    void (*quantize)(const float* x, int n, float outlier, const QuantizedRow& out);
+    // One row. A block is wide when its largest magnitude exceeds `outlier` times the row's mean of such; n is a multiple
+    // of 32.
+    void (*quantize)(const float* x, int n, float outlier, QuantizedBlock* blocks);
     void (*to_bfloat)(const float* x, int n, uint16_t* y);
     // The same of x; y = (x - mean) / sqrt(variance + epsilon) * weight + bias, where there is a bias
     void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int n, float epsilon);

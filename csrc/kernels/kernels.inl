@@ -6,4 +6,4 @@
 #include "attention.inl"
 
 #define MADANG_KERNEL_TABLE(name)                                                                                                  \
-    { name, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap, attend, to_half, max_of, exponentials }
+    { name, kGroups, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap, attend, to_half, max_of, exponentials }

@@ -3,34 +3,75 @@
 // Every output lane is accumulated over columns in one order, whatever the tile: a token's result does not depend on what
 // else is in the batch. Tiles only decide how often a weight is loaded.
 
-template <Type type>
-static inline I32 dot_vectors(I32 sum, const Block& block, int begin, int end, const int8_t* quants) {
-    for (int j = begin; j < end; ++j)
-        sum = kSigned8<type> ? dot4_signed(sum, block.quants[j], quants + 4 * j) : dot4(sum, block.quants[j], quants + 4 * j);
-    return sum;
-}
+// Blocks of `n_groups` groups times the same block of `n_tokens` rows: independent sums, and each broadcast of 4 activations
+// serves all groups.
+template <ProductForm form, int n_groups, int n_tokens>
+struct BlockTile {
+    const Block* weights[n_groups];
+    const QuantizedBlock* rows[n_tokens];
+    Dots<form.largest> dots[n_groups][n_tokens];
 
-// Exact in integers: 128 * (weights . high bytes) + (weights . low bytes).
-template <Type type, bool wide>
-static inline F32 dot_block(const Block& block, int begin, int end, const int8_t* quants) {
-    const I32 high = times_128(dot_vectors<type>(zero_int(), block, begin, end, quants));
-    return to_float(wide ? dot_vectors<type>(high, block, begin, end, quants + kBlock) : high);
-}
-
-template <Type type, bool wide>
-static inline F32 accumulate_block(const Block& block, const int8_t* quants, const float* scale, const float* sums, F32 sum) {
-    constexpr bool has_min = !kSigned8<type> || kSignedZero != 0;
-    constexpr int first_half = kHalves<type> ? 4 : 8;
-    const F32 a = broadcast(*scale);
-    sum = fma(mul(dot_block<type, wide>(block, 0, first_half, quants), block.scale[0]), a, sum);
-    if constexpr (kHalves<type>) {
-        sum = fma(mul(dot_block<type, wide>(block, 4, 8, quants), block.scale[1]), a, sum);
-        sum = fma(block.min[0], broadcast(sums[0]), sum);
-        sum = fma(block.min[1], broadcast(sums[1]), sum);
-    } else if constexpr (has_min) {
-        sum = fma(block.min[0], broadcast(sums[0] + sums[1]), sum);
+    // Adds vectors `begin` to `end`, 4 columns each, times the high or the low bytes.
+    [[gnu::always_inline]] void add_dots(int begin, int end, bool high) {
+#pragma GCC unroll 8
+        for (int j = begin; j < end; ++j)
+            for (int t = 0; t < n_tokens; ++t) {
+                const Quad quad = load_quad((high ? rows[t]->high : rows[t]->low) + 4 * j);
+                for (int g = 0; g < n_groups; ++g) {
+                    if (form.is_signed)
+                        dots[g][t].add_signed(weights[g]->quants[j], quad);
+                    else
+                        dots[g][t].add(weights[g]->quants[j], quad, j);
+                }
+            }
     }
-    return sum;
+
+    // One half, or the whole. Exact in integers, 128 * (weights . high bytes) + (weights . low bytes) - zero * sum, before
+    // anything is rounded.
+    template <bool any_wide>
+    [[gnu::always_inline]] void accumulate(int half, F32 (&totals)[n_groups][n_tokens]) {
+        const int begin = half * 4, end = form.has_halves ? begin + 4 : 8;
+        for (auto& group : dots)
+            for (auto& dot : group) dot = {};
+        add_dots(begin, end, true);
+        for (int t = 0; t < n_tokens; ++t) {
+            const int32_t sum = form.zero * (form.has_halves ? rows[t]->half_quants[half] : rows[t]->quants);
+            for (int g = 0; g < n_groups; ++g) {
+                I32& dot = dots[g][t].sum;
+                dot = times_128(dot);
+                if (form.zero != 0) dot = minus(dot, sum);
+            }
+        }
+        if (any_wide) add_dots(begin, end, false);
+        for (int t = 0; t < n_tokens; ++t) {
+            const F32 scale = broadcast(rows[t]->scale);
+            for (int g = 0; g < n_groups; ++g) {
+                F32& total = totals[g][t];
+                total = fma(to_float(dots[g][t].sum), mul(weights[g]->scale[half], scale), total);
+                if (form.has_min)
+                    total = fma(weights[g]->min[half], broadcast(form.has_halves ? rows[t]->half_sums[half] : rows[t]->sum), total);
+            }
+        }
+    }
+
+    [[gnu::always_inline]] void accumulate(F32 (&totals)[n_groups][n_tokens]) {
+        uint32_t wide = 0;
+        for (const QuantizedBlock* row : rows) wide |= row->wide;
+        for (int half = 0; half < (form.has_halves ? 2 : 1); ++half)
+            if (wide)
+                accumulate<true>(half, totals);
+            else
+                accumulate<false>(half, totals);
+    }
+};
+
+template <int n_groups, int n_tokens>
+static inline void write_totals(const F32 (&totals)[n_groups][n_tokens], int group, int token, const Output& out) {
+    for (int t = 0; t < n_tokens; ++t)
+        for (int g = 0; g < n_groups; ++g) {
+            float* p = out.data + size_t(token + t) * out.stride + (group + g) * kLanes;
+            store(p, out.accumulate ? add(load(p), totals[g][t]) : totals[g][t]);
+        }
 }
 
 // With few tokens, memory is the limit, and the planes of a group are too short for the hardware to see them as streams.
@@ -39,42 +80,42 @@ static inline void prefetch_ahead(const uint8_t* p, size_t n_bytes) {
     for (size_t i = 0; i < n_bytes; i += 64) prefetch(p + kAhead + i);
 }
 
-// A tile of tokens within the activations: where its first row begins in each array.
-struct QuantizedTile {
-    const int8_t* quants;
-    const float *scales, *sums;
-    const uint8_t* wide;  // per block: whether any of the tile's rows is wide there
-    int stride;
-
-    template <Type type, bool any_wide>
-    F32 accumulate(const Block& block, int b, int t, F32 sum) const {
-        const int row = t * (stride / kBlock) + b;
-        return accumulate_block<type, any_wide>(block, quants + row * 2 * kBlock, scales + row, sums + 2 * row, sum);
-    }
-};
-
+// Few tokens: each block is unpacked on its way from memory.
 template <Type type, int n_tokens>
-static inline void multiply_quantized_tile(const PackedMatrix& w, const Planes& planes, int g, const QuantizedTile& tile,
-                                           int token, const Output& out) {
+static void multiply_few(const PackedMatrix& w, const Planes& planes, int g, const Activations& a, int token, const Output& out) {
     const uint8_t* group = w.group(g);
-    const int blocks = w.columns / kBlock;
+    const int blocks = w.columns / kBlock, stride = a.stride / kBlock;
     const size_t bytes_per_block = w.group_bytes / size_t(blocks);
-    F32 total[n_tokens];
-    for (F32& sum : total) sum = zero();
+    F32 totals[1][n_tokens];
+    for (F32& total : totals[0]) total = zero();
     for (int b = 0; b < blocks; ++b) {
         if constexpr (n_tokens <= 2) prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block);
         Block block;
         load_quants<type>(*w.traits, planes, group, b, block);
         load_scales<type>(*w.traits, planes, group, b, block);
-        if (tile.wide[b])
-            for (int t = 0; t < n_tokens; ++t) total[t] = tile.accumulate<type, true>(block, b, t, total[t]);
-        else
-            for (int t = 0; t < n_tokens; ++t) total[t] = tile.accumulate<type, false>(block, b, t, total[t]);
+        BlockTile<product_form<type>(), 1, n_tokens> tile;
+        tile.weights[0] = &block;
+        for (int t = 0; t < n_tokens; ++t) tile.rows[t] = a.blocks + size_t(token + t) * stride + b;
+        tile.accumulate(totals);
     }
-    for (int t = 0; t < n_tokens; ++t) {
-        float* p = out.data + size_t(token + t) * out.stride + g * kLanes;
-        store(p, out.accumulate ? add(load(p), total[t]) : total[t]);
+    write_totals(totals, g, token, out);
+}
+
+// Many tokens: blocks that have been unpacked for all of them.
+template <ProductForm form, int n_groups, int n_tokens>
+static void multiply_unpacked(const Block* weights, int blocks, int g, const Activations& a, int token, const Output& out) {
+    const int stride = a.stride / kBlock;
+    const QuantizedBlock* row = a.blocks + size_t(token) * stride;
+    F32 totals[n_groups][n_tokens];
+    for (auto& group : totals)
+        for (F32& total : group) total = zero();
+    for (int b = 0; b < blocks; ++b) {
+        BlockTile<form, n_groups, n_tokens> tile;
+        for (int i = 0; i < n_groups; ++i) tile.weights[i] = weights + i * blocks + b;
+        for (int t = 0; t < n_tokens; ++t) tile.rows[t] = row + t * stride + b;
+        tile.accumulate(totals);
     }
+    write_totals(totals, g, token, out);
 }
 
 // ---- float weights ---------------------------------------------------------------------------------------------------
@@ -134,22 +175,45 @@ static inline void for_token_tiles(Range tokens, Tile tile) {
     if (t < tokens.end) tile.template operator()<1>(t);
 }
 
+// Calls tile.operator()<n>(t) for tokens in tiles of `largest`, the rest in tiles of 4, 2 and 1.
+template <int largest, class Tile>
+static inline void for_tiles(Range tokens, Tile tile) {
+    int t = tokens.begin;
+    for (; t + largest <= tokens.end; t += largest) tile.template operator()<largest>(t);
+    if (largest > 4 && t + 4 <= tokens.end) tile.template operator()<4>(t), t += 4;
+    if (largest > 2 && t + 2 <= tokens.end) tile.template operator()<2>(t), t += 2;
+    if (t < tokens.end) tile.template operator()<1>(t);
+}
+
+// n_groups groups at a time.
+template <Type type, int n_groups>
+static void unpack_and_multiply(const PackedMatrix& w, const Planes& planes, int g, const Activations& a, Range tokens, const Output& out) {
+    const int blocks = w.columns / kBlock;
+    thread_local std::vector<Block> weights;
+    weights.resize(std::max(weights.size(), size_t(n_groups * blocks)));
+    for (int i = 0; i < n_groups; ++i)
+        for (int b = 0; b < blocks; ++b) {
+            load_quants<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
+            load_scales<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
+        }
+    for_tiles<kTokens>(tokens, [&]<int n>(int t) {
+        multiply_unpacked<product_form<type>(), n_groups, n>(weights.data(), blocks, g, a, t, out);
+    });
+}
+
 template <Type type>
 static void multiply_quantized(const PackedMatrix& w, Range groups, const Activations& a, Range tokens, const Output& out) {
     const Planes planes(*w.traits, w.columns);
-    const size_t blocks = size_t(a.stride) / kBlock;
-    uint8_t wide[kMaxColumns / kBlock];
-    for_token_tiles(tokens, [&]<int n>(int token) {
-        const uint8_t* rows = a.wide + token * blocks;
-        if (n > 1) {
-            std::memcpy(wide, rows, blocks);
-            for (int t = 1; t < n; ++t)
-                for (size_t b = 0; b < blocks; ++b) wide[b] |= rows[t * blocks + b];
-        }
-        const QuantizedTile tile{a.quants + token * blocks * 2 * kBlock, a.scales + token * blocks, a.sums + token * blocks * 2,
-                                 n > 1 ? wide : rows, a.stride};
-        for (int g = groups.begin; g < groups.end; ++g) multiply_quantized_tile<type, n>(w, planes, g, tile, token, out);
-    });
+    int g = groups.begin;
+    if (tokens.end - tokens.begin > kFewTokens) {
+        for (; g + kGroups <= groups.end; g += kGroups) unpack_and_multiply<type, kGroups>(w, planes, g, a, tokens, out);
+        if (kGroups > 2 && g + 2 <= groups.end) unpack_and_multiply<type, 2>(w, planes, g, a, tokens, out), g += 2;
+        for (; g < groups.end; ++g) unpack_and_multiply<type, 1>(w, planes, g, a, tokens, out);
+    } else {
+        for_tiles<kFewTokens>(tokens, [&]<int n>(int t) {
+            for (g = groups.begin; g < groups.end; ++g) multiply_few<type, n>(w, planes, g, a, t, out);
+        });
+    }
 }
 
 template <Type type>

@@ -48,26 +48,31 @@ static void layer_norm(const float* x, const float* weight, const float* bias, f
     }
 }
 
-static void quantize(const float* x, int n, float outlier, const QuantizedRow& out) {
+static void quantize(const float* x, int n, float outlier, QuantizedBlock* blocks) {
     constexpr float kLargest = 127 * 128 + 63;
-    const int blocks = n / kBlock;
+    const int n_blocks = n / kBlock;
     float sum = 0;
-    for (int b = 0; b < blocks; ++b) {
-        out.scales[b] = reduce_max(max(abs(load(x + b * kBlock)), abs(load(x + b * kBlock + kLanes))));
-        sum += out.scales[b];
+    for (int b = 0; b < n_blocks; ++b) {
+        blocks[b].scale = reduce_max(max(abs(load(x + b * kBlock)), abs(load(x + b * kBlock + kLanes))));
+        sum += blocks[b].scale;
     }
-    for (int b = 0; b < blocks; ++b) {
-        const float largest = out.scales[b], scale = largest / kLargest;
-        out.wide[b] = largest > outlier * sum / float(blocks);
-        out.scales[b] = scale;
-        const float step = out.wide[b] ? 1.0f : 128.0f;
+    const float bound = outlier * sum / float(n_blocks);
+    for (int b = 0; b < n_blocks; ++b) {
+        QuantizedBlock& block = blocks[b];
+        const float largest = block.scale, scale = largest * (1 / kLargest);
+        block.wide = largest > bound ? 1 : 0;
+        block.scale = scale;
+        const float step = block.wide ? 1.0f : 128.0f;
         const F32 inverse = broadcast(largest > 0 ? kLargest / largest / step : 0.0f);
         for (int half = 0; half < 2; ++half) {
             const F32 q = mul(round_nearest(mul(load(x + b * kBlock + half * kLanes), inverse)), broadcast(step));
-            int8_t* high = out.quants + b * 2 * kBlock + half * kLanes;
-            store_split(high, high + kBlock, q);
-            out.sums[2 * b + half] = scale * reduce_add(q);
+            store_split(block.high + half * kLanes, block.low + half * kLanes, q);
+            const float total = reduce_add(q);  // exact: below 2^24
+            block.half_quants[half] = int32_t(total);
+            block.half_sums[half] = scale * total;
         }
+        block.quants = block.half_quants[0] + block.half_quants[1];
+        block.sum = block.half_sums[0] + block.half_sums[1];
     }
 }
 

@@ -7,10 +7,12 @@ struct I32 { __m256i lo, hi; };
 using Bytes = I32;
 
 constexpr int kTokenTile = 4;  // 16 registers: a tile of 8 would spill its sums
+constexpr int kFewTokens = 4;  // up to here, unpacking weights once more costs less than keeping them
+// Groups and tokens of a register tile with unpacked weights; what dot4_signed adds to every signed weight.
 #if defined(__AVXVNNI__)
-constexpr int kSignedZero = 128;
+constexpr int kGroups = 1, kTokens = 4, kSignedZero = 128;
 #else
-constexpr int kSignedZero = 0;
+constexpr int kGroups = 1, kTokens = 2, kSignedZero = 0;
 #endif
 
 static inline F32 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -62,6 +64,10 @@ static inline void store_half(uint16_t* p, F32 x) {
 }
 static inline F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 static inline I32 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static inline I32 minus(I32 a, int32_t b) {
+    const __m256i all = _mm256_set1_epi32(b);
+    return {_mm256_sub_epi32(a.lo, all), _mm256_sub_epi32(a.hi, all)};
+}
 static inline I32 widen(__m128i bytes) { return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))}; }
 static inline F32 load_u8(const uint8_t* p) { return to_float(widen(_mm_loadu_si128((const __m128i*)p))); }
 static inline F32 load_low_nibbles(const uint8_t* p) {
@@ -143,38 +149,57 @@ static inline Bytes lookup(Bytes table, Bytes indices) {
     return {_mm256_shuffle_epi8(table.lo, indices.lo), _mm256_shuffle_epi8(table.hi, indices.hi)};
 }
 
-static inline __m256i broadcast4(const int8_t* p) {
+using Quad = __m256i;  // 4 activations, for every row
+static inline Quad load_quad(const int8_t* p) {
     int32_t four;
     std::memcpy(&four, p, 4);
     return _mm256_set1_epi32(four);
 }
 #if defined(__AVXVNNI__)
-static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
+static inline I32 dot4(I32 sum, Bytes weights, Quad a) {
     return {_mm256_dpbusd_avx_epi32(sum.lo, weights.lo, a), _mm256_dpbusd_avx_epi32(sum.hi, weights.hi, a)};
 }
 static inline Bytes prepare_signed(Bytes a) {
     const __m256i flip = _mm256_set1_epi8(char(0x80));
     return {_mm256_xor_si256(a.lo, flip), _mm256_xor_si256(a.hi, flip)};
 }
-static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4(sum, prepared, activations); }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, Quad a) { return dot4(sum, prepared, a); }
+
+// A sum of such products, by quants up to `largest`.
+template <int largest>
+struct Dots {
+    I32 sum = zero_int();
+
+    void add(Bytes weights, Quad activations, int) { sum = dot4(sum, weights, activations); }
+    void add_signed(Bytes prepared, Quad activations) { sum = dot4_signed(sum, prepared, activations); }
+};
 #else
 static inline __m256i dot4_half(__m256i sum, __m256i weights, __m256i activations) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(weights, activations), _mm256_set1_epi16(1)));
-}
-static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
-    return {dot4_half(sum.lo, weights.lo, a), dot4_half(sum.hi, weights.hi, a)};
 }
 // maddubs saturates at 16 bits, which two products of full bytes overflow: |w| * sign(a, w) stays below.
 static inline Bytes prepare_signed(Bytes a) { return a; }
 static inline __m256i dot4_signed_half(__m256i sum, __m256i w, __m256i a) {
     return dot4_half(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
 }
-static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
-    return {dot4_signed_half(sum.lo, prepared.lo, a), dot4_signed_half(sum.hi, prepared.hi, a)};
-}
+
+// A sum of products of 4 columns by quants up to `largest`, four at a time in 16 bits where they cannot overflow.
+template <int largest>
+struct Dots {
+    static constexpr int kRun = largest <= 31 ? 4 : largest <= 63 ? 2 : 1;
+    static_assert(largest == 255 || kRun * 2 * largest * 127 < 32768);
+    I32 sum = zero_int(), narrow = zero_int();
+
+    void add(Bytes weights, Quad a, int j) {
+        narrow = {_mm256_add_epi16(narrow.lo, _mm256_maddubs_epi16(weights.lo, a)),
+                  _mm256_add_epi16(narrow.hi, _mm256_maddubs_epi16(weights.hi, a))};
+        if (j % kRun < kRun - 1) return;
+        const __m256i ones = _mm256_set1_epi16(1);
+        sum = {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(narrow.lo, ones)), _mm256_add_epi32(sum.hi, _mm256_madd_epi16(narrow.hi, ones))};
+        narrow = zero_int();
+    }
+    void add_signed(Bytes prepared, Quad a) { sum = {dot4_signed_half(sum.lo, prepared.lo, a), dot4_signed_half(sum.hi, prepared.hi, a)}; }
+};
 #endif
 
 using Pairs = I32;

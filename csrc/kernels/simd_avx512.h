@@ -7,6 +7,8 @@ using I32 = __m512i;
 using Bytes = __m512i;
 
 constexpr int kTokenTile = 8;       // tokens per pass over a packed block
+constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
 
 static inline F32 zero() { return _mm512_setzero_ps(); }
@@ -56,6 +58,7 @@ static inline void store_split(int8_t* high, int8_t* low, F32 x) {
 static inline F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a); }
 static inline I32 times_128(I32 a) { return _mm512_slli_epi32(a, 7); }
 static inline I32 zero_int() { return _mm512_setzero_si512(); }
+static inline I32 minus(I32 a, int32_t b) { return _mm512_sub_epi32(a, _mm512_set1_epi32(b)); }
 
 static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 static inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -84,17 +87,26 @@ static inline Bytes with_pairs(Bytes a, Bytes pairs) {
 static inline Bytes broadcast16(const int8_t* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p)); }
 static inline Bytes lookup(Bytes table, Bytes indices) { return _mm512_shuffle_epi8(table, indices); }
 
-static inline Bytes broadcast4(const int8_t* p) {
+// 4 activations, for every row.
+using Quad = __m512i;
+static inline Quad load_quad(const int8_t* p) {
     int32_t four;
     std::memcpy(&four, p, 4);
     return _mm512_set1_epi32(four);
 }
 // sum += weights (unsigned) . activations (signed), 4 columns in each of 16 rows
-static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
-    return _mm512_dpbusd_epi32(sum, weights, broadcast4(activations));
-}
+static inline I32 dot4(I32 sum, Bytes weights, Quad activations) { return _mm512_dpbusd_epi32(sum, weights, activations); }
 static inline Bytes prepare_signed(Bytes a) { return _mm512_xor_si512(a, _mm512_set1_epi8(char(0x80))); }
-static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4(sum, prepared, activations); }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, Quad activations) { return dot4(sum, prepared, activations); }
+
+// A sum of such products, by quants up to `largest`.
+template <int largest>
+struct Dots {
+    I32 sum = zero_int();
+
+    void add(Bytes weights, Quad activations, int) { sum = dot4(sum, weights, activations); }
+    void add_signed(Bytes prepared, Quad activations) { sum = dot4_signed(sum, prepared, activations); }
+};
 
 // Pairs of bfloat16: 16 rows x 2 columns.
 using Pairs = __m512i;

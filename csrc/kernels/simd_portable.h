@@ -7,6 +7,8 @@ struct I32 { int32_t v[16]; };
 struct Bytes { uint8_t v[64]; };
 
 constexpr int kTokenTile = 4;
+constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 0;
 
 #define MADANG_LANES for (int i = 0; i < 16; ++i)
@@ -71,6 +73,10 @@ static inline I32 times_128(I32 a) {
 }
 static inline F32 to_float(I32 a) { return lanes([&](int i) { return float(a.v[i]); }); }
 static inline I32 zero_int() { return I32{}; }
+static inline I32 minus(I32 a, int32_t b) {
+    MADANG_LANES a.v[i] -= b;
+    return a;
+}
 
 static inline void prefetch(const uint8_t*) {}
 static inline Bytes load_bytes(const uint8_t* p) {
@@ -113,14 +119,25 @@ static inline Bytes lookup(Bytes table, Bytes indices) {
     for (uint8_t& byte : indices.v) byte = table.v[byte];
     return indices;
 }
+using Quad = const int8_t*;
+static inline Quad load_quad(const int8_t* p) { return p; }
 template <class Weight>
-static inline I32 dot4_of(I32 sum, const Bytes& weights, const int8_t* a) {
+static inline I32 dot4_of(I32 sum, const Bytes& weights, Quad a) {
     MADANG_LANES for (int c = 0; c < 4; ++c) sum.v[i] += int32_t(Weight(weights.v[4 * i + c])) * a[c];
     return sum;
 }
-static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) { return dot4_of<uint8_t>(sum, weights, activations); }
+static inline I32 dot4(I32 sum, Bytes weights, Quad activations) { return dot4_of<uint8_t>(sum, weights, activations); }
 static inline Bytes prepare_signed(Bytes a) { return a; }
-static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4_of<int8_t>(sum, prepared, activations); }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, Quad activations) { return dot4_of<int8_t>(sum, prepared, activations); }
+
+// A sum of such products, by quants up to `largest`.
+template <int largest>
+struct Dots {
+    I32 sum = zero_int();
+
+    void add(Bytes weights, Quad activations, int) { sum = dot4(sum, weights, activations); }
+    void add_signed(Bytes prepared, Quad activations) { sum = dot4_signed(sum, prepared, activations); }
+};
 
 using Pairs = Bytes;
 static inline Pairs load_pairs(const uint8_t* p) { return load_bytes(p); }
