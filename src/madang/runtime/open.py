@@ -14,7 +14,7 @@ from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.hardware import Plan, PlanRequest, make_plan, probe_machine
+from madang.hardware import Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
@@ -40,14 +40,15 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    spec = describe_gguf(read_gguf(files.path)).spec
+    description = describe_gguf(read_gguf(files.path))
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
         isa=settings.isa,
         precision=settings.precision,
     )
-    return make_plan(spec, files, probe_machine(gpus=False), requested)
+    weights_bytes = packed_weights_bytes(description.tensors.values())
+    return make_plan(description.spec, files, probe_machine(gpus=False), requested, weights_bytes=weights_bytes)
 
 
 def find_files(reference: str, store: Store, *, fetch: Fetch | None = None) -> ModelFiles:
