@@ -18,15 +18,15 @@ export CHAT_PROMPT = $(value PROMPT)
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help chat check test test-kernels test-arm bench reference clean
+.PHONY: help chat check test kernels arm bench reference clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make chat                  chat with a small model in the terminal (MODEL=$(MODEL))'
 	@echo 'make chat PROMPT="..."     one answer, then exit'
 	@echo 'make test                  everything that CI runs: the checks, then all tests'
-	@echo 'make test-kernels          the C++ kernels alone, without Python'
-	@echo 'make test-arm              the same built for 64-bit ARM and run in an emulator (needs a cross compiler and QEMU)'
+	@echo 'make kernels               test the C++ kernels alone, without Python'
+	@echo 'make arm                   the same, built for 64-bit ARM and run in an emulator (needs a cross compiler and QEMU)'
 	@echo 'make check                 format, lint, types, direction of imports, generated reference'
 	@echo 'make reference             write the generated reference again'
 	@echo 'make bench                 ours and its peers side by side on the starter model (BENCH="$(BENCH)")'
@@ -53,10 +53,10 @@ CMAKE = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CTEST_OUTPUT_ON_FAILURE=1 cmake
 TEST_KERNELS = $(CMAKE) -G Ninja -S tests/native/csrc -B $(1) $(2) >/dev/null && $(CMAKE) --build $(1) && \
 	$(CMAKE) --build $(1) --target test
 
-test-kernels: $(VENV)/can-build
+kernels: $(VENV)/can-build
 	$(call TEST_KERNELS,build/kernels)
 
-test-arm: $(VENV)/can-build
+arm: $(VENV)/can-build
 	$(call TEST_KERNELS,build/kernels-arm,$(ARM_SYSTEM))
 
 reference: $(VENV)/for-tests
