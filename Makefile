@@ -18,13 +18,15 @@ export CHAT_PROMPT = $(value PROMPT)
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help chat check test sanitize bench reference clean
+.PHONY: help chat check test kernels arm sanitize bench reference clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make chat                  chat with a small model in the terminal (MODEL=$(MODEL))'
 	@echo 'make chat PROMPT="..."     one answer, then exit'
 	@echo 'make test                  everything that CI runs: the checks, then all tests'
+	@echo 'make kernels               test the C++ kernels alone, without Python'
+	@echo 'make arm                   the same, built for 64-bit ARM and run in an emulator (needs a cross compiler and QEMU)'
 	@echo 'make check                 format, lint, types, direction of imports, generated reference'
 	@echo 'make sanitize              the tests of the C++ core, with the address and undefined-behaviour sanitizers (GCC, Linux)'
 	@echo 'make reference             write the generated reference again'
@@ -58,6 +60,19 @@ sanitize: $(VENV)/for-tests
 	  --config-settings build-dir=build/sanitized-objects --config-settings cmake.define.MADANG_SANITIZE=ON .
 	LD_PRELOAD="$(call LIBRARY,libasan.so) $(call LIBRARY,libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(SANITIZED)/bin/python -m pytest $(SANITIZED_TESTS)
+
+# On Debian and Ubuntu: apt install g++-aarch64-linux-gnu qemu-user-static
+ARM_SYSTEM = -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	-DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64-static
+CMAKE = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CTEST_OUTPUT_ON_FAILURE=1 cmake
+TEST_KERNELS = $(CMAKE) -G Ninja -S tests/native/csrc -B $(1) $(2) >/dev/null && $(CMAKE) --build $(1) && \
+	$(CMAKE) --build $(1) --target test
+
+kernels: $(VENV)/can-build
+	$(call TEST_KERNELS,build/kernels)
+
+arm: $(VENV)/can-build
+	$(call TEST_KERNELS,build/kernels-arm,$(ARM_SYSTEM))
 
 reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference

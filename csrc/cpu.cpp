@@ -8,11 +8,23 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(MADANG_ARM64)
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 #endif
 
 namespace madang {
 
 namespace {
+
+struct Candidate {
+    const Kernels* kernels;
+    bool usable;
+};
 
 #if defined(MADANG_X86)
 struct Registers {
@@ -43,11 +55,6 @@ unsigned saved_state() {
 #endif
 }
 
-struct Candidate {
-    const Kernels* kernels;
-    bool usable;
-};
-
 std::vector<Candidate> candidates() {
     const Registers basic = cpuid(1, 0), extended = cpuid(7, 0), more = cpuid(7, 1);
     const unsigned state = saved_state();
@@ -63,12 +70,21 @@ std::vector<Candidate> candidates() {
         {&kPortable, true},
     };
 }
+#elif defined(MADANG_ARM64)
+bool has_dot_product() {
+#if defined(__APPLE__)
+    int value = 0;
+    size_t size = sizeof(value);
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &value, &size, nullptr, 0) == 0 && value != 0;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #else
-struct Candidate {
-    const Kernels* kernels;
-    bool usable;
-};
+    return false;
+#endif
+}
 
+std::vector<Candidate> candidates() { return {{&kNeon, has_dot_product()}, {&kPortable, true}}; }
+#else
 std::vector<Candidate> candidates() { return {{&kPortable, true}}; }
 #endif
 

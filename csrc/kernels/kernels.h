@@ -90,6 +90,8 @@ struct Kernels {
 extern const Kernels kPortable;
 #if defined(MADANG_X86)
 extern const Kernels kAvx2, kAvx2Vnni, kAvx512, kAvx512Bf16;
+#elif defined(MADANG_ARM64)
+extern const Kernels kNeon;
 #endif
 
 }  // namespace madang

@@ -7,7 +7,13 @@ anything is allocated.
 
 from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
 from madang.hardware.machine import Gpu, Machine
-from madang.hardware.memory import MemoryEstimate, estimate_weights_bytes, fitting_tokens, kv_cache_bytes
+from madang.hardware.memory import (
+    MemoryEstimate,
+    estimate_weights_bytes,
+    fitting_tokens,
+    kv_cache_bytes,
+    packed_weights_bytes,
+)
 from madang.hardware.plan import Choice, Plan, PlanRequest, WeightFiles, make_plan
 from madang.hardware.probe import probe_machine
 
@@ -26,5 +32,6 @@ __all__ = [
     "kv_cache_bytes",
     "make_plan",
     "measure_read_bandwidth",
+    "packed_weights_bytes",
     "probe_machine",
 ]

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from madang.formats.spec import DecoderSpec
+from madang.formats.tensors import TensorSource, TensorType
 
 KV_ELEMENT_BYTES = 2  # float16
 KV_PAGE_TOKENS = 16
 KV_VALUE_MULTIPLE = 16  # elements of a vector; csrc/cache.cpp pads each value to it
-# Weights are kept in their own precision, padded to whole tiles; the largest growth is the one of small matrices.
+# How much weights of common types may grow when they are padded to whole tiles, where only a file's size is known.
 REPACKED_FACTOR = 1.15
+ROW_GROUP = 16  # rows are padded to it
+PLANE_BYTES = 64  # each of at most five planes of a row group is padded to it
+# Bits per weight in memory of the types that take more there than in files. They follow from form_of (csrc/layout.h),
+# and tests/hardware/test_memory.py compares them with the core.
+_PACKED_BITS = {
+    TensorType.Q3_K: 3.5625,
+    TensorType.Q4_K: 4.625,
+    TensorType.Q5_K: 5.625,
+    TensorType.TQ1_0: 2.0625,
+    TensorType.IQ4_XS: 4.3125,
+    TensorType.IQ3_XXS: 4.3125,
+    TensorType.IQ3_S: 4.3125,
+    TensorType.IQ2_XXS: 3.3125,
+    TensorType.IQ2_XS: 3.5625,
+    TensorType.IQ2_S: 3.5625,
+    TensorType.IQ1_S: 3.3125,
+    TensorType.IQ1_M: 3.5625,
+}
 # Interpreter, vocabulary, logits and activations of one prompt chunk.
 WORKING_BYTES = 150_000_000
 
@@ -51,8 +72,26 @@ def kv_cache_bytes(
     return sum(kept) * page_bytes
 
 
+def packed_bits(tensor_type: TensorType) -> float:
+    """Bits per weight of a loaded matrix, scales included."""
+    return _PACKED_BITS.get(tensor_type, tensor_type.bits_per_element)
+
+
+def packed_weights_bytes(tensors: Iterable[TensorSource]) -> int:
+    """Resident bytes of these tensors once loaded; above the exact figure by at most 320 per 16 rows."""
+    return sum(_packed_tensor_bytes(tensor) for tensor in tensors)
+
+
+def _packed_tensor_bytes(tensor: TensorSource) -> int:
+    if len(tensor.shape) < 2:
+        return 4 * prod(tensor.shape)  # norms and biases are float32
+    n_groups = -(-prod(tensor.shape[:-1]) // ROW_GROUP)
+    group_bytes = ROW_GROUP * tensor.shape[-1] * packed_bits(tensor.type) / 8
+    return n_groups * (round(group_bytes) + 5 * PLANE_BYTES)
+
+
 def estimate_weights_bytes(file_bytes: int) -> int:
-    """Upper estimate of the resident weights of a file of so many bytes."""
+    """Estimate of the resident weights of a file of so many bytes; exact with :func:`packed_weights_bytes`."""
     return round(file_bytes * REPACKED_FACTOR)
 
 

@@ -91,14 +91,22 @@ class Plan:
     memory: MemoryEstimate | None = None
 
 
-def make_plan(spec: DecoderSpec, files: WeightFiles, machine: Machine, requested: PlanRequest | None = None) -> Plan:
-    """Choose what was not requested.
+def make_plan(
+    spec: DecoderSpec,
+    files: WeightFiles,
+    machine: Machine,
+    requested: PlanRequest | None = None,
+    *,
+    weights_bytes: int | None = None,
+) -> Plan:
+    """Choose what was not requested. ``weights_bytes`` are the resident weights, estimated from the files if not given.
 
     Raises InvalidRequest for a value that makes no sense on this model or machine, NotEnoughMemory when the weights
     do not fit, or not with the requested context.
     """
     requested = requested or PlanRequest()
-    weights_bytes = estimate_weights_bytes(files.size_bytes)
+    if weights_bytes is None:
+        weights_bytes = estimate_weights_bytes(files.size_bytes)
     available_bytes = machine.ram_available_bytes
     context = _context(spec, files.name, weights_bytes, available_bytes, requested)
     free_bytes = None if available_bytes is None else available_bytes - weights_bytes - WORKING_BYTES

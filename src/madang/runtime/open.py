@@ -14,7 +14,7 @@ from madang.core.errors import InvalidRequest, ModelNotFound
 from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
 from madang.formats.families import describe_model
-from madang.hardware import Choice, Plan, PlanRequest, make_plan, probe_machine
+from madang.hardware import Choice, Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
@@ -67,7 +67,7 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    spec = describe_model(files.path, files.format).spec
+    description = describe_model(files.path, files.format)
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
@@ -77,7 +77,8 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
         max_concurrency=settings.concurrency,
         speculation=settings.speculation,
     )
-    return make_plan(spec, files, probe_machine(gpus=False), requested)
+    weights_bytes = packed_weights_bytes(description.tensors.values())
+    return make_plan(description.spec, files, probe_machine(gpus=False), requested, weights_bytes=weights_bytes)
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:
