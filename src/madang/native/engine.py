@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 from madang import _core
 from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, MalformedFile, UnsupportedModel
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, MalformedFile
 from madang.core.events import ContextLedger, Done, Event, Usage
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
-from madang.formats.families import describe_gguf
+from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.templates import template_for
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
 from madang.hardware import Plan
 from madang.models import ModelFiles
 from madang.native.answer import Answer
@@ -30,14 +30,14 @@ from madang.native.sequence import CachedSequence
 def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     """Load a model.
 
-    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory.
+    Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory.
     """
     started = time.perf_counter()
-    if files.format != "gguf":
-        raise UnsupportedModel(f"the Hugging Face folder {files.name}", runs_with="a GGUF file of the same model")
-    file = read_gguf(files.path)
-    description = describe_gguf(file)
-    tokenizer = tokenizer_from_gguf(file)
+    if files.format == "gguf":
+        file = read_gguf(files.path)
+        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
+    else:
+        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
     n_words = description.spec.vocab_size
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
