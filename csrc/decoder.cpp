@@ -1,334 +1,152 @@
 #include "decoder.h"
 
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <functional>
+#include <numeric>
 #include <stdexcept>
-
-#include "half.h"
 
 namespace madang {
 
 namespace {
 
-constexpr int kSerialTokens = 2;            // up to here, sharing row work costs more than doing it
-constexpr int kMaxHeadDim = 1024;
-constexpr size_t kSlabBytes = size_t(8) << 20;  // cache growth: a few huge pages at a time
+constexpr int kSerialTokens = 2;    // up to here, sharing row work costs more than doing it
+constexpr int kLogitPiece = 4096;   // logits that a thread scales at a time
+constexpr int kMaxStageProducts = 3;
 
-float* floats_of(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
+DecoderShape checked(DecoderShape shape) {
+    shape.check();
+    return shape;
+}
 
-std::string shape_text(int rows, int columns) { return std::to_string(rows) + " x " + std::to_string(columns); }
+// A span that repeats nothing: the rows of a whole batch.
+std::vector<int32_t> counted(int n) {
+    std::vector<int32_t> numbers(static_cast<size_t>(n));
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+}
 
 }  // namespace
 
-// ---- weights ---------------------------------------------------------------------------------------------------------
+// ---- setting up ------------------------------------------------------------------------------------------------------
 
 Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier)
-    : shape_(std::move(shape)), kernels_(&select_kernels(isa)), pool_(n_threads), layers_(size_t(shape_.n_layers)) {
+    : shape_(checked(std::move(shape))), kernels_(select_kernels(isa)), pool_(n_threads), weights_(shape_), cache_(shape_),
+      attention_(shape_, kernels_, cache_, pool_.size()), routing_(shape_), adapters_(weights_), trace_(shape_) {
     const DecoderShape& s = shape_;
-    if (s.n_layers <= 0 || s.n_embd <= 0 || s.n_heads <= 0 || s.n_kv_heads <= 0 || s.head_dim <= 0 || s.n_ff <= 0 ||
-        s.vocab_size <= 0 || s.head_dim > kMaxHeadDim || s.n_heads % s.n_kv_heads != 0 || int(s.window_tokens.size()) != s.n_layers ||
-        2 * int(s.inverse_frequencies.size()) > s.head_dim || int64_t(s.n_heads) * s.head_dim > kMaxColumns)
-        throw std::invalid_argument("the decoder's dimensions contradict each other");
-    value_stride_ = int(round_up(s.head_dim, kLanes));
-    const auto width = [](int n) { return int(round_up(n, kBlock)); };
-    hidden_.width = attention_in_.width = ffn_in_.width = last_.width = width(s.n_embd);
-    query_.width = attended_.width = width(s.n_heads * s.head_dim);
-    key_.width = value_.width = width(s.n_kv_heads * s.head_dim);
-    gate_.width = up_.width = width(s.n_ff);
-    logits_.width = width(s.vocab_size);
-    // Queries, keys, values and the last rows always keep 15 bits: little work, and much depends on it.
-    ffn_in_.outlier = attended_.outlier = gate_.outlier = outlier;
-    scratch_.assign(size_t(pool_.size()), std::vector<float>(size_t(attention_scratch_floats(s.head_dim))));
-    halves_.assign(size_t(pool_.size()), std::vector<uint16_t>(size_t(value_stride_)));
-}
-
-Decoder::Layer* Decoder::find_layer(const std::string& name, std::string& rest) {
-    const size_t dot = name.find('.');
-    if (dot == std::string::npos || dot == 0 || dot > 6 || name.find_first_not_of("0123456789") != dot) return nullptr;
-    const size_t index = std::stoul(name.substr(0, dot));
-    rest = name.substr(dot + 1);
-    return index < layers_.size() ? &layers_[index] : nullptr;
-}
-
-PackedMatrix* Decoder::find_matrix(const std::string& name, int& rows, int& columns) {
-    const DecoderShape& s = shape_;
-    const int heads = s.n_heads * s.head_dim, kv_heads = s.n_kv_heads * s.head_dim;
-    const auto found = [&](PackedMatrix& matrix, int n_rows, int n_columns) {
-        rows = n_rows;
-        columns = n_columns;
-        return &matrix;
-    };
-    if (name == "token_embedding") return found(token_embedding_, s.vocab_size, s.n_embd);
-    if (name == "output") return found(output_, s.vocab_size, s.n_embd);
-    std::string part;
-    Layer* layer = find_layer(name, part);
-    if (!layer) return nullptr;
-    if (part == "query") return found(layer->query, heads, s.n_embd);
-    if (part == "key") return found(layer->key, kv_heads, s.n_embd);
-    if (part == "value") return found(layer->value, kv_heads, s.n_embd);
-    if (part == "attention_output") return found(layer->attention_output, s.n_embd, heads);
-    if (part == "ffn_gate") return found(layer->ffn_gate, s.n_ff, s.n_embd);
-    if (part == "ffn_up") return found(layer->ffn_up, s.n_ff, s.n_embd);
-    if (part == "ffn_down") return found(layer->ffn_down, s.n_embd, s.n_ff);
-    return nullptr;
-}
-
-std::vector<float>* Decoder::find_norm(const std::string& name) {
-    if (name == "output_norm") return &output_norm_;
-    std::string part;
-    Layer* layer = find_layer(name, part);
-    if (layer && part == "attention_norm") return &layer->attention_norm;
-    if (layer && part == "ffn_norm") return &layer->ffn_norm;
-    return nullptr;
+    for (Rows* rows : {&hidden_, &branch_, &expert_out_}) rows->set_width(s.n_embd);
+    // Queries, keys, values, routers and the last rows always keep 15 bits: little work, and much depends on it.
+    for (Rows* rows : {&attention_in_, &last_}) rows->set_width(s.n_embd);
+    attention_.query.set_width(s.n_heads * s.head_dim);
+    attention_.key.set_width(s.n_kv_heads * s.head_dim);
+    attention_.value.set_width(s.n_kv_heads * s.head_dim);
+    attention_.attended.set_width(s.n_heads * s.head_dim, outlier);
+    ffn_in_.set_width(s.n_embd, s.n_experts > 0 ? 0 : outlier);
+    expert_in_.set_width(s.n_embd, outlier);
+    gate_.set_width(s.n_ff, outlier);
+    up_.set_width(s.n_ff);
+    router_.set_width(s.n_experts);
+    logits_.set_width(s.vocab_size);
 }
 
 void Decoder::set_tensor(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes) {
-    const TypeTraits* traits = find_traits(type);
-    if (!traits) throw std::invalid_argument("tensor type " + std::to_string(type) + " is not one of this engine");
-    const bool whole = columns > 0 && rows > 0 && columns % traits->block_elements == 0;
-    const size_t expected = whole ? size_t(rows) * (columns / traits->block_elements) * traits->block_bytes : 0;
-    if (!whole || bytes.size() != expected)
-        throw std::invalid_argument("tensor '" + name + "' has " + std::to_string(bytes.size()) + " bytes, which is not " +
-                                    shape_text(rows, columns) + " of its type");
-    if (std::vector<float>* norm = find_norm(name)) {
-        if (rows != 1 || columns != shape_.n_embd)
-            throw std::invalid_argument("tensor '" + name + "' is " + shape_text(rows, columns) + ", expected 1 x " +
-                                        std::to_string(shape_.n_embd));
-        PackedMatrix one_row = allocate_matrix(*traits, 1, columns);
-        pack_group(one_row, 0, bytes.data());
-        norm->assign(size_t(hidden_.width), 0.0f);
-        unpack_row(one_row, 0, norm->data());
-        return;
-    }
-    int expected_rows = 0, expected_columns = 0;
-    PackedMatrix* matrix = find_matrix(name, expected_rows, expected_columns);
-    if (!matrix) throw std::invalid_argument("there is no tensor '" + name + "' in this model");
-    if (rows != expected_rows || columns != expected_columns)
-        throw std::invalid_argument("tensor '" + name + "' is " + shape_text(rows, columns) + ", expected " +
-                                    shape_text(expected_rows, expected_columns));
-    PackedMatrix packed = allocate_matrix(*traits, rows, columns);
-    pool_.run([&](int) {
-        pool_.share(packed.groups(), 4, [&](Range groups) {
-            for (int g = groups.begin; g < groups.end; ++g) pack_group(packed, g, bytes.data());
-        });
-    });
-    *matrix = std::move(packed);
+    weights_.set(name, type, rows, columns, bytes, pool_);
 }
 
 void Decoder::complete() {
-    const auto need = [](bool there, const std::string& name) {
-        if (!there) throw std::invalid_argument("tensor '" + name + "' is missing");
-    };
-    need(!token_embedding_.empty(), "token_embedding");
-    need(!output_norm_.empty(), "output_norm");
-    last_.add_reader(output_matrix(), *kernels_);
-    for (size_t i = 0; i < layers_.size(); ++i) {
-        Layer& layer = layers_[i];
-        const std::string prefix = std::to_string(i) + ".";
-        need(!layer.attention_norm.empty(), prefix + "attention_norm");
-        need(!layer.ffn_norm.empty(), prefix + "ffn_norm");
-        const auto reads = [&](Rows& rows, const PackedMatrix& matrix, const char* name) {
-            need(!matrix.empty(), prefix + name);
-            rows.add_reader(matrix, *kernels_);
-        };
-        reads(attention_in_, layer.query, "query");
-        reads(attention_in_, layer.key, "key");
-        reads(attention_in_, layer.value, "value");
-        reads(ffn_in_, layer.ffn_gate, "ffn_gate");
-        reads(ffn_in_, layer.ffn_up, "ffn_up");
-        reads(attended_, layer.attention_output, "attention_output");
-        reads(gate_, layer.ffn_down, "ffn_down");
-    }
+    weights_.complete();
+    const DecoderShape& s = shape_;
+    const Layer& layer = weights_.layers[0];  // all have the same tensors
+    const auto direct = [&](const Norm& post_norm) { return s.residual_scale == 1 && (post_norm.empty() || s.norms_sum); };
+    attention_direct_ = direct(layer.attention_post_norm);
+    ffn_direct_ = direct(layer.ffn_post_norm) && s.n_experts == 0;
+    joins_after_attention_ = !s.parallel && (!attention_direct_ || s.norms_sum);
+    joins_after_ffn_ = !ffn_direct_ || s.norms_sum;
+    shares_input_ = s.parallel && layer.ffn_norm.empty();
+    add_readers();
     is_complete_ = true;
 }
 
-size_t Decoder::weight_bytes() const {
-    size_t sum = token_embedding_.data.size() + output_.data.size() + output_norm_.size() * 4;
-    for (const Layer& layer : layers_) {
-        for (const PackedMatrix* m : {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.ffn_gate,
-                                      &layer.ffn_up, &layer.ffn_down})
-            sum += m->data.size();
-        sum += (layer.attention_norm.size() + layer.ffn_norm.size()) * 4;
-    }
-    return sum;
-}
-
-// ---- rows ------------------------------------------------------------------------------------------------------------
-
-void Decoder::Rows::resize(int n) {
-    const size_t elements = size_t(n) * width;
-    floats = Buffer(elements * 4);
-    if (wants_bfloats) bfloats = Buffer(elements * 2);
-    if (!wants_quants) return;
-    quants = Buffer(elements * 2);
-    wide = Buffer(elements / kBlock);
-    scales = Buffer(elements / kBlock * 4);
-    sums = Buffer(elements / kBlock * 8);
-}
-
-void Decoder::Rows::add_reader(const PackedMatrix& matrix, const Kernels& kernels) {
-    wants_quants |= is_quantized(matrix.type());
-    wants_bfloats |= matrix.type() == Type::BF16 && kernels.wants_bfloats;
-}
-
-Activations Decoder::Rows::activations() const {
-    return {width, floats_of(floats), reinterpret_cast<const uint16_t*>(bfloats.data()),
-            reinterpret_cast<const int8_t*>(quants.data()), wide.data(), floats_of(scales), floats_of(sums)};
-}
-
-Output Decoder::Rows::output(bool accumulate) const { return {floats_of(floats), width, accumulate}; }
-
-// Fills the other forms of a row from its floats.
-void Decoder::Rows::encode(const Kernels& kernels, int t) const {
-    const size_t at = size_t(t) * width, block = at / kBlock;
-    if (wants_quants)
-        kernels.quantize(row(t), width, outlier, {reinterpret_cast<int8_t*>(quants.data()) + at * 2, wide.data() + block,
-                                                  floats_of(scales) + block, floats_of(sums) + block * 2});
-    if (wants_bfloats) kernels.to_bfloat(row(t), width, reinterpret_cast<uint16_t*>(bfloats.data()) + at);
-}
-
-// ---- cache -----------------------------------------------------------------------------------------------------------
-
-void Decoder::reserve_pages(int n) {
-    const int per_slab = std::max<int>(1, int(kSlabBytes / page_bytes()));
-    while (n_pages() < n) {
-        slabs_.emplace_back(page_bytes() * per_slab);
-        for (int i = 0; i < per_slab; ++i)
-            pages_.push_back(reinterpret_cast<uint16_t*>(slabs_.back().data()) + size_t(i) * page_elements());
-    }
-}
-
-void Decoder::rotate(float* head, int token) const {
-    const int pairs = int(shape_.inverse_frequencies.size());
-    const float* cosines = angles_.data() + size_t(token) * 2 * pairs;
-    const float* sines = cosines + pairs;
-    const int step = shape_.rope_interleaved ? 2 : 1, partner = shape_.rope_interleaved ? 1 : pairs;
-    for (int i = 0; i < pairs; ++i) {
-        const float a = head[i * step], b = head[i * step + partner];
-        head[i * step] = a * cosines[i] - b * sines[i];
-        head[i * step + partner] = a * sines[i] + b * cosines[i];
-    }
-}
-
-void Decoder::rotate_and_cache(const Batch& batch, int layer, int token, int thread) {
-    const float scale = 1.0f / std::sqrt(float(shape_.head_dim));
-    for (int h = 0; h < shape_.n_heads; ++h) {
-        float* head = query_.row(token) + h * shape_.head_dim;
-        rotate(head, token);
-        for (int d = 0; d < shape_.head_dim; ++d) head[d] *= scale;
-    }
-    const int position = batch.positions[token], slot = position % kPageTokens;
-    const int32_t* table = batch.page_tables.data() + size_t(batch.sequences[token]) * batch.page_table_stride;
-    uint16_t* page = pages_[table[position / kPageTokens]];
-    uint16_t* halves = halves_[thread].data();
-    float padded[kMaxHeadDim];
-    for (int h = 0; h < shape_.n_kv_heads; ++h) {
-        uint16_t* keys = page + key_offset(layer, h);
-        uint16_t* values = keys + size_t(kPageTokens) * shape_.head_dim + size_t(slot) * value_stride_;
-        float* key = key_.row(token) + h * shape_.head_dim;
-        rotate(key, token);
-        std::fill(padded, padded + value_stride_, 0.0f);
-        std::copy(key, key + shape_.head_dim, padded);
-        kernels_->to_half(padded, value_stride_, halves);
-        for (int d = 0; d < shape_.head_dim; ++d) keys[d * kPageTokens + slot] = halves[d];
-        const float* value = value_.row(token) + h * shape_.head_dim;
-        std::copy(value, value + shape_.head_dim, padded);
-        kernels_->to_half(padded, value_stride_, values);
-    }
-}
-
-void Decoder::attend(const Batch& batch, int layer, int unit, int thread) {
-    const int per_tile = shape_.n_kv_heads * units_per_kv();
-    const QueryTile& queries = tiles_[unit / per_tile];
-    const int kv_head = unit % per_tile / units_per_kv(), first_in_group = unit % units_per_kv() * heads_per_unit();
-    const int n_heads = std::min(heads_per_unit(), heads_per_kv() - first_in_group);
-    const int first_head = kv_head * heads_per_kv() + first_in_group;
-    const float* rows[kMaxQueryTile];
-    float* outputs[kMaxQueryTile];
-    int first[kMaxQueryTile], last[kMaxQueryTile], n = 0;
-    for (int t = queries.begin; t < queries.end; ++t)
-        for (int h = first_head; h < first_head + n_heads; ++h, ++n) {
-            rows[n] = query_.row(t) + h * shape_.head_dim;
-            outputs[n] = attended_.row(t) + h * shape_.head_dim;
-            last[n] = batch.positions[t];
-            const int window = shape_.window_tokens[layer];
-            first[n] = window > 0 ? std::max(0, last[n] + 1 - window) : 0;
-        }
-    const size_t keys = key_offset(layer, kv_head);
-    kernels_->attend({n, shape_.head_dim, value_stride_, rows, first, last,
-                      batch.page_tables.data() + size_t(batch.sequences[queries.begin]) * batch.page_table_stride,
-                      pages_.data(), keys, keys + size_t(kPageTokens) * shape_.head_dim, outputs, scratch_[thread].data()});
-}
-
-// ---- a step ----------------------------------------------------------------------------------------------------------
-
-void Decoder::check(const Batch& batch) const {
-    const size_t n = batch.tokens.size();
-    const auto require = [](bool good, const char* what) {
-        if (!good) throw std::invalid_argument(what);
+void Decoder::add_readers() {
+    const auto reads = [&](Rows& rows, const Linear& linear) {
+        if (!linear.matrix.empty()) rows.add_reader(linear.matrix, kernels_);
     };
-    require(is_complete_, "the decoder has not been completed");
-    require(n > 0 && batch.positions.size() == n && batch.sequences.size() == n, "a batch needs tokens, positions and sequences of one length");
-    require(batch.page_table_stride > 0, "a batch needs page tables");
-    const size_t n_sequences = batch.page_tables.size() / size_t(batch.page_table_stride);
-    for (size_t i = 0; i < n; ++i) {
-        require(batch.tokens[i] >= 0 && batch.tokens[i] < shape_.vocab_size, "a token id is outside of the vocabulary");
-        require(batch.sequences[i] >= 0 && size_t(batch.sequences[i]) < n_sequences, "a sequence has no page table");
-        require(batch.positions[i] >= 0 && batch.positions[i] / kPageTokens < batch.page_table_stride, "a position is beyond its page table");
-        const int32_t* table = batch.page_tables.data() + size_t(batch.sequences[i]) * batch.page_table_stride;
-        for (int p = 0; p <= batch.positions[i] / kPageTokens; ++p)
-            require(table[p] >= 0 && table[p] < n_pages(), "a page does not exist");
-        require(i == 0 || batch.sequences[i] != batch.sequences[i - 1] || batch.positions[i] == batch.positions[i - 1] + 1,
-                "the tokens of a sequence must be consecutive");
+    if (shape_.causal) last_.add_reader(weights_.output_matrix(), kernels_);
+    Rows& ffn_in = shares_input_ ? attention_in_ : ffn_in_;
+    for (const Layer& layer : weights_.layers) {
+        for (const Linear* linear : {&layer.query, &layer.key, &layer.value}) reads(attention_in_, *linear);
+        reads(attention_.attended, layer.attention_output);
+        for (const Linear* linear : {&layer.router, &layer.ffn.gate, &layer.ffn.up}) reads(ffn_in, *linear);
+        reads(gate_, layer.ffn.down);
+        for (const FeedForward& expert : layer.experts) {
+            reads(expert_in_, expert.gate);
+            reads(expert_in_, expert.up);
+            reads(gate_, expert.down);
+        }
     }
-    for (const int32_t output : batch.outputs) require(output >= 0 && size_t(output) < n, "an output is not in the batch");
 }
 
-void Decoder::resize(int n_tokens) {
-    if (n_tokens <= capacity_) return;
-    for (Rows* rows : {&hidden_, &attention_in_, &ffn_in_, &query_, &key_, &value_, &attended_, &gate_, &up_}) rows->resize(n_tokens);
-    angles_.resize(size_t(n_tokens) * 2 * shape_.inverse_frequencies.size());
-    capacity_ = n_tokens;
+void Decoder::resize(int n_tokens, int n_outputs) {
+    if (n_tokens > hidden_.size()) {
+        const int n_slots = n_tokens * shape_.slots_per_token();
+        for (Rows* rows : {&attention_in_, &ffn_in_}) rows->resize(n_tokens);
+        if (!attention_direct_ || !ffn_direct_) branch_.resize(n_tokens);
+        gate_.resize(n_slots);
+        if (shape_.gated) up_.resize(n_slots);
+        if (shape_.n_experts > 0) {
+            router_.resize(n_tokens);
+            for (Rows* rows : {&expert_in_, &expert_out_}) rows->resize(n_slots);
+        }
+        attention_.resize(n_tokens);
+        hidden_.resize(n_tokens);  // last: its size says that all are there
+    }
+    if (n_outputs > last_.size()) {
+        if (shape_.causal) logits_.resize(n_outputs);
+        last_.resize(n_outputs);
+    }
+}
+
+void Decoder::prepare_adapters(const Batch& batch) {
+    token_runs_.clear();
+    output_runs_.clear();
+    if (batch.adapters.empty()) return;
+    token_runs_ = adapters_.runs(batch, counted(batch.size()));
+    output_runs_ = adapters_.runs(batch, batch.outputs);
+    low_.resize(kMaxStageProducts);
+    for (Rows& low : low_) {
+        low.set_width(adapters_.max_rank());
+        low.resize(std::max(batch.size(), int(batch.outputs.size())));
+    }
 }
 
 void Decoder::prepare(const Batch& batch) {
-    const int n = int(batch.tokens.size());
-    resize(n);
-    const size_t outputs = batch.outputs.size();
-    if (logits_.floats.size() < outputs * logits_.width * 4) {
-        last_.resize(int(outputs));
-        logits_.resize(int(outputs));
-    }
-    const size_t pairs = shape_.inverse_frequencies.size();
-    for (int t = 0; t < n; ++t)
-        for (size_t i = 0; i < pairs; ++i) {
-            const double angle = double(batch.positions[t]) * shape_.inverse_frequencies[i];
-            angles_[(size_t(t) * 2) * pairs + i] = float(std::cos(angle)) * shape_.rope_magnitude;
-            angles_[(size_t(t) * 2 + 1) * pairs + i] = float(std::sin(angle)) * shape_.rope_magnitude;
-        }
-    tiles_.clear();
-    const int tile = std::max(1, kMaxQueryTile / heads_per_unit());
-    for (int t = 0; t < n; ++t) {
-        const bool joins = !tiles_.empty() && batch.sequences[t] == batch.sequences[t - 1] && t - tiles_.back().begin < tile;
-        if (joins) tiles_.back().end = t + 1;
-        else tiles_.push_back({t, t + 1});
-    }
+    resize(batch.size(), int(batch.outputs.size()));
+    prepare_adapters(batch);
+    attention_.prepare(batch);
+    trace_.prepare(batch);
 }
 
 void Decoder::step(const Batch& batch) {
-    check(batch);
+    if (!is_complete_) throw std::invalid_argument("the decoder has not been completed");
+    batch.check(shape_, cache_.n_pages(), weights_.position_embedding.rows);
+    adapters_.check(batch);
+    n_outputs_ = n_logits_ = 0;
     prepare(batch);
     const std::function<void(int)> job = [&](int thread) { forward(batch, thread); };
-    n_outputs_ = 0;
     pool_.run(job);
     n_outputs_ = int(batch.outputs.size());
+    n_logits_ = shape_.causal && batch.wants_logits ? n_outputs_ : 0;
 }
 
 std::span<const float> Decoder::logits(int row) const {
-    if (row < 0 || row >= n_outputs_) throw std::invalid_argument("the last step left no such row of logits");
+    if (row < 0 || row >= n_logits_) throw std::invalid_argument("the last step left no such row of logits");
     return {logits_.row(row), size_t(shape_.vocab_size)};
 }
+
+std::span<const float> Decoder::hidden(int row) const {
+    if (row < 0 || row >= n_outputs_) throw std::invalid_argument("the last step left no such row of hidden states");
+    return {last_.row(row), size_t(shape_.n_embd)};
+}
+
+// ---- stages ----------------------------------------------------------------------------------------------------------
 
 // Ends a shared stage and does row work for n tokens before the next: by the last thread when it is little, else by all.
 template <class Work>
@@ -342,9 +160,12 @@ void Decoder::between(int n, Work work) {
     }
 }
 
-void Decoder::normalize(const Rows& from, const std::vector<float>& weight, const Rows& to, int source, int target) const {
-    kernels_->rms_norm(from.row(source), weight.data(), to.row(target), shape_.n_embd, shape_.norm_epsilon);
-    to.encode(*kernels_, target);
+// The same, row by row.
+template <class Work>
+void Decoder::between_rows(int n, Work work) {
+    between(n, [&](Range rows) {
+        for (int t = rows.begin; t < rows.end; ++t) work(t);
+    });
 }
 
 // Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
@@ -353,73 +174,247 @@ int Decoder::piece_groups(int groups, int n_tokens) const {
     return (groups + pieces - 1) / pieces;
 }
 
-void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n) {
+void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
+    if (!runs.empty()) lower(products, in, n, runs);
     int groups = 0;
     for (const Product& product : products) groups += product.matrix->groups();
     const Activations activations = in.activations();
     pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         int offset = 0;
+        size_t i = 0;
         for (const Product& product : products) {
             const Range own{std::max(0, range.begin - offset), std::min(product.matrix->groups(), range.end - offset)};
-            if (own.begin < own.end) kernels_->multiply(*product.matrix, own, activations, {0, n}, product.out);
+            if (own.begin < own.end) project(product, activations, own, {0, n});
+            if (own.begin < own.end && !runs.empty()) raise(product, low_[i], own, runs);
             offset += product.matrix->groups();
+            ++i;
         }
     });
 }
 
-// gate = silu(gate) * up
-void Decoder::gate_and_up(const Layer& layer, int n) {
-    const Activations activations = ffn_in_.activations();
-    const int groups = layer.ffn_gate.groups();
-    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
-        kernels_->multiply(layer.ffn_gate, range, activations, {0, n}, gate_.output());
-        kernels_->multiply(layer.ffn_up, range, activations, {0, n}, up_.output());
-        const Range columns{range.begin * kLanes, range.end * kLanes};
-        for (int t = 0; t < n; ++t)
-            kernels_->silu_multiply(gate_.row(t) + columns.begin, up_.row(t) + columns.begin, columns.end - columns.begin);
+// A product's groups, with its bias.
+void Decoder::project(const Product& product, const Activations& in, Range groups, Range rows) {
+    kernels_.multiply(*product.matrix, groups, in, rows, product.out);
+    if (!product.bias) return;
+    for (int t = rows.begin; t < rows.end; ++t) {
+        float* out = product.out.data + size_t(t) * product.out.stride;
+        for (int c = groups.begin * kLanes; c < groups.end * kLanes; ++c) out[c] += product.bias[c];
+    }
+}
+
+// An adapter's first factor: low = scale * A x, for all products of a stage.
+void Decoder::lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
+    const Activations activations = in.activations();
+    pool_.share(n, kMaxQueryTile, [&](Range rows) {
+        size_t i = 0;
+        for (const Product& product : products) {
+            const Rows& low = low_[i++];
+            for (const AdapterRun& run : runs) {
+                const Range own{std::max(rows.begin, run.rows.begin), std::min(rows.end, run.rows.end)};
+                const LowRank* adapter = own.begin < own.end ? adapters_.find(run.adapter, product.matrix) : nullptr;
+                if (!adapter) continue;
+                kernels_.multiply(adapter->a, {0, adapter->a.groups()}, activations, own, low.output());
+                for (int t = own.begin; t < own.end; ++t)
+                    for (int c = 0; c < adapter->a.rows; ++c) low.row(t)[c] *= run.scale;
+            }
+        }
+    });
+    pool_.barrier();
+}
+
+// The second: out += B low.
+void Decoder::raise(const Product& product, const Rows& low, Range groups, const Runs& runs) {
+    for (const AdapterRun& run : runs)
+        if (const LowRank* adapter = adapters_.find(run.adapter, product.matrix))
+            kernels_.multiply(adapter->b, groups, low.activations(), run.rows, {product.out.data, product.out.stride, true});
+}
+
+// gate = activation(gate) * up, or activation(up)
+void Decoder::gate_and_up(const FeedForward& ffn, const Activations& in, Range groups, Range rows, const Runs& runs) {
+    if (shape_.gated) {
+        const Product gate(ffn.gate, gate_.output());
+        project(gate, in, groups, rows);
+        if (!runs.empty()) raise(gate, low_[0], groups, runs);
+    }
+    const Product up(ffn.up, shape_.gated ? up_.output() : gate_.output());
+    project(up, in, groups, rows);
+    if (!runs.empty()) raise(up, low_[1], groups, runs);
+    const int begin = groups.begin * kLanes, n = (groups.end - groups.begin) * kLanes;
+    for (int t = rows.begin; t < rows.end; ++t)
+        kernels_.activate(shape_.activation, gate_.row(t) + begin, shape_.gated ? up_.row(t) + begin : nullptr, n);
+}
+
+// ---- rows of the residual stream -------------------------------------------------------------------------------------
+
+void Decoder::embed(const Batch& batch, int token) {
+    const int n = shape_.n_embd;
+    float* row = hidden_.row(token);
+    unpack_row(weights_.token_embedding, batch.tokens[token], row);
+    if (shape_.embedding_scale != 1)
+        for (int i = 0; i < n; ++i) row[i] *= shape_.embedding_scale;
+    if (const float* type = weights_.type_embedding.row())
+        for (int i = 0; i < n; ++i) row[i] += type[i];
+    if (!weights_.position_embedding.empty()) {
+        float* position = attention_in_.row(token);  // free until the first layer
+        unpack_row(weights_.position_embedding, batch.positions[token], position);
+        for (int i = 0; i < n; ++i) row[i] += position[i];
+    }
+    if (!weights_.embedding_norm.empty()) weights_.embedding_norm.apply(shape_, kernels_, row, row, n);
+}
+
+// What a branch reads: the stream, normalized where there is a norm.
+void Decoder::read_stream(const Norm& norm, const Rows& to, int source, int target) const {
+    const float* row = hidden_.row(source);
+    if (norm.empty()) std::copy(row, row + shape_.n_embd, to.row(target));
+    else norm.apply(shape_, kernels_, row, to.row(target), shape_.n_embd);
+    to.encode(kernels_, target);
+}
+
+// The end of a branch whose product could not simply be added to the stream.
+void Decoder::join_stream(const Norm& post_norm, bool direct, int token) const {
+    const int n = shape_.n_embd;
+    float* stream = hidden_.row(token);
+    if (!direct) {
+        float* branch = branch_.row(token);
+        if (!post_norm.empty() && !shape_.norms_sum) post_norm.apply(shape_, kernels_, branch, branch, n);
+        for (int i = 0; i < n; ++i) stream[i] += shape_.residual_scale * branch[i];
+    }
+    if (shape_.norms_sum) post_norm.apply(shape_, kernels_, stream, stream, n);
+}
+
+void Decoder::end_ffn(const Layer& layer, int token) {
+    if (shape_.n_experts > 0) {
+        float* branch = branch_.row(token);
+        if (!branches_add()) std::fill(branch, branch + shape_.n_embd, 0.0f);
+        routing_.combine(token, expert_out_, branch, shape_.n_embd);
+    }
+    join_stream(layer.ffn_post_norm, ffn_direct_, token);
+}
+
+void Decoder::begin_layer(int index, int token) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    if (index > 0 && joins_after_ffn_) end_ffn(weights_.layers[size_t(index) - 1], token);
+    if (trace_.on()) trace_.keep_hidden(index, token, hidden_.row(token));
+    read_stream(layer.attention_norm, attention_in_, token, token);
+    if (shape_.parallel && !shares_input_) read_stream(layer.ffn_norm, ffn_in_, token, token);
+}
+
+// ---- a step ----------------------------------------------------------------------------------------------------------
+
+void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
+    multiply({{layer.query, attention_.query.output()}, {layer.key, attention_.key.output()}, {layer.value, attention_.value.output()}},
+             attention_in_, n, token_runs_);
+    between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); });
+    pool_.share(attention_.units(), 1, [&](Range units) {
+        for (int u = units.begin; u < units.end; ++u) attention_.attend(index, u, thread);
+    });
+    between_rows(n, [&](int t) {
+        attention_.attended.encode(kernels_, t);
+        if (trace_.on()) trace_.keep_attention(index, t, attention_);
+    });
+    multiply({{layer.attention_output, attention_direct_ ? hidden_.output(true) : branch_.output()}}, attention_.attended, n, token_runs_);
+}
+
+void Decoder::run_ffn(const Layer& layer, int n) {
+    const Rows& in = ffn_input();
+    if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, n, token_runs_);
+    const Activations activations = in.activations();
+    const int groups = layer.ffn.up.matrix.groups();
+    pool_.share(groups, piece_groups(groups, n), [&](Range range) { gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_); });
+    between_rows(n, [&](int t) { gate_.encode(kernels_, t); });
+    multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, n, token_runs_);
+}
+
+// Hands out the row groups of all experts that any token takes: work(expert, groups, slots).
+template <class Work>
+void Decoder::share_experts(const Layer& layer, int groups, int n, Work work) {
+    const std::span<const Routing::Share> shares = routing_.shares();
+    const int total = groups * int(shares.size());
+    pool_.share(total, piece_groups(total, n), [&](Range range) {
+        for (int at = range.begin; at < range.end;) {
+            const Routing::Share& share = shares[size_t(at / groups)];
+            const Range own{at % groups, std::min(groups, at % groups + range.end - at)};
+            work(layer.experts[size_t(share.expert)], own, share.slots);
+            at += own.end - own.begin;
+        }
     });
 }
 
-void Decoder::run_layer(const Batch& batch, int index, int thread) {
-    const Layer& layer = layers_[index];
-    const int n = int(batch.tokens.size());
-    multiply({{&layer.query, query_.output()}, {&layer.key, key_.output()}, {&layer.value, value_.output()}}, attention_in_, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) rotate_and_cache(batch, index, t, thread);
+void Decoder::run_experts(const Layer& layer, int n) {
+    const Rows& in = ffn_input();
+    const int n_slots = n * shape_.n_experts_used;
+    const auto gather = [&](Range slots) {
+        for (int s = slots.begin; s < slots.end; ++s) {
+            const float* row = in.row(routing_.token_of(s));
+            std::copy(row, row + shape_.n_embd, expert_in_.row(s));
+            expert_in_.encode(kernels_, s);
+        }
+    };
+    multiply({{layer.router, router_.output()}}, in, n, token_runs_);
+    pool_.barrier([&] {
+        routing_.assign(router_, n);
+        if (n <= kSerialTokens) gather({0, n_slots});
     });
-    pool_.share(int(tiles_.size()) * shape_.n_kv_heads * units_per_kv(), 1, [&](Range units) {
-        for (int u = units.begin; u < units.end; ++u) attend(batch, index, u, thread);
+    if (n > kSerialTokens) {
+        pool_.share(n_slots, 2, gather);
+        pool_.barrier();
+    }
+    share_experts(layer, layer.experts[0].up.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
+        gate_and_up(expert, expert_in_.activations(), groups, slots, {});
     });
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) attended_.encode(*kernels_, t);
+    between_rows(n_slots, [&](int s) { gate_.encode(kernels_, s); });
+    share_experts(layer, layer.experts[0].down.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
+        project({expert.down, expert_out_.output()}, gate_.activations(), groups, slots);
     });
-    multiply({{&layer.attention_output, hidden_.output(true)}}, attended_, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layer.ffn_norm, ffn_in_, t, t);
+}
+
+void Decoder::run_layer(int n, int index, int thread) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    run_attention(layer, n, index, thread);
+    if (shape_.parallel) {
+        pool_.barrier();
+    } else {
+        between_rows(n, [&](int t) {
+            if (joins_after_attention_) join_stream(layer.attention_post_norm, attention_direct_, t);
+            read_stream(layer.ffn_norm, ffn_in_, t, t);
+        });
+    }
+    if (shape_.n_experts > 0) run_experts(layer, n);
+    else run_ffn(layer, n);
+}
+
+void Decoder::run_output(int n) {
+    multiply({{weights_.output_matrix(), weights_.output.bias.row(), logits_.output()}}, last_, n, output_runs_);
+    if (shape_.logit_scale == 1 && !shape_.logit_softcap) return;
+    pool_.barrier();
+    const int per_row = (logits_.width() + kLogitPiece - 1) / kLogitPiece;
+    pool_.share(n * per_row, 1, [&](Range pieces) {
+        for (int p = pieces.begin; p < pieces.end; ++p) {
+            const int begin = p % per_row * kLogitPiece, size = std::min(kLogitPiece, logits_.width() - begin);
+            float* piece = logits_.row(p / per_row) + begin;
+            for (int i = 0; i < size; ++i) piece[i] *= shape_.logit_scale;
+            if (shape_.logit_softcap) kernels_.soft_cap(piece, size, *shape_.logit_softcap);
+        }
     });
-    gate_and_up(layer, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) gate_.encode(*kernels_, t);
-    });
-    multiply({{&layer.ffn_down, hidden_.output(true)}}, gate_, n);
 }
 
 void Decoder::forward(const Batch& batch, int thread) {
-    const int n = int(batch.tokens.size()), n_outputs = int(batch.outputs.size());
+    const int n = batch.size(), n_outputs = int(batch.outputs.size());
     pool_.share(n, 1, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) unpack_row(token_embedding_, batch.tokens[t], hidden_.row(t));
+        for (int t = tokens.begin; t < tokens.end; ++t) embed(batch, t);
     });
     for (int i = 0; i < shape_.n_layers; ++i) {
-        between(n, [&](Range tokens) {
-            for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layers_[i].attention_norm, attention_in_, t, t);
-        });
-        run_layer(batch, i, thread);
+        between_rows(n, [&](int t) { begin_layer(i, t); });
+        run_layer(n, i, thread);
     }
+    if (joins_after_ffn_ || trace_.on())
+        between_rows(n, [&](int t) {
+            if (joins_after_ffn_) end_ffn(weights_.layers.back(), t);
+            if (trace_.on()) trace_.keep_hidden(shape_.n_layers, t, hidden_.row(t));
+        });
     if (n_outputs == 0) return pool_.barrier();
-    between(n_outputs, [&](Range outputs) {
-        for (int i = outputs.begin; i < outputs.end; ++i) normalize(hidden_, output_norm_, last_, batch.outputs[i], i);
-    });
-    multiply({{&output_matrix(), logits_.output()}}, last_, n_outputs);
+    between_rows(n_outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); });
+    if (shape_.causal && batch.wants_logits) run_output(n_outputs);
 }
 
 }  // namespace madang

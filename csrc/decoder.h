@@ -1,135 +1,115 @@
-// A decoder-only transformer: weights, paged KV cache, and whole forward steps over a batch of tokens of any sequences.
+// A transformer: whole forward steps over a batch of tokens of any sequences.
 #pragma once
-#include <algorithm>
 #include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "adapters.h"
+#include "attention.h"
+#include "batch.h"
+#include "cache.h"
 #include "cpu.h"
-#include "layout.h"
+#include "experts.h"
+#include "rows.h"
+#include "shape.h"
 #include "thread_pool.h"
+#include "trace.h"
+#include "weights.h"
 
 namespace madang {
-
-struct DecoderShape {
-    int n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, vocab_size;
-    float norm_epsilon;
-    bool rope_interleaved;                    // pairs (2i, 2i+1), else (i, i + n/2)
-    std::vector<float> inverse_frequencies;   // one per pair; 2 * size() <= head_dim elements are rotated
-    float rope_magnitude;
-    std::vector<int> window_tokens;           // per layer; 0 is unlimited
-};
-
-// One forward step: token i stands at positions[i] of sequence sequences[i], whose cache pages are page_tables[sequence *
-// page_table_stride ...]. A sequence's tokens come in rising order of position, and all earlier positions are in the cache.
-struct Batch {
-    std::span<const int32_t> tokens, positions, sequences;
-    std::span<const int32_t> page_tables;
-    int page_table_stride;
-    std::span<const int32_t> outputs;  // indices of tokens whose logits are wanted
-};
 
 class Decoder {
 public:
     // Blocks of activations whose largest magnitude exceeds `outlier` times their row's average keep 15 bits, others 8; 0 is
-    // all. Throws std::invalid_argument for an isa that cannot run here.
+    // all. Throws std::invalid_argument for an isa that cannot run here and for a shape that contradicts itself.
     Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier);
 
-    // Repacks a tensor from its file bytes (rows x columns of `type`); the bytes are not needed afterwards. 1-D tensors
-    // (norm weights) have one row. Throws std::invalid_argument for a wrong name, shape, size or type.
     void set_tensor(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes);
-
     // Call once after the last tensor. Throws std::invalid_argument naming the first that is missing.
     void complete();
+    size_t weight_bytes() const { return weights_.bytes(); }
 
-    // Makes room for at least n pages of 16 tokens in the cache; earlier pages keep their content.
-    void reserve_pages(int n);
-    int n_pages() const { return int(pages_.size()); }
-    size_t page_bytes() const { return page_elements() * sizeof(uint16_t); }
-    size_t weight_bytes() const;
+    Cache& cache() { return cache_; }
+    const Cache& cache() const { return cache_; }
+    Adapters& adapters() { return adapters_; }
+    ThreadPool& pool() { return pool_; }
 
-    // Runs the batch and leaves one row of logits per output. Throws std::invalid_argument when an index is out of range,
-    // or the decoder is not complete.
+    // Runs the batch and leaves one row per output. Throws std::invalid_argument when an index is out of range, or the
+    // decoder is not complete.
     void step(const Batch& batch);
-    // Throws std::invalid_argument when the last step left no such row.
+    // Logits, and the final hidden state that they are made of. Throw std::invalid_argument when the last step left no such
+    // row; an encoder leaves no logits.
     std::span<const float> logits(int row) const;
+    std::span<const float> hidden(int row) const;
+    const Trace& trace() const { return trace_; }
 
-    const Kernels& kernels() const { return *kernels_; }
+    const DecoderShape& shape() const { return shape_; }
+    const Kernels& kernels() const { return kernels_; }
     int n_threads() const { return pool_.size(); }
 
 private:
-    struct Layer {
-        PackedMatrix query, key, value, attention_output, ffn_gate, ffn_up, ffn_down;
-        std::vector<float> attention_norm, ffn_norm;
-    };
-    // Rows of float32, and the forms in which the matrices that read them want them.
-    struct Rows {
-        int width = 0;  // elements between rows, a multiple of 32
-        bool wants_quants = false, wants_bfloats = false;
-        float outlier = 0;  // Kernels::quantize; 0 keeps 15 bits everywhere
-        Buffer floats, bfloats, quants, wide, scales, sums;
-        void resize(int n);
-        void add_reader(const PackedMatrix& matrix, const Kernels& kernels);
-        float* row(int t) const { return reinterpret_cast<float*>(floats.data()) + size_t(t) * width; }
-        Activations activations() const;
-        Output output(bool accumulate = false) const;
-        void encode(const Kernels& kernels, int t) const;
-    };
-    struct QueryTile {
-        int begin, end;  // consecutive tokens of one sequence
-    };
     struct Product {
+        Product(const Linear& linear, const Output& to) : matrix(&linear.matrix), bias(linear.bias.row()), out(to) {}
+        Product(const PackedMatrix& m, const float* b, const Output& to) : matrix(&m), bias(b), out(to) {}
         const PackedMatrix* matrix;
+        const float* bias;  // or nullptr
         Output out;
     };
+    using Runs = std::vector<AdapterRun>;
 
-    PackedMatrix* find_matrix(const std::string& name, int& rows, int& columns);
-    std::vector<float>* find_norm(const std::string& name);
-    Layer* find_layer(const std::string& name, std::string& rest);
-    const PackedMatrix& output_matrix() const { return output_.empty() ? token_embedding_ : output_; }
-    int heads_per_kv() const { return shape_.n_heads / shape_.n_kv_heads; }
-    int heads_per_unit() const { return std::min(heads_per_kv(), kMaxQueryTile); }
-    int units_per_kv() const { return (heads_per_kv() + heads_per_unit() - 1) / heads_per_unit(); }
-    size_t head_elements() const { return size_t(kPageTokens) * (shape_.head_dim + value_stride_); }
-    size_t page_elements() const { return head_elements() * shape_.n_kv_heads * shape_.n_layers; }
-    size_t key_offset(int layer, int kv_head) const { return (size_t(layer) * shape_.n_kv_heads + kv_head) * head_elements(); }
-
-    void check(const Batch& batch) const;
+    void add_readers();
+    void resize(int n_tokens, int n_outputs);
+    void prepare_adapters(const Batch& batch);
     void prepare(const Batch& batch);
-    void resize(int n_tokens);
-    void forward(const Batch& batch, int thread);
-    void run_layer(const Batch& batch, int index, int thread);
+
     template <class Work>
     void between(int n, Work work);
-    void normalize(const Rows& from, const std::vector<float>& weight, const Rows& to, int source, int target) const;
+    template <class Work>
+    void between_rows(int n, Work work);
     int piece_groups(int groups, int n_tokens) const;
-    void multiply(std::initializer_list<Product> products, const Rows& in, int n);
-    void gate_and_up(const Layer& layer, int n);
-    void rotate_and_cache(const Batch& batch, int layer, int token, int thread);
-    void rotate(float* head, int token) const;
-    void attend(const Batch& batch, int layer, int unit, int thread);
+    void multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
+    void project(const Product& product, const Activations& in, Range groups, Range rows);
+    void lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
+    void raise(const Product& product, const Rows& low, Range groups, const Runs& runs);
+    void gate_and_up(const FeedForward& ffn, const Activations& in, Range groups, Range rows, const Runs& runs);
 
-    DecoderShape shape_;
-    const Kernels* kernels_;
+    void embed(const Batch& batch, int token);
+    void read_stream(const Norm& norm, const Rows& to, int source, int target) const;
+    void join_stream(const Norm& post_norm, bool direct, int token) const;
+    void end_ffn(const Layer& layer, int token);
+    void begin_layer(int index, int token);
+    const Rows& ffn_input() const { return shares_input_ ? attention_in_ : ffn_in_; }
+    // Whether the feed-forward part adds to what attention left in branch_.
+    bool branches_add() const { return shape_.parallel && !attention_direct_; }
+
+    void run_attention(const Layer& layer, int n, int index, int thread);
+    void run_ffn(const Layer& layer, int n);
+    template <class Work>
+    void share_experts(const Layer& layer, int groups, int n, Work work);
+    void run_experts(const Layer& layer, int n);
+    void run_layer(int n, int index, int thread);
+    void run_output(int n);
+    void forward(const Batch& batch, int thread);
+
+    const DecoderShape shape_;
+    const Kernels& kernels_;
     ThreadPool pool_;
-
-    PackedMatrix token_embedding_, output_;
-    std::vector<float> output_norm_;
-    std::vector<Layer> layers_;
-
-    int value_stride_;
-    std::vector<Buffer> slabs_;      // of pages
-    std::vector<uint16_t*> pages_;
+    Weights weights_;
+    Cache cache_;
+    Attention attention_;
+    Routing routing_;
+    Adapters adapters_;
+    Trace trace_;
 
     bool is_complete_ = false;
-    int n_outputs_ = 0;  // rows of logits that the last step left
-    int capacity_ = 0;   // tokens that the buffers below hold
-    Rows hidden_, attention_in_, ffn_in_, query_, key_, value_, attended_, gate_, up_, last_, logits_;
-    std::vector<float> angles_;                  // per token: cosines, then sines
-    std::vector<std::vector<float>> scratch_;    // per thread, for attention
-    std::vector<std::vector<uint16_t>> halves_;  // per thread, for the cache write
-    std::vector<QueryTile> tiles_;
+    // How branches join the residual stream: `direct` ones are added by the product itself, others wait in branch_.
+    bool attention_direct_ = true, ffn_direct_ = true;
+    bool joins_after_attention_ = false, joins_after_ffn_ = false, shares_input_ = false;
+    int n_outputs_ = 0, n_logits_ = 0;  // rows that the last step left
+    Rows hidden_, attention_in_, ffn_in_, branch_, gate_, up_, router_, expert_in_, expert_out_, last_, logits_;
+    Runs token_runs_, output_runs_;  // of adapters
+    std::vector<Rows> low_;          // A x, for each product of a stage
 };
 
 }  // namespace madang
