@@ -462,7 +462,7 @@ def _write_gguf(family: Family, folder: Path, path: Path) -> None:
     usual_metadata(writer, config)
     family.metadata(writer, config)
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
-    table = gguf.get_tensor_name_map(arch, 16)
+    table = gguf.get_tensor_name_map(arch, 64)
     for name, values in _gathered(folder):
         bare = name.removeprefix("bert.")
         if "pooler" in bare:

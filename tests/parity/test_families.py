@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pytest
 
 from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.formats.spec import ModelDescription
+from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 from madang.formats.tensors import DerivedTensor, TensorSource, TensorType
 from tests.native.reference import Array, Reference
 from tests.parity.families import FAMILIES, SWITCH, WINDOW, Built, Family, build
@@ -81,6 +82,8 @@ def test_both_files_hold_the_same(built: Built) -> None:
     if built.gguf is None:
         pytest.skip("it has no GGUF form")
     folder, file = descriptions(built)
+    assert_same_spec(folder.spec, file.spec)
+    assert folder.embedding == file.embedding
     assert folder.tensors.keys() == file.tensors.keys()
     is_permuted = file.spec.architecture in ("llama", "smollm3")
     for name, tensor in folder.tensors.items():
@@ -88,6 +91,28 @@ def test_both_files_hold_the_same(built: Built) -> None:
         if is_permuted and name.split(".")[1:2] in (["query"], ["key"]):
             ours, theirs = np.sort(ours.reshape(-1)), np.sort(theirs.reshape(-1))
         assert np.array_equal(ours.reshape(theirs.shape), theirs), name
+
+
+def assert_same_spec(ours: DecoderSpec, theirs: DecoderSpec) -> None:
+    """Equal but for the name, how pairs of rotated elements lie, and what float32 loses."""
+    for field in fields(DecoderSpec):
+        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if field.name == "ropes":
+            for rope, same in zip(mine, other, strict=True):
+                assert_same_rope(rope, same)
+        elif field.name == "long_rope" and mine is not None:
+            assert mine.from_tokens == other.from_tokens
+            assert_same_rope(mine.rope, other.rope)
+        elif field.name != "architecture":
+            assert other == (pytest.approx(mine, rel=1e-6) if isinstance(mine, float) else mine), field.name
+
+
+def assert_same_rope(ours: RopeSpec | None, theirs: RopeSpec | None) -> None:
+    if ours is None or theirs is None:
+        assert ours == theirs
+        return
+    assert theirs.inverse_frequencies == pytest.approx(ours.inverse_frequencies, rel=1e-6)
+    assert theirs.magnitude == pytest.approx(ours.magnitude, rel=1e-6)
 
 
 def assert_close(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.float32], *, encoder: bool) -> None:
