@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from madang.core.errors import MalformedFile, UnsupportedModel
+from madang.core.errors import MadangError, MalformedFile, UnsupportedModel
 from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import ModelDescription
 from tests.parity.families import FAMILIES, build
+from tests.parity.running import decoder_of
 
 numpy_files = pytest.importorskip("safetensors.numpy")
 
@@ -217,6 +221,7 @@ MALFORMED: Mapping[str, tuple[str, Settings, str]] = {
     "too few types of layers": ("gemma2", {"layer_types": ["full_attention"]}, "1 layer types for 3 layers"),
     "unknown letters": ("exaone4-hybrid", {"layer_types": [], "sliding_window_pattern": "LX"}, "not made of L and G"),
     "too few flags": ("smollm3", {"no_rope_layers": [1, 0]}, "2 entries for 5 layers"),
+    "more context than positions": ("gpt2", {"n_positions": 1024}, "knows 512 positions, but says its context is 1024"),
     "padding past the positions": ("xlm-roberta", {"pad_token_id": 600}, "has 512 rows"),
 }
 
@@ -236,3 +241,60 @@ def test_the_scale_that_no_gguf_key_says(tmp_path: Path) -> None:
         assert built.gguf is not None
         scales = (describe_folder(built.folder).spec, describe_gguf(read_gguf(built.gguf)).spec)
         assert [spec.attention_scale for spec in scales] == [0.25, 0.25]
+
+
+# ---- anything at all
+
+VALUES = (0, -1, 1, 3, 2**31 - 1, 2**70, "x", True, False, [], [1], ["x"], {"a": 1}, 1e-9, 1e30, math.nan, None)
+
+
+def paths(config: Settings, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Of every setting, nested ones too."""
+    for key, value in config.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from paths(value, (*before, key))
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_any_value_is_computed_or_refused(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """Every setting with a few values, the whole way into the core; what is not a typed error fails."""
+    rng = random.Random(name)
+    config = json.loads((folder_of(name) / "config.json").read_text())
+    cases = [(path, value) for path in paths(config) for value in VALUES]
+    for path, value in rng.sample(cases, 60):
+
+        def changed(config: Settings, path: tuple[str, ...] = path, value: Any = value) -> Settings:
+            inner = config
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            return config
+
+        target = rewritten(folder_of(name), tmp_path / "other", changed)
+        with suppress(MadangError):
+            decoder_of(describe_folder(target))
+        shutil.rmtree(target)
+
+
+@pytest.mark.parametrize("name", [name for name, family in BY_NAME.items() if family.arch is not None])
+def test_any_metadata_is_computed_or_refused(name: str, tmp_path: Path) -> None:
+    """The same for GGUF files, and without one of their tensors."""
+    path = build(BY_NAME[name], tmp_path).gguf
+    assert path is not None
+    file = read_gguf(path)
+    rng = random.Random(name)
+    keys = [key for key in file.metadata if not key.startswith(("general.", "tokenizer."))]
+    values = [
+        value if not isinstance(value, list) else np.array(value) for value in VALUES if not isinstance(value, dict)
+    ]
+    for _ in range(60):
+        changed = {**file.metadata, rng.choice(keys): rng.choice(values)}
+        metadata = {key: value for key, value in changed.items() if value is not None}
+        with suppress(MadangError):
+            decoder_of(describe_gguf(replace(file, metadata=metadata)))
+    for _ in range(10):
+        gone = rng.choice(list(file.tensors))
+        tensors = {key: tensor for key, tensor in file.tensors.items() if key != gone}
+        with suppress(MadangError):
+            decoder_of(describe_gguf(replace(file, tensors=tensors)))
