@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,7 +86,6 @@ class Family:
     metadata: Metadata = lambda writer, config: None
     shards: bool = False
     encoder: bool = False
-    drop: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
         return self.name
@@ -247,6 +246,7 @@ def with_encoder_keys(writer: Any, config: Config) -> None:
     """Encoders of texts."""
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_token_type_count(config["type_vocab_size"])
     if config["model_type"] == "xlm-roberta":
         writer.add_context_length(config["max_position_embeddings"] - config["pad_token_id"] - 1)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,15 @@ from tests.parity.families import FAMILIES, SWITCH, WINDOW, Built, Family, build
 from tests.parity.references import HalfCache, divergences, torch
 from tests.parity.running import decoder_of, read
 
+torch_files = pytest.importorskip("safetensors.torch")
+
 # Around the window and around the length from which LongRoPE is another one.
 LENGTHS = (1, WINDOW - 1, WINDOW, WINDOW + 1, SWITCH, SWITCH + 1, 100)
 CHUNKINGS = {"odd": (7, 1, 13, 31, 3), "one by one": (1,) * 100, "after one": (1,)}
 TOKENS = np.random.default_rng(11).integers(3, 259, 100).tolist()
 # With the cache rounded alike. Measured: mean KL up to 2e-7, largest difference 4e-3 of the deviation.
 KL, DIFFERENCE = 1e-6, 1e-2
-DTYPES = {TensorType.F32: "<f4", TensorType.F16: "<f2"}
+DTYPES = {TensorType.F32: "<f4", TensorType.F16: "<f2", TensorType.BF16: "<u2"}
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=str)
@@ -57,7 +60,10 @@ def values_of(tensor: TensorSource) -> Array:
     if isinstance(tensor, DerivedTensor):
         data = np.ascontiguousarray(tensor.make(data)).view(np.uint8).reshape(-1)
     assert len(data) == tensor.size_bytes
-    return data.view(DTYPES[tensor.type]).reshape(tensor.shape).astype(np.float64)
+    values = data.view(DTYPES[tensor.type])
+    if tensor.type == TensorType.BF16:
+        values = (values.astype("<u4") << 16).view("<f4")
+    return values.reshape(tensor.shape).astype(np.float64)
 
 
 def is_long(description: ModelDescription, n_tokens: int) -> bool:
@@ -142,3 +148,25 @@ def test_every_way_of_reading(built: Built) -> None:
         for chunks in CHUNKINGS.values():
             parts = read(decoder, TOKENS, chunks, long_rope=is_long(description, len(TOKENS)))
             assert np.array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["gemma2", "gpt2", "falcon-40b", "stablelm-12b", "phi3", "xlm-roberta"])
+def test_checkpoints_of_16_bits(name: str, dtype: str, tmp_path: Path) -> None:
+    """What is transposed, regrouped, stacked or shifted comes from the narrow types that models are published in."""
+    family = next(family for family in FAMILIES if family.name == name)
+    built = build(replace(family, arch=None, shards=False), tmp_path)
+    file = built.folder / "model.safetensors"
+    narrow = {name: values.to(getattr(torch, dtype)) for name, values in torch_files.load_file(file).items()}
+    torch_files.save_file(narrow, file)
+    with torch.no_grad():
+        for weight in built.reference.parameters():
+            weight.copy_(weight.to(getattr(torch, dtype)).float())
+    description = describe_folder(built.folder)
+    tensors = {name: values_of(tensor) for name, tensor in description.tensors.items()}
+    expected = expected_rows(built, TOKENS)
+    run = Reference(description.spec, tensors, cache=np.float64).run(TOKENS)
+    assert np.abs((run.final if family.encoder else run.logits) - expected).max() < 2e-4 * expected.std()
+    decoder = decoder_of(description)
+    actual = read(decoder, TOKENS, hidden=family.encoder)
+    assert np.abs(actual - expected).mean() < 0.02 * expected.std()  # BF16 products round activations too
