@@ -1,7 +1,7 @@
 """One tiny random model of every family, as transformers saves it and as llama.cpp's converter writes it.
 
-The GGUF side is made from the saved folder, tensor by tensor: names by the converter's own table (``gguf``), and what it
-does to the values of each family said again here. The ``gguf`` package knows nothing of that.
+The GGUF side is made from the saved folder, tensor by tensor: names by the own table of the converter, which is in the
+package ``gguf``, and what it does to the values of each family said again here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,7 +86,6 @@ class Family:
     metadata: Metadata = lambda writer, config: None
     shards: bool = False
     encoder: bool = False
-    drop: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
         return self.name
@@ -247,6 +246,7 @@ def with_encoder_keys(writer: Any, config: Config) -> None:
     """Encoders of texts."""
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_token_type_count(config["type_vocab_size"])
     if config["model_type"] == "xlm-roberta":
         writer.add_context_length(config["max_position_embeddings"] - config["pad_token_id"] - 1)
 
@@ -343,11 +343,13 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family("gpt2", "GPT2", GPT2, "gpt2", transposed, with_fixed_ff),
     Family("exaone", "Llama", {"head_dim": 16, "rope_parameters": LLAMA3}, "exaone", metadata=with_llama3_factors),
-    Family("exaone4", "Exaone4", {"head_dim": 16, "sliding_window": None, "layer_types": None}, "exaone4"),
+    Family(
+        "exaone4", "Exaone4", {"head_dim": 16, "sliding_window": None, "layer_types": ["full_attention"] * 3}, "exaone4"
+    ),
     Family(
         "exaone4-hybrid",
         "Exaone4",
-        {"num_hidden_layers": 5, "head_dim": 16, "sliding_window": WINDOW, "sliding_window_pattern": "LLLG"},
+        {"num_hidden_layers": 5, "head_dim": 16, "sliding_window": WINDOW, "sliding_window_pattern": 4},
         "exaone4",
         metadata=with_pattern,
     ),
@@ -390,13 +392,10 @@ def build(family: Family, folder: Path) -> Built:
 
 
 def _reference(family: Family) -> Any:
-    given = {**BASE, **family.options}
-    options = {key: value for key, value in given.items() if value is not None or key in family.options}
-    if family.model == "Exaone4":
-        options = {key: value for key, value in options.items() if key != "layer_types"}
-    options = {key: value for key, value in options.items() if not (value is None and key != "sliding_window")}
+    options = {**BASE, **family.options}
+    options = {key: value for key, value in options.items() if value is not None or key == "sliding_window"}
     if family.model == "GPT2":
-        options = {key: value for key, value in options.items() if key in {*GPT2, "vocab_size", "bos_token_id"}}
+        options = {key: options[key] for key in (*GPT2, "vocab_size", "bos_token_id")}
     config_name = {"Gemma3": "Gemma3TextConfig"}.get(family.model, f"{family.model}Config")
     class_name = f"{family.model}Model" if family.encoder else f"{family.model}ForCausalLM"
     class_name = "GPT2LMHeadModel" if family.model == "GPT2" else class_name
@@ -463,7 +462,7 @@ def _write_gguf(family: Family, folder: Path, path: Path) -> None:
     usual_metadata(writer, config)
     family.metadata(writer, config)
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
-    table = gguf.get_tensor_name_map(arch, 16)
+    table = gguf.get_tensor_name_map(arch, 64)
     for name, values in _gathered(folder):
         bare = name.removeprefix("bert.")
         if "pooler" in bare:

@@ -11,6 +11,8 @@ built, and every name may be joined by a bias, ``<name>.bias``:
     N.attention_norm?  N.query  N.key  N.value  N.query_norm?  N.key_norm?  N.attention_output  N.attention_post_norm?
     N.ffn_norm?  N.ffn_gate?  N.ffn_up  N.ffn_down  N.ffn_post_norm?
     N.router  N.expert.E.ffn_gate?  N.expert.E.ffn_up  N.expert.E.ffn_down          in place of N.ffn_*
+
+``query_norm`` and ``key_norm`` are one vector of head_dim for all heads, or a row for each head.
 """
 
 from __future__ import annotations

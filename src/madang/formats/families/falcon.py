@@ -60,7 +60,6 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
         num_hidden_layers="n_layer",
         num_attention_heads="n_head",
         num_kv_heads="n_head_kv",
-        intermediate_size="ffn_hidden_size",
         layer_norm_epsilon="layer_norm_eps",
     ).with_defaults(layer_norm_epsilon=1e-5, max_position_embeddings=2048)
     _require_rotation(folder)
@@ -68,7 +67,7 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     is_new = folder.get_bool("new_decoder_architecture", False)
     many = folder.get_int("num_kv_heads", n_heads, low=1)
     n_kv_heads = 1 if folder.get_bool("multi_query", True) and not is_new else many
-    dims = folder_dims(folder.with_defaults(intermediate_size=4 * n_embd))
+    dims = folder_dims(folder, n_ff=folder.get_int("ffn_hidden_size", 4 * n_embd, low=1))
     dims = replace(dims, n_kv_heads=n_kv_heads)
     if dims.n_heads % n_kv_heads:
         raise unsupported(folder, f"the sharing of {n_kv_heads} key-value heads by {n_heads}")

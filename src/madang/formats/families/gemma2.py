@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from madang.formats.families.gemma import SANDWICH, SANDWICH_FOLDER, gemma_spec, tied
@@ -43,9 +44,10 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
     return ModelDescription(spec, tensors)
 
 
-def gguf_attention_scale(dims: Dims, layers_of_27b: int) -> float | None:
+def gguf_attention_scale(dims: Dims, layers_of_27b: int) -> float:
     """No key holds ``query_pre_attn_scalar``: it is the head size, except in the models of 27 billion."""
-    return float(dims.n_embd // dims.n_heads) ** -0.5 if dims.n_layers == layers_of_27b else None
+    scalar = dims.n_embd // dims.n_heads if dims.n_layers == layers_of_27b else dims.head_dim
+    return 1 / math.sqrt(scalar)
 
 
 def describe_folder(folder: ModelFolder) -> ModelDescription:

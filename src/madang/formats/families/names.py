@@ -153,14 +153,13 @@ def canonical_tensors(
         if re.fullmatch(names.ignored, name):
             continue
         place = names.find(name)
-        for canonical, tensor in {} if place is None else _placed(source.tensors[name], *place):
-            if canonical in found:
-                raise MalformedFile(source.path, f"the tensors '{found[canonical].name}' and '{name}' are one")
-            if canonical not in wanted:
-                place = None
-            found[canonical] = tensor
-        if place is None:
+        made = {} if place is None else dict(_placed(source.tensors[name], *place))
+        if not made or not made.keys() <= wanted.keys():
             raise unsupported(source, f"the tensor '{name}'")
+        twice = next((found[canonical].name for canonical in made if canonical in found), None)
+        if twice is not None:
+            raise MalformedFile(source.path, f"the tensors '{twice}' and '{name}' are one")
+        found |= made
     missing = next((name for name, is_required in wanted.items() if is_required and name not in found), None)
     if missing is not None:
         raise MalformedFile(source.path, f"the tensor '{missing}' is missing")

@@ -164,6 +164,11 @@ def _spec(
     epsilon: float,
     rotation: Rotation | None,
 ) -> DecoderSpec:
+    positions = tensors.get("position_embedding")
+    if positions is not None and positions.shape[0] < dims.context_tokens:
+        raise MalformedFile(
+            source.path, f"it knows {positions.shape[0]} positions, but says its context is {dims.context_tokens}"
+        )
     return DecoderSpec(
         architecture=source.architecture,
         n_layers=dims.n_layers,
