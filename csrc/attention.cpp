@@ -129,9 +129,19 @@ void Attention::attend(int layer, int unit, int thread) {
             first[n] = range.begin;
             last[n] = range.end - 1;
         }
-    kernels_.attend({n, shape_.head_dim, cache_.value_stride(), rows, shape_.attention_softcap.value_or(0.0f), first, last, batch_->page_table(queries.begin),
-                     cache_.pages(), cache_.key_offset(layer, kv_head), cache_.value_offset(layer, kv_head), outputs,
-                     scratch_[thread].attention.data()});
+    kernels_.attend({.n_queries = n,
+                     .head_dim = shape_.head_dim,
+                     .value_stride = cache_.value_stride(),
+                     .queries = rows,
+                     .softcap = shape_.attention_softcap.value_or(0.0f),
+                     .first = first,
+                     .last = last,
+                     .page_table = batch_->page_table(queries.begin),
+                     .pages = cache_.pages(),
+                     .key_offset = cache_.key_offset(layer, kv_head),
+                     .value_offset = cache_.value_offset(layer, kv_head),
+                     .outputs = outputs,
+                     .scratch = scratch_[thread].attention.data()});
 }
 
 void Attention::probabilities(int layer, int token, int head, float* out, int n) const {

@@ -40,7 +40,8 @@ void Batch::check(const DecoderShape& shape, int n_pages, int max_positions) con
         require(tokens[t] >= 0 && tokens[t] < shape.vocab_size, "a token id is outside of the vocabulary");
         require(sequences[t] >= 0 && size_t(sequences[t]) < n_sequences(), "a sequence has no page table");
         require(positions[t] >= 0 && positions[t] / kPageTokens < page_table_stride, "a position is beyond its page table");
-        require(max_positions == 0 || positions[t] < max_positions, "a position is beyond the positions that the model has learned");
+        require(max_positions == 0 || positions[t] < max_positions,
+                "a position is beyond the positions that the model has learned");
         require(!continues(t) || positions[t] == positions[t - 1] + 1, "the tokens of a sequence must be consecutive");
         const int32_t* table = page_table(t);
         for (int p = continues(t) ? positions[t] / kPageTokens : 0; p <= positions[t] / kPageTokens; ++p)

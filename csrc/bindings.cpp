@@ -131,7 +131,9 @@ void bind_decoder(nb::module_& m) {
             },
             "name"_a, "type"_a, "rows"_a, "columns"_a, "data"_a)
         .def("complete", &Decoder::complete)
-        .def("reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def(
+            "reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a,
+            nb::call_guard<nb::gil_scoped_release>())
         .def("copy_page", [](Decoder& self, int from, int to) { self.cache().copy(from, to); }, "source"_a, "target"_a)
         .def("read_page", [](const Decoder& self, int page) { return copy_of(self.cache().read(page)); }, "page"_a)
         .def(
@@ -192,7 +194,8 @@ void bind_decoder(nb::module_& m) {
         })
         .def("traced_attention", [](const Decoder& self) {
             const size_t layers = size_t(self.shape().n_layers), heads = size_t(self.shape().n_heads);
-            return copy_of<float, 4>(self.trace().attention(), {layers, heads, size_t(self.trace().n_tokens()), size_t(self.trace().n_positions())});
+            const size_t n = size_t(self.trace().n_tokens()), positions = size_t(self.trace().n_positions());
+            return copy_of<float, 4>(self.trace().attention(), {layers, heads, n, positions});
         })
         .def_prop_ro("n_pages", [](const Decoder& self) { return self.cache().n_pages(); })
         .def_prop_ro("page_bytes", [](const Decoder& self) { return self.cache().page_bytes(); })

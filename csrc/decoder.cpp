@@ -18,7 +18,7 @@ DecoderShape checked(DecoderShape shape) {
     return shape;
 }
 
-// A span that repeats nothing: the rows of a whole batch.
+// 0, 1, ... n - 1
 std::vector<int32_t> counted(int n) {
     std::vector<int32_t> numbers(static_cast<size_t>(n));
     std::iota(numbers.begin(), numbers.end(), 0);
@@ -111,10 +111,12 @@ void Decoder::prepare_adapters(const Batch& batch) {
     if (batch.adapters.empty()) return;
     token_runs_ = adapters_.runs(batch, counted(batch.size()));
     output_runs_ = adapters_.runs(batch, batch.outputs);
+    const int n = std::max(batch.size(), int(batch.outputs.size()));
     low_.resize(kMaxStageProducts);
     for (Rows& low : low_) {
+        if (low.size() >= n && low.width() >= adapters_.max_rank()) continue;
         low.set_width(adapters_.max_rank());
-        low.resize(std::max(batch.size(), int(batch.outputs.size())));
+        low.resize(n);
     }
 }
 
@@ -305,8 +307,8 @@ void Decoder::begin_layer(int index, int token) {
 // ---- a step ----------------------------------------------------------------------------------------------------------
 
 void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
-    multiply({{layer.query, attention_.query.output()}, {layer.key, attention_.key.output()}, {layer.value, attention_.value.output()}},
-             attention_in_, n, token_runs_);
+    Rows &query = attention_.query, &key = attention_.key, &value = attention_.value;
+    multiply({{layer.query, query.output()}, {layer.key, key.output()}, {layer.value, value.output()}}, attention_in_, n, token_runs_);
     between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); });
     pool_.share(attention_.units(), 1, [&](Range units) {
         for (int u = units.begin; u < units.end; ++u) attention_.attend(index, u, thread);
@@ -315,7 +317,8 @@ void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
         attention_.attended.encode(kernels_, t);
         if (trace_.on()) trace_.keep_attention(index, t, attention_);
     });
-    multiply({{layer.attention_output, attention_direct_ ? hidden_.output(true) : branch_.output()}}, attention_.attended, n, token_runs_);
+    const Output out = attention_direct_ ? hidden_.output(true) : branch_.output();
+    multiply({{layer.attention_output, out}}, attention_.attended, n, token_runs_);
 }
 
 void Decoder::run_ffn(const Layer& layer, int n) {
@@ -323,7 +326,9 @@ void Decoder::run_ffn(const Layer& layer, int n) {
     if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, n, token_runs_);
     const Activations activations = in.activations();
     const int groups = layer.ffn.up.matrix.groups();
-    pool_.share(groups, piece_groups(groups, n), [&](Range range) { gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_); });
+    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
+        gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_);
+    });
     between_rows(n, [&](int t) { gate_.encode(kernels_, t); });
     multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, n, token_runs_);
 }

@@ -27,7 +27,8 @@ bool ropes_fit(const DecoderShape& s) {
 }
 
 bool layers_fit(const DecoderShape& s) {
-    const bool windows = int(s.window_tokens.size()) == s.n_layers && *std::min_element(s.window_tokens.begin(), s.window_tokens.end()) >= 0;
+    const bool windows = int(s.window_tokens.size()) == s.n_layers &&
+                         *std::min_element(s.window_tokens.begin(), s.window_tokens.end()) >= 0;
     const bool experts = s.n_experts == 0 ? s.n_experts_used == 0 : s.n_experts_used > 0 && s.n_experts_used <= s.n_experts;
     return windows && experts && !(s.parallel && s.norms_sum);
 }

@@ -22,7 +22,8 @@ Vectors unpack(const PackedMatrix& packed) {
 
 }  // namespace
 
-PackedMatrix pack_matrix(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes, ThreadPool& pool) {
+PackedMatrix pack_matrix(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes,
+                         ThreadPool& pool) {
     const TypeTraits* traits = find_traits(type);
     if (!traits) throw std::invalid_argument("tensor type " + std::to_string(type) + " is not one of this engine");
     const bool whole = columns > 0 && rows > 0 && columns % traits->block_elements == 0;
@@ -156,7 +157,8 @@ void Weights::check_layers_alike() const {
 const PackedMatrix* Weights::find_linear(const std::string& name) const {
     if (name == "output" && shape_.causal) return &output_matrix();
     const auto found = slot_of_.find(name);
-    if (found == slot_of_.end() || found->second < first_layer_slot_ || name.find(".expert.") != std::string::npos) return nullptr;
+    const bool of_layer = found != slot_of_.end() && found->second >= first_layer_slot_;
+    if (!of_layer || name.find(".expert.") != std::string::npos) return nullptr;
     return slots_[found->second].matrix;
 }
 

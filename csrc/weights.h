@@ -95,6 +95,7 @@ private:
 };
 
 // Packs rows x columns of a type on all threads. Throws std::invalid_argument, with the name, when the bytes are not that.
-PackedMatrix pack_matrix(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes, ThreadPool& pool);
+PackedMatrix pack_matrix(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes,
+                         ThreadPool& pool);
 
 }  // namespace madang
