@@ -1,6 +1,7 @@
 // The Python face of the core. Calls that compute release the interpreter lock; exceptions become ValueError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -17,9 +18,14 @@ namespace {
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bits = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 
 std::span<const int32_t> span_of(const Ints& array) { return {array.data(), array.size()}; }
+
+std::span<const uint32_t> span_of(const std::optional<Bits>& bits) {
+    return bits ? std::span<const uint32_t>{bits->data(), bits->size()} : std::span<const uint32_t>{};
+}
 
 Floats copy_row(std::span<const float> row) {
     float* copy = new float[row.size()];
@@ -97,17 +103,19 @@ void bind_sampler(nb::module_& m) {
         .def("accept", [](Sampler& self, const Ints& tokens) { self.accept(span_of(tokens)); }, "tokens"_a)
         .def(
             "sample",
-            [](Sampler& self, const Decoder& decoder, int row, int n_alternatives) {
+            [](Sampler& self, const Decoder& decoder, int row, int n_alternatives, const std::optional<Bits>& mask) {
+                const std::span<const uint32_t> allowed = span_of(mask);
                 nb::gil_scoped_release release;
-                return self.sample(decoder.logits(row), decoder.kernels(), n_alternatives);
+                return self.sample(decoder.logits(row), decoder.kernels(), n_alternatives, allowed);
             },
-            "decoder"_a, "row"_a, "n_alternatives"_a = -1)
+            "decoder"_a, "row"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none())
         .def(
             "sample_from",
-            [](Sampler& self, nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> logits, int n_alternatives) {
-                return self.sample({logits.data(), logits.size()}, select_kernels(""), n_alternatives);
+            [](Sampler& self, nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> logits, int n_alternatives,
+               const std::optional<Bits>& mask) {
+                return self.sample({logits.data(), logits.size()}, select_kernels(""), n_alternatives, span_of(mask));
             },
-            "logits"_a, "n_alternatives"_a = -1, "The same on logits of the caller's own.");
+            "logits"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none(), "The same on logits of the caller's own.");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.uint32]
 
 PAGE_TOKENS: int
 
@@ -70,5 +71,8 @@ class Choice:
 class Sampler:
     def __init__(self, options: SamplerOptions) -> None: ...
     def accept(self, tokens: Ints) -> None: ...
-    def sample(self, decoder: Decoder, row: int, n_alternatives: int = -1) -> Choice: ...
-    def sample_from(self, logits: npt.NDArray[np.float32], n_alternatives: int = -1) -> Choice: ...
+    def sample(self, decoder: Decoder, row: int, n_alternatives: int = -1, mask: Bits | None = None) -> Choice:
+        """mask: bit t % 32 of word t // 32 says whether token t may come. RuntimeError if none may, or no numbers."""
+    def sample_from(
+        self, logits: npt.NDArray[np.float32], n_alternatives: int = -1, mask: Bits | None = None
+    ) -> Choice: ...
