@@ -6,7 +6,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "decoder.h"
+#include "likelihood.h"
 #include "sampler.h"
 
 namespace nb = nanobind;
@@ -19,7 +22,6 @@ using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::c
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bits = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 
 std::span<const int32_t> span_of(const Ints& array) { return {array.data(), array.size()}; }
 
@@ -27,10 +29,12 @@ std::span<const uint32_t> span_of(const std::optional<Bits>& bits) {
     return bits ? std::span<const uint32_t>{bits->data(), bits->size()} : std::span<const uint32_t>{};
 }
 
-Floats copy_row(std::span<const float> row) {
-    float* copy = new float[row.size()];
-    std::copy(row.begin(), row.end(), copy);
-    return Floats(copy, {row.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+// An array of Python's own.
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_of(std::span<const T> values) {
+    T* copy = new T[values.size()];
+    std::copy(values.begin(), values.end(), copy);
+    return {copy, {values.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
 }
 
 void bind_decoder(nb::module_& m) {
@@ -60,7 +64,13 @@ void bind_decoder(nb::module_& m) {
             },
             "name"_a, "type"_a, "rows"_a, "columns"_a, "data"_a)
         .def("complete", &Decoder::complete)
-        .def("reserve_pages", &Decoder::reserve_pages, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("copy_page", [](Decoder& self, int from, int to) { self.cache().copy(from, to); }, "source"_a, "target"_a)
+        .def("read_page", [](const Decoder& self, int page) { return copy_of(self.cache().read(page)); }, "page"_a)
+        .def(
+            "write_page",
+            [](Decoder& self, int page, const Octets& bytes) { self.cache().write(page, {bytes.data(), bytes.size()}); },
+            "page"_a, "data"_a)
         .def(
             "step",
             [](Decoder& self, const Ints& tokens, const Ints& positions, const Ints& sequences, const Table& page_tables,
@@ -71,15 +81,31 @@ void bind_decoder(nb::module_& m) {
                 self.step(batch);
             },
             "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a)
-        .def("logits", [](const Decoder& self, int row) { return copy_row(self.logits(row)); }, "row"_a)
-        .def_prop_ro("n_pages", &Decoder::n_pages)
-        .def_prop_ro("page_bytes", &Decoder::page_bytes)
+        .def(
+            "log_probabilities",
+            [](const Decoder& self, int row, const Ints& tokens) {
+                const std::span<const int32_t> wanted = span_of(tokens);
+                nb::gil_scoped_release release;
+                const std::span<const float> logits = self.logits(row);
+                std::vector<float> scratch, found;
+                const LogSoftmax log_softmax(logits, self.kernels(), scratch);
+                for (const int32_t token : wanted) {
+                    if (token < 0 || size_t(token) >= logits.size()) throw std::invalid_argument("a token id is outside of the vocabulary");
+                    found.push_back(log_softmax(logits[token]));
+                }
+                return std::pair(found, int(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+            },
+            "row"_a, "tokens"_a)
+        .def("logits", [](const Decoder& self, int row) { return copy_of(self.logits(row)); }, "row"_a)
+        .def_prop_ro("n_pages", [](const Decoder& self) { return self.cache().n_pages(); })
+        .def_prop_ro("page_bytes", [](const Decoder& self) { return self.cache().page_bytes(); })
         .def_prop_ro("weight_bytes", &Decoder::weight_bytes)
         .def_prop_ro("n_threads", &Decoder::n_threads)
         .def_prop_ro("isa", [](const Decoder& self) { return std::string(self.kernels().name); });
 }
 
 void bind_sampler(nb::module_& m) {
+    nb::exception<NothingAllowed>(m, "NothingAllowed", PyExc_RuntimeError);
     nb::class_<SamplerOptions>(m, "SamplerOptions")
         .def(nb::init<>())
         .def_rw("temperature", &SamplerOptions::temperature)

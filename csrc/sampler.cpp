@@ -208,13 +208,11 @@ Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, in
     Choice choice{options_.temperature > 0 ? draw(used, kernels) : argmax(used, kernels), 0, {}};
     history_.push_back(choice.token);
     if (n_alternatives < 0) return choice;
-    exponentials_.resize(logits.size());
-    const float top = kernels.max(logits.data(), int(logits.size()));
-    const float log_sum = std::log(kernels.exponentials(logits.data(), top, 1, exponentials_.data(), int(logits.size())));
-    choice.logprob = (logits[choice.token] - top) - log_sum;
+    const LogSoftmax log_softmax(logits, kernels, exponentials_);
+    choice.logprob = log_softmax(logits[choice.token]);
     if (n_alternatives > 0) keep_best(logits, kernels, size_t(n_alternatives));
     for (int i = 0; i < n_alternatives && size_t(i) < best_.size(); ++i)
-        choice.alternatives.emplace_back(best_[i].token, (best_[i].logit - top) - log_sum);
+        choice.alternatives.emplace_back(best_[i].token, log_softmax(best_[i].logit));
     return choice;
 }
 

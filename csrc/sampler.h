@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "likelihood.h"
 
 namespace madang {
 
@@ -18,11 +18,6 @@ struct SamplerOptions {
     int repeat_last_n = 0;  // -1 is the whole history
     uint64_t seed = 0;
     std::vector<std::pair<int32_t, float>> bias;
-};
-
-// The model computed NaN or infinity: damaged weights, or an overflow.
-struct NotNumbers : std::runtime_error {
-    NotNumbers() : std::runtime_error("the model's logits are not finite numbers") {}
 };
 
 // The mask and the model together leave no token that could come next.

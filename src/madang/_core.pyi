@@ -33,8 +33,14 @@ class Decoder:
     def set_tensor(self, name: str, type: int, rows: int, columns: int, data: npt.NDArray[np.uint8]) -> None: ...
     def complete(self) -> None: ...
     def reserve_pages(self, n: int) -> None: ...
+    def copy_page(self, source: int, target: int) -> None: ...
+    def read_page(self, page: int) -> npt.NDArray[np.uint8]:
+        """A copy of a page's keys and values, [page_bytes]; they mean something to the same model only."""
+    def write_page(self, page: int, data: npt.NDArray[np.uint8]) -> None: ...
     def step(self, tokens: Ints, positions: Ints, sequences: Ints, page_tables: Ints, outputs: Ints) -> None:
         """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong."""
+    def log_probabilities(self, row: int, tokens: Ints) -> tuple[list[float], int]:
+        """Of each of ``tokens`` the natural logarithm of its probability, as Choice has it; and the likeliest token."""
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy, [v]; row i belongs to outputs[i] of the last step."""
     @property
@@ -47,6 +53,9 @@ class Decoder:
     def n_threads(self) -> int: ...
     @property
     def isa(self) -> str: ...
+
+class NothingAllowed(RuntimeError):
+    """A mask left no token to draw."""
 
 class SamplerOptions:
     temperature: float
@@ -72,7 +81,7 @@ class Sampler:
     def __init__(self, options: SamplerOptions) -> None: ...
     def accept(self, tokens: Ints) -> None: ...
     def sample(self, decoder: Decoder, row: int, n_alternatives: int = -1, mask: Bits | None = None) -> Choice:
-        """mask: bit t % 32 of word t // 32 says whether token t may come. RuntimeError if none may, or no numbers."""
+        """mask: bit t % 32 of word t // 32 says whether token t may come. Raises NothingAllowed, RuntimeError."""
     def sample_from(
         self, logits: npt.NDArray[np.float32], n_alternatives: int = -1, mask: Bits | None = None
     ) -> Choice: ...

@@ -32,7 +32,7 @@ SPEC = DecoderSpec(
     vocab_size=49152,
     context_tokens=8192,
     norm_epsilon=1e-5,
-    rope=ROPE,
+    ropes=(ROPE,) * 30,
     window_tokens=(0,) * 30,
 )
 MACHINE = Machine("Linux", "x86_64", physical_cores=4, logical_cores=8, ram_available_bytes=16 * GB)

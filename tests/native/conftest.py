@@ -15,6 +15,7 @@ from madang.models import ModelFiles
 from madang.native import NativeEngine, load
 
 CONTEXT_TOKENS = 160
+PAGE_BYTES = 2 * 2 * 16 * (16 + 16) * 2  # 2 layers, 2 heads of 16, keys and values in float16
 
 OpenEngine = Callable[..., NativeEngine]
 
@@ -32,9 +33,26 @@ def as_files(path: Path, **facts: Any) -> ModelFiles:
     )
 
 
-def as_plan(*, context_tokens: int = CONTEXT_TOKENS, chunk: int = 64, threads: int = 1, isa: str = "auto") -> Plan:
-    """A plan without reasons."""
-    return Plan(Choice(threads, ""), Choice(context_tokens, ""), Choice(isa, ""), Choice(chunk, ""))
+def as_plan(  # noqa: PLR0913  (a plan has many parts)
+    *,
+    context_tokens: int = CONTEXT_TOKENS,
+    chunk: int = 64,
+    threads: int = 1,
+    isa: str = "auto",
+    n_pages: int = 1000,
+    concurrency: int = 32,
+    speculation: str = "off",
+) -> Plan:
+    """A plan without reasons; ``n_pages`` of the tiny model's cache."""
+    return Plan(
+        Choice(threads, ""),
+        Choice(context_tokens, ""),
+        Choice(isa, ""),
+        Choice(chunk, ""),
+        kv_limit_bytes=Choice(n_pages * PAGE_BYTES, ""),
+        max_concurrency=Choice(concurrency, ""),
+        speculation=Choice(speculation, ""),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,13 @@ Engine = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="En
 Precision = Annotated[
     str | None, typer.Option("--precision", metavar="WORD", help="exact, or fast for quicker prompts.")
 ]
+KvMemory = Annotated[
+    str | None, typer.Option("--kv-memory", metavar="SIZE", help="Most memory for the caches of conversations: 2GB.")
+]
+Speculation = Annotated[
+    str | None,
+    typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),
+]
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

@@ -71,10 +71,20 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     threads: options.Threads = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    kv_memory: options.KvMemory = None,
+    speculation: options.Speculation = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer a prompt, or chat when there is none. What is piped in is added to the prompt."""
-    settings = options.settings_of(ctx, threads=threads, context=context, engine=engine, precision=precision)
+    settings = options.settings_of(
+        ctx,
+        threads=threads,
+        context=context,
+        engine=engine,
+        precision=precision,
+        kv_memory=kv_memory,
+        speculation=speculation,
+    )
     answer = AnswerOptions(
         system=None if system is None else checked_text(system, "The system message"),
         max_tokens=max_tokens,

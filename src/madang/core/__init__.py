@@ -6,7 +6,17 @@ Invariants: values are immutable; None is unset and 0 is a value; every delibera
 """
 
 from madang.core.constraint import Constraint, Grammar, JsonSchema, Regex
-from madang.core.engine import Benchmarkable, Embedder, Engine, EngineInfo, TokenCounter, streaming
+from madang.core.engine import (
+    Benchmarkable,
+    Embedder,
+    Engine,
+    EngineInfo,
+    LogitSource,
+    Scored,
+    Scorer,
+    TokenCounter,
+    streaming,
+)
 from madang.core.errors import MadangError
 from madang.core.events import (
     Completion,
@@ -42,6 +52,7 @@ __all__ = [
     "FinishReason",
     "Grammar",
     "JsonSchema",
+    "LogitSource",
     "MadangError",
     "Message",
     "Priority",
@@ -50,6 +61,8 @@ __all__ = [
     "Request",
     "Role",
     "SamplingParams",
+    "Scored",
+    "Scorer",
     "TextDelta",
     "Timings",
     "TokenCounter",

@@ -6,10 +6,10 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from madang.core.events import Event, checked
 from madang.core.request import Request
@@ -71,6 +71,37 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """One vector per text, all of the same length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How likely a continuation is: log-probability (natural), tokens, and whether each was the likeliest one."""
+
+    logprob: float
+    n_tokens: int
+    is_greedy: bool
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """An engine that can tell how likely given continuations are."""
+
+    def score(self, context: Request, continuations: Sequence[str]) -> Sequence[Scored]:
+        """One score for each of ``continuations``, as if the context were followed by it. None of them is empty."""
+
+    def score_many(self, items: Iterable[tuple[Request, Sequence[str]]]) -> Iterator[Sequence[Scored]]:
+        """The same for many items, in order; what their contexts have in common is computed once."""
+
+
+@runtime_checkable
+class LogitSource(Protocol):
+    """An engine that gives its whole distribution over the next token."""
+
+    def tokenize(self, text: str) -> Sequence[int]:
+        """The tokens of a text, with those that the model expects around it."""
+
+    def logits(self, tokens: Sequence[int]) -> Iterator[Any]:
+        """Logits after each token: float32 arrays [n, words], a few tokens at a time, in order; none is kept."""
 
 
 @runtime_checkable

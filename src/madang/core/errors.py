@@ -5,6 +5,7 @@
     │   ├── UnknownOption                an option, setting or verb that does not exist
     │   ├── InvalidReference             a model reference that cannot be parsed
     │   ├── ContextLengthExceeded        the prompt is longer than the context
+    │   ├── InvalidPrefix                a saved prefix that is damaged or of another model
     │   └── TemplateError                the chat template refused or ran away
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
@@ -96,6 +97,19 @@ class ContextLengthExceeded(InvalidRequest):
         )
         self.n_prompt_tokens = n_prompt_tokens
         self.n_ctx = n_ctx
+
+
+class InvalidPrefix(InvalidRequest):
+    """A saved prefix that cannot be used; the cache is as it was."""
+
+    code = "invalid_prefix"
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(
+            f"{path} cannot be used as a saved prefix: {problem}.", param="path", hint="Save it again with this model."
+        )
+        self.path = str(path)
+        self.problem = problem
 
 
 class TemplateError(InvalidRequest):

@@ -64,7 +64,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Wall-clock seconds. ``prompt_s`` covers the uncached prompt tokens, ``decode_s`` all after the first token."""
+    """Wall-clock seconds. ``prompt_s`` covers the uncached prompt tokens, ``decode_s`` all after the first token.
+
+    queue_s           until the request began to be computed; not a part of prompt_s
+    drafted_tokens    tokens of the answer that were guessed and checked, and how many of them came true
+    """
 
     load_s: float
     queue_s: float
@@ -73,6 +77,8 @@ class Timings:
     time_to_first_token_s: float
     prompt_tokens_read: int
     decode_tokens: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_s(self) -> float | None:

@@ -37,6 +37,7 @@ class Request:
     reasoning    whether a model that can think first does; None leaves it to the model's template
     adapter      the LoRA adapter to answer with
     priority     "background" work waits while a "chat" has something to compute
+    context_tokens   the most tokens that prompt and answer may hold together; None is what the engine was opened with
     """
 
     messages: tuple[Message, ...] = ()
@@ -50,12 +51,17 @@ class Request:
     reasoning: bool | None = None
     adapter: AdapterChoice | None = None
     priority: Priority = "chat"
+    context_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (not self.messages):
             raise InvalidRequest("A request has either messages or a prompt.", param="messages")
         if self.max_tokens is not None and self.max_tokens < 0:
             raise InvalidRequest(f"max_tokens is {self.max_tokens}, but must be 0 or more.", param="max_tokens")
+        if self.context_tokens is not None and self.context_tokens < 1:
+            raise InvalidRequest(
+                f"context_tokens is {self.context_tokens}, but must be 1 or more.", param="context_tokens"
+            )
         if len(self.stop) > MAX_STOP_STRINGS:
             raise InvalidRequest(f"{len(self.stop)} stop strings given, at most {MAX_STOP_STRINGS}.", param="stop")
         for text in self.stop:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from madang.core.errors import InvalidRequest, UnknownOption
+from madang.core.units import parse_bytes
 
 Origin = Literal["command line", "environment", "config file", "default"]
 Value = Path | str | int | bool | None
@@ -22,10 +23,13 @@ CONFIG_FILE = "config.toml"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. ``limits`` bound a number, both ends included; ``env`` names its environment variable."""
+    """One row of the table. ``limits`` bound a number, both ends included; ``env`` names its environment variable.
+
+    A "size" is a number of bytes, written with a unit.
+    """
 
     name: str
-    kind: Literal["path", "number", "text", "switch"]
+    kind: Literal["path", "number", "size", "text", "switch"]
     default: str | int | bool | None
     help: str
     limits: tuple[int, int] = (0, 0)
@@ -35,6 +39,11 @@ class Setting:
         """The environment variable that sets it."""
         return ENV_PREFIX + self.name.upper()
 
+    @property
+    def option(self) -> str:
+        """The option that sets it on the command line."""
+        return "--" + self.name.replace("_", "-")
+
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("home", "path", "~/.madang", "where models, the configuration and the chat history are kept"),
@@ -42,6 +51,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "context", "number", None, "context in tokens, prompt and answer; unset follows model and memory", (1, 2**24)
     ),
+    Setting("kv_memory", "size", None, "most memory for the caches of all conversations; unset follows the machine"),
+    Setting("concurrency", "number", None, "answers that are computed side by side; more of them wait", (1, 1024)),
+    Setting("speculation", "text", None, "guess tokens ahead: ngram from the text (unset), draft:MODEL, or off"),
     Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),
     Setting("precision", "text", None, "of the native engine: exact (unset), or fast for quicker prompts"),
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
@@ -59,6 +71,9 @@ class Settings:
     home: Path
     threads: int | None
     context: int | None
+    kv_memory: int | None
+    concurrency: int | None
+    speculation: str | None
     isa: str | None
     precision: str | None
     engine: str | None
@@ -117,7 +132,7 @@ def _pick(
 ) -> tuple[object, Origin, str]:
     given = command_line.get(setting.name)
     if given is not None:
-        return given, "command line", f"--{setting.name}"
+        return given, "command line", setting.option
     from_environment = environment.get(setting.env)
     if from_environment:  # an empty variable is an unset one, as shells treat it
         return from_environment, "environment", setting.env
@@ -151,6 +166,8 @@ def _parsed(setting: Setting, raw: object, where: str) -> Value:
             return _path(setting, raw, where)
         case "number":
             return _number(setting, raw, where)
+        case "size":
+            return _size(setting, raw, where)
         case "switch":
             return _switch(setting, raw, where)
         case "text":
@@ -180,6 +197,13 @@ def _number(setting: Setting, raw: object, where: str) -> int:
     if not low <= value <= high:
         raise _bad(setting, raw, where, wanted)
     return value
+
+
+def _size(setting: Setting, raw: object, where: str) -> int:
+    try:
+        return parse_bytes(str(raw))
+    except ValueError:
+        raise _bad(setting, raw, where, "a size such as 95MB, 4GB or 512MiB") from None
 
 
 def _switch(setting: Setting, raw: object, where: str) -> bool:

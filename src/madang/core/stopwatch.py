@@ -10,7 +10,7 @@ from madang.core.events import Timings
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Starts when it is made. ``load_s`` and ``queue_s`` are handed in by those who know them."""
+    """Starts when it is made. ``load_s`` is handed in by who knows it."""
 
     load_s: float = 0.0
     queue_s: float = 0.0
@@ -18,6 +18,10 @@ class Stopwatch:
     prompt_read_at: float | None = None
     first_token_at: float | None = None
     prompt_tokens_read: int = 0
+
+    def begin(self) -> None:
+        """The wait in a queue is over."""
+        self.queue_s = time.perf_counter() - self.started
 
     def prompt_read(self, n_tokens: int) -> None:
         """The prompt has been read; ``n_tokens`` of it were not in the cache."""
@@ -36,7 +40,7 @@ class Stopwatch:
         return Timings(
             load_s=self.load_s,
             queue_s=self.queue_s,
-            prompt_s=prompt_read_at - self.started,
+            prompt_s=prompt_read_at - self.started - self.queue_s,
             decode_s=now - first if completion_tokens > 1 else 0.0,
             time_to_first_token_s=first - self.started,
             prompt_tokens_read=self.prompt_tokens_read,

@@ -8,7 +8,7 @@ from madang.formats.spec import DecoderSpec
 
 KV_ELEMENT_BYTES = 2  # float16
 KV_PAGE_TOKENS = 16
-KV_VALUE_MULTIPLE = 16  # elements of a vector; csrc/decoder.cpp pads each value to it
+KV_VALUE_MULTIPLE = 16  # elements of a vector; csrc/cache.cpp pads each value to it
 # Weights are kept in their own precision, padded to whole tiles; the largest growth is the one of small matrices.
 REPACKED_FACTOR = 1.15
 # Interpreter, vocabulary, logits and activations of one prompt chunk.

@@ -10,6 +10,7 @@ from madang.core.units import format_bytes
 from madang.formats.spec import DecoderSpec
 from madang.hardware.machine import Machine
 from madang.hardware.memory import (
+    KV_PAGE_TOKENS,
     WORKING_BYTES,
     MemoryEstimate,
     estimate_weights_bytes,
@@ -23,6 +24,12 @@ SMALLEST_USEFUL_CONTEXT_TOKENS = 256
 PREFILL_CHUNK_TOKENS = 256
 MAX_THREADS = 1024
 PRECISIONS = ("exact", "fast")
+KV_TYPES = ("f16",)
+SPECULATIONS = ("ngram", "off", "draft:MODEL")
+MAX_CONCURRENCY = 32
+# Beyond one full context, the cache keeps what other conversations computed: as many more, if memory allows.
+KV_CONTEXTS = 4
+KV_FREE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,9 @@ class PlanRequest:
     isa: str | None = None
     prefill_chunk_tokens: int | None = None
     precision: str | None = None
+    kv_limit_bytes: int | None = None
+    max_concurrency: int | None = None
+    speculation: str | None = None
 
 
 class WeightFiles(Protocol):
@@ -60,9 +70,13 @@ class WeightFiles(Protocol):
 class Plan:
     """How an engine loads and runs a model.
 
-    precision  "exact" or "fast": whether activations keep 15 bits everywhere, or only where it matters most
-    isa        "auto" or the name of one instruction set; the engine knows which ones it has
-    memory     at the full context; None when nothing was calculated
+    precision        "exact" or "fast": whether activations keep 15 bits everywhere, or only where it matters most
+    isa              "auto" or the name of one instruction set; the engine knows which ones it has
+    kv_limit_bytes   the most that the caches of all conversations take together, those kept for later included
+    kv_type          how keys and values are kept: "f16"
+    max_concurrency  generations that are computed side by side; more wait
+    speculation      "ngram" guesses from the text, "draft:<file>" with a smaller model, "off" does not
+    memory           at the full context; None when nothing was calculated
     """
 
     threads: Choice[int]
@@ -70,6 +84,10 @@ class Plan:
     isa: Choice[str] = field(default_factory=lambda: Choice("auto", "the engine takes the best one this CPU has"))
     prefill_chunk_tokens: Choice[int] = field(default_factory=lambda: Choice(PREFILL_CHUNK_TOKENS, "the default"))
     precision: Choice[str] = field(default_factory=lambda: Choice(PRECISIONS[0], "the default"))
+    kv_limit_bytes: Choice[int] = field(default_factory=lambda: Choice(1 << 30, "the default"))
+    kv_type: Choice[str] = field(default_factory=lambda: Choice(KV_TYPES[0], "the only one"))
+    max_concurrency: Choice[int] = field(default_factory=lambda: Choice(MAX_CONCURRENCY, "the default"))
+    speculation: Choice[str] = field(default_factory=lambda: Choice(SPECULATIONS[0], "the default"))
     memory: MemoryEstimate | None = None
 
 
@@ -81,21 +99,26 @@ def make_plan(spec: DecoderSpec, files: WeightFiles, machine: Machine, requested
     """
     requested = requested or PlanRequest()
     weights_bytes = estimate_weights_bytes(files.size_bytes)
-    context = _context(spec, files.name, weights_bytes, machine.ram_available_bytes, requested.context_tokens)
+    available_bytes = machine.ram_available_bytes
+    context = _context(spec, files.name, weights_bytes, available_bytes, requested)
+    free_bytes = None if available_bytes is None else available_bytes - weights_bytes - WORKING_BYTES
     return Plan(
         threads=_threads(machine, requested.threads),
         context_tokens=context,
         isa=_isa(requested.isa),
         precision=_precision(requested.precision),
         prefill_chunk_tokens=_prefill_chunk(context.value, requested.prefill_chunk_tokens),
+        kv_limit_bytes=_kv_limit(kv_cache_bytes(spec, context.value), free_bytes, requested.kv_limit_bytes),
+        max_concurrency=_concurrency(requested.max_concurrency),
+        speculation=_speculation(requested.speculation),
         memory=MemoryEstimate(weights_bytes, kv_cache_bytes(spec, context.value)),
     )
 
 
 def _context(
-    spec: DecoderSpec, name: str, weights_bytes: int, available_bytes: int | None, requested: int | None
+    spec: DecoderSpec, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
 ) -> Choice[int]:
-    trained = spec.context_tokens
+    trained, requested = spec.context_tokens, request.context_tokens
     if requested is not None and not 1 <= requested <= trained:
         raise InvalidRequest(
             f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
@@ -116,6 +139,8 @@ def _context(
                 f"{name} with a context of {requested} tokens", needed_bytes, available_bytes, hint=hint
             )
         return Choice(requested, "as requested")
+    if request.kv_limit_bytes is not None and fitting_tokens(spec, request.kv_limit_bytes) < min(trained, room):
+        return Choice(max(fitting_tokens(spec, request.kv_limit_bytes), KV_PAGE_TOKENS), "what the cache's limit holds")
     if trained <= room:
         return Choice(trained, "what the model was trained for")
     wanted = format_bytes(kv_cache_bytes(spec, trained))
@@ -144,6 +169,44 @@ def _threads(machine: Machine, requested: int | None) -> Choice[int]:
     if machine.cpu_limit is not None and int(machine.cpu_limit) <= machine.physical_cores:
         return Choice(machine.physical_cores, f"the container is limited to {machine.cpu_limit:g} processors")
     return Choice(machine.physical_cores, "one per physical core; a second on the same core adds no bandwidth")
+
+
+def _kv_limit(context_bytes: int, free_bytes: int | None, requested: int | None) -> Choice[int]:
+    if requested is not None:
+        if requested < context_bytes:
+            raise InvalidRequest(
+                f"The cache was limited to {format_bytes(requested)}, but one context takes "
+                f"{format_bytes(context_bytes)}.",
+                param="kv_memory",
+                hint="Raise --kv-memory or lower --context.",
+            )
+        if free_bytes is not None and requested > free_bytes:
+            raise NotEnoughMemory("The cache", requested, free_bytes, hint="Lower --kv-memory.")
+        return Choice(requested, "as requested")
+    wanted = KV_CONTEXTS * context_bytes
+    if free_bytes is None or wanted <= KV_FREE_SHARE * free_bytes:
+        return Choice(wanted, f"{KV_CONTEXTS} full contexts, for several conversations and those kept for later")
+    limit = max(int(KV_FREE_SHARE * free_bytes), context_bytes)
+    return Choice(
+        limit, f"of {format_bytes(free_bytes)} free beside the weights; one context takes {format_bytes(context_bytes)}"
+    )
+
+
+def _concurrency(requested: int | None) -> Choice[int]:
+    if requested is None:
+        return Choice(MAX_CONCURRENCY, "more at once slow each down without computing more together")
+    if requested < 1:
+        raise InvalidRequest(f"concurrency is {requested}, but must be 1 or more.", param="concurrency")
+    return Choice(requested, "as requested")
+
+
+def _speculation(requested: str | None) -> Choice[str]:
+    if requested is None:
+        return Choice(SPECULATIONS[0], "on while what it guesses from the text pays")
+    kind, _, draft = requested.partition(":")
+    if requested not in ("ngram", "off") and not (kind == "draft" and draft):
+        raise UnknownOption("speculation", requested, SPECULATIONS)
+    return Choice(requested, "as requested")
 
 
 def _isa(requested: str | None) -> Choice[str]:

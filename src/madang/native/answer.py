@@ -1,8 +1,8 @@
-"""One answer while it is generated: draw, decode to text, look for stop strings, step."""
+"""One answer while it is generated: draw, decode to text, look for stop strings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,10 +11,8 @@ from madang.core.errors import EngineError, InvalidRequest
 from madang.core.events import FinishReason, TextDelta, TokenLogprob
 from madang.core.sampling import SamplingParams
 from madang.core.stopping import StopMatcher
-from madang.core.stopwatch import Stopwatch
 from madang.formats.tokenizers import Detokenizer, Tokenizer
 from madang.native.prompt import Prompt
-from madang.native.sequence import CachedSequence
 
 
 class Answer:
@@ -22,14 +20,24 @@ class Answer:
 
     sampling   fully resolved, with a seed
     limit      most tokens to generate
+    emit       takes text as soon as it is whole and cannot begin a stop string, with the tokens that it took
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, sampling: SamplingParams, limit: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        limit: int,
+        emit: Callable[[TextDelta], None],
+    ) -> None:
         self.n_tokens = 0
+        self.is_done = False
         self.stop_text: str | None = None
         self.finish_reason: FinishReason = "length"
         self._tokenizer = tokenizer
         self._limit = limit
+        self._emit = emit
         self._detokenizer = Detokenizer(tokenizer, at_start=prompt.answer_begins)
         self._matcher = StopMatcher(prompt.stop)
         self._n_alternatives = -1 if sampling.logprobs is None else sampling.logprobs
@@ -37,42 +45,46 @@ class Answer:
         self._sampler.accept(np.array(prompt.tokens, np.int32))
         self._unshown: list[TokenLogprob] = []
 
-    def deltas(self, sequence: CachedSequence, watch: Stopwatch) -> Iterator[TextDelta]:
-        """Text as soon as it is whole and cannot begin a stop string, with the tokens that it took."""
-        while self.n_tokens < self._limit:
-            choice = self._choose(sequence)
-            watch.token()
-            self.n_tokens += 1
-            if choice.token in self._tokenizer.end_ids:
-                self.finish_reason = "stop"
-                break
-            if self._n_alternatives >= 0:
-                self._unshown.append(self._report(choice))
-            text, self.stop_text = self._matcher.push(self._detokenizer.push(choice.token))
-            if text:
-                yield self._delta(text)
-            if self.stop_text is not None:
-                self.finish_reason = "stop"
-                return
-            if self.n_tokens < self._limit:
-                sequence.append(choice.token)
-        yield from self._rest()
+    def next_token(self, decoder: _core.Decoder, row: int) -> int:
+        """Draw from a row of logits, and say what there is to say. Raises EngineError when they are not numbers."""
+        choice = self._choose(decoder, row)
+        self.n_tokens += 1
+        if choice.token in self._tokenizer.end_ids:
+            self.finish_reason = "stop"
+            self._end()
+        else:
+            self._show(choice)
+        return choice.token
 
-    def _choose(self, sequence: CachedSequence) -> _core.Choice:
+    def _choose(self, decoder: _core.Decoder, row: int) -> _core.Choice:
         try:
-            return self._sampler.sample(sequence.decoder, 0, self._n_alternatives)
+            return self._sampler.sample(decoder, row, self._n_alternatives)
         except RuntimeError as error:
             raise EngineError(
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
             ) from error
 
-    def _rest(self) -> Iterator[TextDelta]:
+    def _show(self, choice: _core.Choice) -> None:
+        if self._n_alternatives >= 0:
+            self._unshown.append(self._report(choice))
+        text, self.stop_text = self._matcher.push(self._detokenizer.push(choice.token))
+        if text:
+            self._emit(self._delta(text))
+        if self.stop_text is not None:
+            self.finish_reason = "stop"
+            self.is_done = True
+        elif self.n_tokens >= self._limit:
+            self._end()
+
+    def _end(self) -> None:
+        """Say what was held back."""
+        self.is_done = True
         text, self.stop_text = self._matcher.push(self._detokenizer.flush())
         text += self._matcher.flush()
         if self.stop_text is not None:
             self.finish_reason = "stop"
         if text or self._unshown:
-            yield self._delta(text)
+            self._emit(self._delta(text))
 
     def _delta(self, text: str) -> TextDelta:
         delta = TextDelta(text, tuple(self._unshown))

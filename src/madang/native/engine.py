@@ -1,36 +1,64 @@
-"""The engine itself: requests in, events out."""
+"""The engine itself: requests in, events out.
+
+Life of a request: the caller's thread turns it into tokens and checks it; the worker's thread computes it together with
+all others (scheduler.py) and puts events into its outbox, from which the caller's thread yields them.
+"""
 
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
-from madang import _core
-from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, MalformedFile, UnsupportedModel
-from madang.core.events import ContextLedger, Done, Event, Usage
+import numpy as np
+import numpy.typing as npt
+
+from madang.core.engine import EngineInfo, Scored
+from madang.core.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    MalformedFile,
+    NotEnoughMemory,
+    UnsupportedModel,
+)
+from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
+from madang.formats.spec import DecoderSpec
 from madang.formats.templates import template_for
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
 from madang.hardware import Plan
 from madang.models import ModelFiles
-from madang.native.answer import Answer
+from madang.native.bare_steps import time_bare_steps
+from madang.native.draft_model import load_draft_model
 from madang.native.loader import load_decoder
+from madang.native.pages import PAGE_TOKENS, pages_for
+from madang.native.prefix_file import PrefixFacts, fingerprint, read_prefix, write_prefix
 from madang.native.prompt import Prompter
-from madang.native.sequence import CachedSequence
+from madang.native.scheduler import Limits, Scheduler
+from madang.native.scoring import score_items
+from madang.native.sequence import CachedSequence, Namespace, Work
+from madang.native.speculation import Guesser, NgramGuesser
+from madang.native.work import Gathering, Generation, PageContents, Rows
+from madang.native.worker import Worker
+
+T = TypeVar("T")
+
+_LOGIT_ROWS = 4 * PAGE_TOKENS  # that a caller holds at a time
 
 
 def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     """Load a model.
 
-    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory.
+    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory,
+    InvalidRequest when a draft model has another vocabulary.
     """
     started = time.perf_counter()
     if files.format != "gguf":
@@ -42,117 +70,208 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
     decoder = load_decoder(files.name, description, plan)
+    model = LoadedModel(
+        tokenizer=tokenizer,
+        sampling_defaults=files.sampling_defaults,
+        trained_tokens=description.spec.context_tokens,
+        prefix_facts=PrefixFacts(fingerprint(description), plan.kv_type.value, decoder.page_bytes),
+    )
+    scheduler = Scheduler(decoder, _limits(description.spec, plan), _make_guesser(tokenizer, decoder.page_bytes, plan))
     info = EngineInfo(
         engine="native",
         model=files.name,
         context_tokens=plan.context_tokens.value,
+        max_concurrency=plan.max_concurrency.value,
         load_s=time.perf_counter() - started,
     )
-    return NativeEngine(info, decoder, tokenizer, files.sampling_defaults, plan.prefill_chunk_tokens.value)
+    return NativeEngine(info, model, scheduler)
+
+
+def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
+    return Limits(
+        chunk_tokens=plan.prefill_chunk_tokens.value,
+        concurrency=plan.max_concurrency.value,
+        cache_bytes=plan.kv_limit_bytes.value,
+        vocab_size=spec.vocab_size,
+        long_from=None if spec.long_rope is None else spec.long_rope.from_tokens,
+    )
+
+
+def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
+    """What the plan says of speculation: "off", "ngram" or "draft:<file>"."""
+    kind, _, draft = plan.speculation.value.partition(":")
+    if kind == "draft":
+        return load_draft_model(Path(draft), tokenizer, plan, plan.kv_limit_bytes.value // page_bytes).guesser
+    return NgramGuesser if kind == "ngram" else None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What an engine knows of its model beside weights; ``trained_tokens`` is the longest context it understands."""
+
+    tokenizer: Tokenizer
+    sampling_defaults: SamplingParams
+    trained_tokens: int
+    prefix_facts: PrefixFacts
 
 
 class NativeEngine:
-    """A model in memory. It runs one generation at a time and keeps that conversation's cache for the next."""
+    """A model in memory. Any number of threads may use it at once; what does not fit side by side waits its turn."""
 
-    def __init__(
-        self,
-        info: EngineInfo,
-        decoder: _core.Decoder,
-        tokenizer: Tokenizer,
-        sampling_defaults: SamplingParams,
-        chunk_tokens: int,
-    ) -> None:
+    def __init__(self, info: EngineInfo, model: LoadedModel, scheduler: Scheduler) -> None:
         self.info = info
-        self._tokenizer = tokenizer
-        self._prompter = Prompter(tokenizer, template_for(tokenizer))
-        self._sampling_defaults = sampling_defaults
-        self._chunk_tokens = chunk_tokens
-        self._sequence: CachedSequence | None = CachedSequence(decoder)
-        self._busy = threading.Lock()
+        self._model = model
+        self._prompter = Prompter(model.tokenizer, template_for(model.tokenizer))
+        self._limits = scheduler.limits
+        self._threads, self._isa = scheduler.decoder.n_threads, scheduler.decoder.isa
+        self._page_bytes = scheduler.decoder.page_bytes
+        self._worker = Worker(scheduler, info.model)
+        # Also when the interpreter exits: the thread that computes must not outlive it.
+        weakref.finalize(self, self._worker.close)
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Stream the answer.
+        """Stream the answer; closing the iterator stops the computation.
 
         Raises ContextLengthExceeded and InvalidRequest before anything is computed, TemplateError, EngineError when
-        busy or closed.
+        closed, NotEnoughMemory when the system has none left.
         """
-        with self._running() as sequence:
-            watch = Stopwatch(load_s=self.info.load_s)
-            prompt = self._prompter.prompt(request)
-            tokens, n_prompt = prompt.tokens, len(prompt.tokens)
-            n_ctx = self.info.context_tokens
-            if not tokens:
-                raise InvalidRequest(
-                    "The prompt is empty, and this model has no token that begins a text.", param="prompt"
-                )
-            if n_prompt + (request.max_tokens != 0) > n_ctx:
-                raise ContextLengthExceeded(n_prompt, n_ctx)
-            sampling = self._seeded(request.sampling.resolved(self._sampling_defaults))
-            room = n_ctx - n_prompt
-            limit = room if request.max_tokens is None else min(room, request.max_tokens)
-            answer = Answer(self._tokenizer, prompt, sampling, limit)
-            n_cached = sequence.keep_common_prefix(tokens)
-            sequence.read(tokens[n_cached:], self._chunk_tokens)
-            watch.prompt_read(n_prompt - n_cached)
-            yield from answer.deltas(sequence, watch)
-            yield Done(
-                finish_reason=answer.finish_reason,
-                usage=Usage(n_prompt, n_cached, answer.n_tokens),
-                timings=watch.timings(answer.n_tokens),
-                ledger=ContextLedger(n_ctx, n_prompt, n_cached, n_prompt, 0, answer.n_tokens),
-                seed=sampling.seed,
-                stop_text=answer.stop_text,
-            )
+        sequence, work = self._answering(request, Stopwatch(load_s=self.info.load_s))
+        self._worker.submit(sequence)
+        event: Event | None = None
+        try:
+            while not isinstance(event, Done):
+                event = work.outbox.take()
+                yield event
+        finally:
+            if not isinstance(event, Done):
+                self._worker.cancel(sequence)
 
     def count_tokens(self, request: Request) -> int:
         """Prompt tokens of the request, template included."""
         return len(self._prompter.prompt(request).tokens)
 
+    # ---- scores and logits
+
+    def score(self, context: Request, continuations: Sequence[str]) -> list[Scored]:
+        """See core.engine.Scorer."""
+        return next(self.score_many([(context, continuations)]))
+
+    def score_many(self, items: Iterable[tuple[Request, Sequence[str]]]) -> Iterator[list[Scored]]:
+        """See core.engine.Scorer."""
+        return score_items(self._worker, self._prompter, self.info.context_tokens, items)
+
+    def tokenize(self, text: str) -> list[int]:
+        """See core.engine.LogitSource."""
+        return self._model.tokenizer.encode(text)
+
+    def logits(self, tokens: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """See core.engine.LogitSource."""
+        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        for begin in range(0, len(tokens), _LOGIT_ROWS):
+            known = list(tokens[: begin + _LOGIT_ROWS])
+            work = Rows()
+            yield self._finished(self._background(known, begin, work, of=len(tokens)), work)
+
+    # ---- prefixes on disk
+
+    def save_prefix(self, prompt: Request | Sequence[int], path: Path) -> int:
+        """Compute a prompt, as far as it has not been, and write its cache to a file; returns its number of tokens.
+
+        Raises what ``generate`` raises before its first event, and OSError.
+        """
+        tokens = self._prompter.prompt(prompt).tokens if isinstance(prompt, Request) else list(prompt)
+        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        work = PageContents()
+        pages = self._finished(self._background(tokens, len(tokens), work, of=len(tokens)), work)
+        write_prefix(path, replace(self._model.prefix_facts, n_tokens=len(tokens)), tokens, pages)
+        return len(tokens)
+
+    def load_prefix(self, path: Path) -> int:
+        """Put a saved prefix into the cache, where requests that begin with it find it; returns its number of tokens.
+
+        Raises InvalidPrefix when the file is damaged or of another model, NotEnoughMemory, OSError.
+        """
+        tokens, pages = read_prefix(path, self._model.prefix_facts)
+        namespace = Namespace(is_long=self._limits.is_long(len(tokens)))
+        self._worker.ask(lambda scheduler: scheduler.cache.fill(namespace, tokens, pages))
+        return len(tokens)
+
+    # ---- facts and measurements
+
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
-        """Seconds to read a random prompt in one step per chunk, then to decode at that depth; the cache is lost."""
-        with self._running() as sequence:
-            draw = random.Random(time.perf_counter_ns())
-            tokens = [draw.randrange(self._tokenizer.vocab_size) for _ in range(prompt_tokens + decode_tokens)]
-            sequence.tokens.clear()
-            started = time.perf_counter()
-            sequence.read(tokens[:prompt_tokens], self._chunk_tokens)
-            prompt_read = time.perf_counter()
-            for token in tokens[prompt_tokens:]:
-                sequence.append(token)
-            done = time.perf_counter()
-            sequence.tokens.clear()
-            return prompt_read - started, done - prompt_read
+        """Seconds to read a random prompt in one step per chunk, then to decode at that depth; others wait."""
+        n_words = self._model.tokenizer.vocab_size
+        return self._worker.ask(lambda scheduler: time_bare_steps(scheduler, n_words, prompt_tokens, decode_tokens))
 
     @property
     def threads(self) -> int:
         """Threads that compute."""
-        return self._open_sequence().decoder.n_threads
+        self._worker.check_open()
+        return self._threads
 
     @property
     def isa(self) -> str:
         """Instruction set in use."""
-        return self._open_sequence().decoder.isa
+        self._worker.check_open()
+        return self._isa
 
     def close(self) -> None:
-        """Free weights and cache; a second call does nothing."""
-        self._sequence = None
+        """End what is being generated, free weights and cache; a second call does nothing."""
+        self._worker.close()
 
-    @contextmanager
-    def _running(self) -> Iterator[CachedSequence]:
-        sequence = self._open_sequence()
-        if not self._busy.acquire(blocking=False):
-            raise EngineError(f"The engine of {self.info.model} is busy; this version runs one generation at a time.")
+    # ---- requests to sequences
+
+    def _answering(self, request: Request, watch: Stopwatch) -> tuple[CachedSequence, Generation]:
+        """Everything that can be wrong with a request is found here."""
+        self._worker.check_open()
+        prompt = self._prompter.prompt(request)
+        n_prompt, n_ctx = len(prompt.tokens), self._context(request)
+        self._check_length(n_prompt, n_ctx, room=int(request.max_tokens != 0))
+        room = n_ctx - n_prompt
+        limit = room if request.max_tokens is None else min(room, request.max_tokens)
+        sampling = _seeded(request.sampling.resolved(self._model.sampling_defaults))
+        work = Generation(self._model.tokenizer, prompt, sampling, limit=limit, n_ctx=n_ctx, watch=watch)
+        first_row = n_prompt - 1 if limit > 0 else n_prompt
+        namespace = Namespace(request.adapter)
+        return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work
+
+    def _context(self, request: Request) -> int:
+        """The request's own context, which may be longer than the engine's: the cache grows as it is needed."""
+        n_ctx, trained = request.context_tokens, self._model.trained_tokens
+        if n_ctx is None:
+            return self.info.context_tokens
+        if n_ctx > trained:
+            raise InvalidRequest(
+                f"A context of {n_ctx} tokens was asked for, but {self.info.model} was trained for {trained}.",
+                param="context_tokens",
+                hint=f"Ask for at most {trained}.",
+            )
+        needed_bytes = pages_for(n_ctx) * self._page_bytes
+        if needed_bytes > self._limits.cache_bytes:
+            raise NotEnoughMemory(f"A context of {n_ctx} tokens", needed_bytes, self._limits.cache_bytes)
+        return n_ctx
+
+    def _check_length(self, n_tokens: int, n_ctx: int, *, room: int) -> None:
+        if n_tokens == 0:
+            raise InvalidRequest("The prompt is empty, and this model has no token that begins a text.", param="prompt")
+        if n_tokens + room > n_ctx:
+            raise ContextLengthExceeded(n_tokens, n_ctx)
+
+    def _background(self, tokens: list[int], first_row: int, work: Work, *, of: int) -> CachedSequence:
+        """Background work on the beginning of a text of so many tokens."""
+        namespace = Namespace(is_long=self._limits.is_long(of))
+        return CachedSequence(tokens, first_row, work, "background", namespace)
+
+    def _finished(self, sequence: CachedSequence, work: Gathering[T]) -> T:
+        self._worker.submit(sequence)
         try:
-            yield sequence
-        finally:
-            self._busy.release()
+            return work.outbox.take()
+        except BaseException:
+            self._worker.cancel(sequence)
+            raise
 
-    def _open_sequence(self) -> CachedSequence:
-        if self._sequence is None:
-            raise EngineError(f"The engine of {self.info.model} is closed.")
-        return self._sequence
 
-    def _seeded(self, sampling: SamplingParams) -> SamplingParams:
-        if sampling.seed is not None:
-            return sampling
-        return sampling.resolved(SamplingParams(seed=random.SystemRandom().getrandbits(64)))
+def _seeded(sampling: SamplingParams) -> SamplingParams:
+    if sampling.seed is not None:
+        return sampling
+    return sampling.resolved(SamplingParams(seed=random.SystemRandom().getrandbits(64)))

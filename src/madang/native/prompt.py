@@ -40,3 +40,17 @@ class Prompter:
         rendered = self._template.render(request.messages, request.tools, guard=self._tokenizer.guard)
         stop = (*request.stop, *self._template.stop)
         return Prompt(self._tokenizer.encode_chat(rendered), stop, answer_begins=True)
+
+    def continued(self, request: Request, text: str) -> tuple[list[int], int]:
+        """The prompt with ``text`` after it, and how many of these tokens are the prompt's own.
+
+        A tokenizer may join the end of the prompt with the beginning of the text; what differs counts as the text's.
+        """
+        own = self.prompt(request).tokens
+        if request.prompt is not None:
+            whole = self._tokenizer.encode(request.prompt + text)
+        else:
+            rendered = self._template.render(request.messages, request.tools, guard=self._tokenizer.guard)
+            whole = self._tokenizer.encode_chat(rendered + self._tokenizer.guard(text))
+        pairs = zip(own, whole, strict=False)
+        return whole, next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(own), len(whole)))

@@ -1,68 +1,139 @@
-"""One sequence in the paged KV cache: which tokens are in it, and the forward steps that put them there."""
+"""The scheduler's vocabulary: a sequence in the cache, the work that it is computed for, its share of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from madang import _core
-from madang.core.errors import NotEnoughMemory
+from madang.core.request import PRIORITIES, Priority
+from madang.native.pages import pages_for
+from madang.native.prefix_tree import Node
 
-PAGE_TOKENS = _core.PAGE_TOKENS
-_NO_OUTPUT = np.empty(0, np.int32)
-_ONLY_SEQUENCE = np.zeros(1, np.int32)
+_arrivals = itertools.count()
 
 
-class CachedSequence:
-    """Tokens whose keys and values are in the cache, and the table of the pages that hold them.
+class Namespace(NamedTuple):
+    """What keys and values depend on beside the tokens; a tree of cached prefixes for each."""
 
-    ``tokens`` always tells the truth: a step that did not happen adds nothing, so an abandoned request leaves a prefix
-    that the next one can use.
+    adapter: Hashable = None
+    is_long: bool = False
+
+
+PLAIN = Namespace()
+
+
+class Work(Protocol):
+    """What a sequence is computed for: an answer, a score, rows of logits.
+
+    The scheduler calls these, in this order and from its own thread: ``begins`` when the prompt starts to be read,
+    ``row`` for each row of logits, in the order of positions, ``ends`` once; or ``fails``. What any of them raises,
+    ``fails`` is told, and no other sequence.
     """
 
-    def __init__(self, decoder: _core.Decoder) -> None:
-        self.decoder = decoder
-        self.tokens: list[int] = []
-        self._page_table: npt.NDArray[np.int32] = np.empty((1, 0), np.int32)
+    @property
+    def is_done(self) -> bool:
+        """Whether no further row is wanted."""
 
-    def keep_common_prefix(self, tokens: Sequence[int]) -> int:
-        """Forget what differs from ``tokens``; returns how many of them are in the cache.
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses tokens, so that they may be guessed ahead."""
 
-        The last token is never counted: its logits are needed, and they are not kept.
-        """
-        limit = min(len(self.tokens), len(tokens) - 1)
-        n_same = next((i for i in range(limit) if self.tokens[i] != tokens[i]), max(limit, 0))
-        del self.tokens[n_same:]
-        return n_same
+    def begins(self, n_cached: int) -> None:
+        """Of the prompt, so many tokens are in the cache already."""
 
-    def read(self, tokens: Sequence[int], chunk_tokens: int) -> None:
-        """Append tokens, in chunks so that Ctrl-C stops a long prompt; the logits of the last are in row 0."""
-        for begin in range(0, len(tokens), chunk_tokens):
-            chunk = tokens[begin : begin + chunk_tokens]
-            self._step(chunk, wants_logits=begin + chunk_tokens >= len(tokens))
+    def row(self, decoder: _core.Decoder, row: int) -> int | None:
+        """The logits after one more token are in ``row``. Returns the token that it chooses, if it does."""
 
-    def append(self, token: int) -> None:
-        """Append one token; its logits are in row 0."""
-        self._step((token,), wants_logits=True)
+    def ends(self, sequence: CachedSequence, decoder: _core.Decoder) -> None:
+        """Everything has been computed, and is still in the pages of ``sequence``."""
 
-    def _step(self, tokens: Sequence[int], *, wants_logits: bool) -> None:
-        n, start = len(tokens), len(self.tokens)
-        self._reserve(start + n)
-        outputs = np.array([n - 1], np.int32) if wants_logits else _NO_OUTPUT
-        positions = np.arange(start, start + n, dtype=np.int32)
-        sequences = _ONLY_SEQUENCE if n == 1 else np.zeros(n, np.int32)
-        self.decoder.step(np.array(tokens, np.int32), positions, sequences, self._page_table, outputs)
-        self.tokens.extend(tokens)
+    def fails(self, error: Exception) -> None:
+        """It cannot go on."""
 
-    def _reserve(self, n_tokens: int) -> None:
-        n_pages = -(-n_tokens // PAGE_TOKENS)
-        if n_pages <= self._page_table.shape[1]:
-            return
-        try:
-            self.decoder.reserve_pages(n_pages)
-        except MemoryError as error:
-            missing = (n_pages - self.decoder.n_pages) * self.decoder.page_bytes
-            raise NotEnoughMemory(f"The cache for {n_tokens} tokens", missing, None) from error
-        self._page_table = np.arange(n_pages, dtype=np.int32)[None]
+
+@dataclass(eq=False)
+class CachedSequence:
+    """Tokens, and the cache pages of those that have been computed.
+
+    tokens       all that is known: the prompt, then what was chosen
+    first_row    position of the next token whose logits the work wants; it wants all after it
+    n_computed   tokens whose keys and values are in the pages
+    n_drafted    guessed tokens that were computed ahead, and of them, ``n_accepted`` that came true
+    """
+
+    tokens: list[int]
+    first_row: int
+    work: Work
+    priority: Priority = "chat"
+    namespace: Namespace = PLAIN
+    arrival: int = field(default_factory=lambda: next(_arrivals))
+    n_computed: int = 0
+    pages: list[int] = field(default_factory=list)
+    node: Node | None = None  # of the last page that the prefix tree has
+    n_published: int = 0  # pages that it has
+    is_begun: bool = False
+    n_drafted: int = 0
+    n_accepted: int = 0
+    waits_for: CachedSequence | None = None  # it computes the same pages at the moment
+    waits_until: int = 0  # it has computed so many tokens
+    table: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(8, np.int32))
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Smaller comes first: chats before background work, then by arrival."""
+        return PRIORITIES.index(self.priority), self.arrival
+
+    @property
+    def n_left(self) -> int:
+        """Tokens that are known and not computed."""
+        return len(self.tokens) - self.n_computed
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only the newest token is to be computed."""
+        return self.n_left == 1 and self.n_computed >= self.first_row
+
+    def add_pages(self, pages: list[int]) -> None:
+        """Room for 16 more tokens each."""
+        begin, end = len(self.pages), len(self.pages) + len(pages)
+        if end > len(self.table):
+            self.table = np.concatenate([self.table, np.zeros(max(end, len(self.table)), np.int32)])
+        self.table[begin:end] = pages
+        self.pages += pages
+
+    def replace_page(self, index: int, page: int) -> None:
+        """Use another page with the same content."""
+        self.pages[index] = page
+        self.table[index] = page
+
+    def n_missing_pages(self, n_tokens: int) -> int:
+        """Pages to add before so many tokens fit."""
+        return max(pages_for(n_tokens) - len(self.pages), 0)
+
+    def forget(self) -> list[int]:
+        """Nothing is computed any more; rows that were taken are not wanted again. Returns the pages that it held."""
+        pages, self.pages = self.pages, []
+        self.n_computed = self.n_published = 0
+        self.node = None
+        return pages
+
+
+class Share(NamedTuple):
+    """What one sequence computes in a step: its next ``n_tokens``, and after them guessed ones."""
+
+    sequence: CachedSequence
+    n_tokens: int
+    drafts: list[int]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of logits that come out of it."""
+        sequence = self.sequence
+        end = sequence.n_computed + self.n_tokens
+        return max(end - max(sequence.first_row, sequence.n_computed), 0) + len(self.drafts)

@@ -6,6 +6,7 @@ reference --store--> files --table--> engine entry --plan--> settings with reaso
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from madang.core.engine import Engine
@@ -14,7 +15,7 @@ from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.hardware import Plan, PlanRequest, make_plan, probe_machine
+from madang.hardware import Choice, Plan, PlanRequest, make_plan, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
@@ -30,9 +31,11 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
         entry = find_engine(settings.engine)
         if not entry.reads_files:
             return entry.standalone()(reference, settings.context)
-    files = find_files(reference, Store(settings.home), fetch=fetch)
+    store = Store(settings.home)
+    files = find_files(reference, store, fetch=fetch)
     choice = choose_engine(files.format, settings.engine)
-    return choice.entry.loader()(files, plan_for(files, settings))
+    plan = plan_for(files, settings)
+    return choice.entry.loader()(files, _with_draft_file(plan, store, fetch))
 
 
 def plan_for(files: ModelFiles, settings: Settings) -> Plan:
@@ -46,8 +49,20 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
         context_tokens=settings.context,
         isa=settings.isa,
         precision=settings.precision,
+        kv_limit_bytes=settings.kv_memory,
+        max_concurrency=settings.concurrency,
+        speculation=settings.speculation,
     )
     return make_plan(spec, files, probe_machine(gpus=False), requested)
+
+
+def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:
+    """Engines know files, people know names: the draft model's."""
+    kind, _, reference = plan.speculation.value.partition(":")
+    if kind != "draft":
+        return plan
+    path = find_files(reference, store, fetch=fetch).path
+    return replace(plan, speculation=Choice(f"draft:{path}", plan.speculation.reason))
 
 
 def find_files(reference: str, store: Store, *, fetch: Fetch | None = None) -> ModelFiles:

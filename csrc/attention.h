@@ -1,0 +1,51 @@
+// Attention of one step: rotation, the cache write, and tiles of queries over the cached pages.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "batch.h"
+#include "cache.h"
+#include "rows.h"
+#include "shape.h"
+
+namespace madang {
+
+class Attention {
+public:
+    Attention(const DecoderShape& shape, const Kernels& kernels, Cache& cache, int n_threads);
+
+    Rows query, key, value;  // products of the layer; queries come out scaled
+    Rows attended;           // what attend() leaves
+
+    void resize(int n_tokens);
+    // Lays out the tiles and angles of a batch; the batch must outlive the step.
+    void prepare(const Batch& batch);
+    // Rotates one token's queries and keys, and writes its keys and values to the cache.
+    void store(int layer, int token, int thread);
+    // The work of a layer: each unit is a tile of queries that share a key-value head.
+    int units() const { return int(tiles_.size()) * shape_.n_kv_heads * units_per_kv(); }
+    void attend(int layer, int unit, int thread);
+
+private:
+    struct QueryTile {
+        int begin, end;  // consecutive tokens of one sequence
+    };
+
+    int heads_per_unit() const { return std::min(shape_.heads_per_kv(), kMaxQueryTile); }
+    int units_per_kv() const { return (shape_.heads_per_kv() + heads_per_unit() - 1) / heads_per_unit(); }
+    void rotate(float* head, int token) const;
+
+    const DecoderShape& shape_;
+    const Kernels& kernels_;
+    Cache& cache_;
+    const Batch* batch_ = nullptr;
+    std::vector<QueryTile> tiles_;
+    std::vector<float> angles_;  // per token: cosines, then sines
+    struct Scratch {
+        std::vector<float> attention, padded;
+        std::vector<uint16_t> halves;
+    };
+    std::vector<Scratch> scratch_;  // per thread
+};
+
+}  // namespace madang

@@ -1,0 +1,59 @@
+"""One step: the shares of several sequences as the arrays that the core wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from madang import _core
+from madang.native.sequence import Share
+
+Ints = npt.NDArray[np.int32]
+
+_ZERO = np.zeros(1, np.int32)
+
+
+def compute(decoder: _core.Decoder, shares: Sequence[Share]) -> None:
+    """Run the step. Rows of logits lie in the order of shares, and within one in the order of positions."""
+    if len(shares) == 1 and shares[0].n_tokens == 1 and not shares[0].drafts:
+        _compute_one(decoder, shares[0])
+        return
+    tokens: list[int] = []
+    positions: list[int] = []
+    sequences: list[int] = []
+    outputs: list[int] = []
+    for number, share in enumerate(shares):
+        begin = share.sequence.n_computed
+        new = share.sequence.tokens[begin : begin + share.n_tokens] + share.drafts
+        tokens += new
+        positions += range(begin, begin + len(new))
+        sequences += [number] * len(new)
+        outputs += range(len(tokens) - share.n_rows, len(tokens))
+    arrays = [np.array(values, np.int32) for values in (tokens, positions, sequences)]
+    decoder.step(arrays[0], arrays[1], arrays[2], _tables(shares), np.array(outputs, np.int32))
+
+
+def _compute_one(decoder: _core.Decoder, share: Share) -> None:
+    """The most common step: one more token of one sequence."""
+    sequence = share.sequence
+    position = sequence.n_computed
+    decoder.step(
+        np.array((sequence.tokens[position],), np.int32),
+        np.array((position,), np.int32),
+        _ZERO,
+        sequence.table[None],
+        _ZERO[: share.n_rows],
+    )
+
+
+def _tables(shares: Sequence[Share]) -> Ints:
+    """Page tables side by side; what is beyond a sequence's pages is never looked at."""
+    if len(shares) == 1:
+        return shares[0].sequence.table[None]
+    tables = np.zeros((len(shares), max(len(share.sequence.pages) for share in shares)), np.int32)
+    for row, share in zip(tables, shares, strict=True):
+        n = len(share.sequence.pages)
+        row[:n] = share.sequence.table[:n]
+    return tables
