@@ -33,7 +33,7 @@ def as_files(path: Path, **facts: Any) -> ModelFiles:
     )
 
 
-def as_plan(  # noqa: PLR0913  (a plan has many parts)
+def as_plan(
     *,
     context_tokens: int = CONTEXT_TOKENS,
     chunk: int = 64,

@@ -15,7 +15,8 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -105,22 +106,22 @@ class Constraints:
         Raises InvalidRequest, for the parameter ``constraint``, when it is too large, does not compile, or nothing
         satisfies it.
         """
-        kind = _KINDS[type(constraint)]
-        grammar = _with_free_start(_grammar(constraint), _free_start(self._tokenizer, after)) if after else None
-        return self._start(kind, grammar or json.dumps({"grammars": [_grammar(constraint)]}))
+        return self._start(_KINDS[type(constraint)], _grammar(constraint), after)
 
-    def start_own(self, lark: str) -> TokenMask:
+    def start_own(self, lark: str, *, after: str | None = None) -> TokenMask:
         """A fresh state of a grammar that madang itself wrote, which may name control tokens by their number."""
-        return self._start("form of a tool call", json.dumps({"grammars": [{"lark_grammar": lark}]}))
+        return self._start("form of a tool call", {"lark_grammar": lark}, after)
 
-    def _start(self, kind: str, grammar: str) -> TokenMask:
+    def _start(self, kind: str, grammar: dict[str, Any], after: str | None) -> TokenMask:
+        grammars = [grammar] if after is None else [_free_start(self._tokenizer, after), {**grammar, "name": "answer"}]
+        text = json.dumps({"grammars": grammars})
         with self._lock:
-            matcher = self._compiled.get(grammar)
+            matcher = self._compiled.get(text)
             if matcher is None:
-                matcher = self._compiled[grammar] = self._compile(kind, grammar)
-                while len(self._compiled) > MAX_COMPILED:
+                matcher = self._compiled[text] = self._compile(kind, text)
+                if len(self._compiled) > MAX_COMPILED:
                     self._compiled.popitem(last=False)
-            self._compiled.move_to_end(grammar)
+            self._compiled.move_to_end(text)
             assert self._words is not None  # made to compile
             return TokenMask(matcher.deep_copy(), -(-self._words.vocab_size // 32))
 
@@ -198,18 +199,16 @@ def json_copy(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return copy
 
 
-def _free_start(tokenizer: Tokenizer, end: str) -> str:
-    """Rules for any text up to ``end``, and at most two blanks behind it; ``end`` may be a control token."""
+def _free_start(tokenizer: Tokenizer, end: str) -> dict[str, Any]:
+    """Any text up to ``end``, which may be a control token, at most two blanks, then the grammar named "answer"."""
     control = tokenizer.control_id(end)
-    gap = "GAP: /[ \\n]{0,2}/"
-    if control is not None:
-        return f"start: FREE <[{control}]> GAP @answer\nFREE: /(?s:.*)/\n{gap}"
-    return f"start: free GAP @answer\nfree[suffix={json.dumps(end)}]: /(?s:.*)/\n{gap}"
-
-
-def _with_free_start(grammar: dict[str, Any], free_start: str) -> str:
-    outer = {"name": "outer", "lark_grammar": free_start}
-    return json.dumps({"grammars": [outer, {**grammar, "name": "answer"}]})
+    rules = [
+        "start: free GAP @answer",
+        f"free[suffix={json.dumps(end)}]: TEXT" if control is None else f"free: TEXT <[{control}]>",
+        "TEXT: /(?s:.*)/",
+        "GAP: /[ \\n]{0,2}/",
+    ]
+    return {"name": "outer", "lark_grammar": "\n".join(rules)}
 
 
 # ---- the vocabulary, as llguidance wants to see it
@@ -237,13 +236,35 @@ class _Words:
         self._anchor_ids = self._encode(self._anchor)
 
     def __call__(self, text: str) -> list[int]:
-        """Ids of a text in the middle of an answer."""
+        """Ids of a text in the middle of an answer, whose bytes are those of the text."""
         ids = self._encode(self._anchor + text)
-        n_anchor = len(self._anchor_ids)
-        return ids[n_anchor:] if ids[:n_anchor] == self._anchor_ids else self._encode(text)
+        if ids[: len(self._anchor_ids)] == self._anchor_ids:
+            ids = ids[len(self._anchor_ids) :]
+        data = text.encode()
+        if b"".join(self.tokens[token] for token in ids) == data:
+            return ids
+        return list(self._longest_tokens(data))  # the tokenizer normalizes, or has no token for a blank
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special=False, parse_special=False)
+
+    def _longest_tokens(self, data: bytes) -> Iterator[int]:
+        at = 0
+        while at < len(data):
+            lengths = range(min(len(data) - at, self._most_bytes), 0, -1)
+            length = next((n for n in lengths if data[at : at + n] in self._by_bytes), 0)
+            if length:
+                yield self._by_bytes[data[at : at + length]]
+            at += length or 1
+
+    @cached_property
+    def _by_bytes(self) -> dict[bytes, int]:
+        controls = set(self.special_token_ids)
+        return {data: token for token, data in enumerate(self.tokens) if data and token not in controls}
+
+    @cached_property
+    def _most_bytes(self) -> int:
+        return max(map(len, self._by_bytes), default=0)
 
 
 def _describe(tokenizer: Tokenizer) -> LLTokenizer:

@@ -38,6 +38,7 @@ from madang.hardware import Plan
 from madang.models import ModelFiles
 from madang.native.bare_steps import time_bare_steps
 from madang.native.draft_model import load_draft_model
+from madang.native.form import Forms
 from madang.native.loader import load_decoder
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint, read_prefix, write_prefix
@@ -122,6 +123,7 @@ class NativeEngine:
         self.info = info
         self._model = model
         self._prompter = Prompter(model.tokenizer, template_for(model.tokenizer))
+        self._forms = Forms(model.tokenizer, self._prompter.dialect)
         self._limits = scheduler.limits
         self._threads, self._isa = scheduler.decoder.n_threads, scheduler.decoder.isa
         self._page_bytes = scheduler.decoder.page_bytes
@@ -230,7 +232,8 @@ class NativeEngine:
         room = n_ctx - n_prompt
         limit = room if request.max_tokens is None else min(room, request.max_tokens)
         sampling = _seeded(request.sampling.resolved(self._model.sampling_defaults))
-        work = Generation(self._model.tokenizer, prompt, sampling, limit=limit, n_ctx=n_ctx, watch=watch)
+        form = self._forms.form(request, thinks=prompt.thinks)
+        work = Generation(self._model.tokenizer, prompt, sampling, form=form, limit=limit, n_ctx=n_ctx, watch=watch)
         first_row = n_prompt - 1 if limit > 0 else n_prompt
         namespace = Namespace(request.adapter)
         return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work

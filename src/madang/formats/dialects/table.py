@@ -44,6 +44,6 @@ def dialect_for(template: str) -> Dialect:
     """The dialect of the models that ``template``, the source of a chat template, is for."""
     takes_tools = re.search(r"\btools\b", template) is not None
     calls = next((syntax for pattern, syntax in _CALLS if re.search(pattern, template)), None)
-    thinking = next((tags for tags in _THINKING if tags.closing in template), None)
+    thinking = next((tags for tags in _THINKING if tags.opening in template or tags.closing in template), None)
     switch = next((name for name, pattern in _SWITCHES if re.search(pattern, template)), None)
     return Dialect(takes_tools, calls if takes_tools else None, thinking, switch)
