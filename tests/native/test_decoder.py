@@ -137,7 +137,7 @@ BAD_SHAPES = {
     "negative": {"n_embd": -1},
     "windows for other layers": {"window_tokens": [0]},
     "huge heads": {"head_dim": 1 << 20},
-    "more frequencies than pairs": {"inverse_frequencies": [1.0] * 9},
+    "more frequencies than pairs": {"head_dim": 14},
 }
 
 

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from madang.core.errors import (
     InvalidRequest,
     MalformedFile,
     NotEnoughMemory,
+    UnknownOption,
     UnsupportedModel,
 )
 from madang.core.events import Done, Event
@@ -44,8 +46,8 @@ from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint, read_prefix, write_prefix
 from madang.native.prompt import Prompter
 from madang.native.scheduler import Limits, Scheduler
-from madang.native.scoring import score_items
-from madang.native.sequence import CachedSequence, Namespace, Work
+from madang.native.scoring import encode_continuation, score_items
+from madang.native.sequence import PLAIN, CachedSequence, Namespace, Work
 from madang.native.speculation import Guesser, NgramGuesser
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
@@ -160,7 +162,11 @@ class NativeEngine:
 
     def score_many(self, items: Iterable[tuple[Request, Sequence[str]]]) -> Iterator[list[Scored]]:
         """See core.engine.Scorer."""
-        return score_items(self._worker, self._prompter, self.info.context_tokens, items)
+        encode = partial(encode_continuation, self._prompter, self.info.context_tokens)
+        return score_items(
+            self._worker,
+            (([encode(context, text) for text in texts], self._namespace(context)) for context, texts in items),
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """See core.engine.LogitSource."""
@@ -235,8 +241,14 @@ class NativeEngine:
         form = self._forms.form(request, thinks=prompt.thinks)
         work = Generation(self._model.tokenizer, prompt, sampling, form=form, limit=limit, n_ctx=n_ctx, watch=watch)
         first_row = n_prompt - 1 if limit > 0 else n_prompt
-        namespace = Namespace(request.adapter)
+        namespace = self._namespace(request)
         return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work
+
+    def _namespace(self, request: Request) -> Namespace:
+        """Which adapter it is computed with. Raises UnknownOption when that is not loaded."""
+        if request.adapter is None:
+            return PLAIN
+        raise UnknownOption("adapter in this engine", request.adapter.name, ())
 
     def _context(self, request: Request) -> int:
         """The request's own context, which may be longer than the engine's: the cache grows as it is needed."""

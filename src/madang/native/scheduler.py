@@ -66,12 +66,16 @@ class Scheduler:
     """
 
     def __init__(
-        self, decoder: _core.Decoder, limits: Limits, make_guesser: Callable[[], Guesser] | None = None
+        self,
+        decoder: _core.Decoder,
+        limits: Limits,
+        make_guesser: Callable[[], Guesser] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.decoder = decoder
         self.limits = limits
         self.cache = PagedCache(decoder, limits.cache_bytes)
-        self.pace = Pace()
+        self.pace = pace or Pace()
         self.waiting: list[CachedSequence] = []
         self.running: list[CachedSequence] = []
         self._make_guesser = make_guesser
