@@ -25,17 +25,16 @@ from madang.core.errors import (
     MalformedFile,
     NotEnoughMemory,
     UnknownOption,
-    UnsupportedModel,
 )
 from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
-from madang.formats.families import describe_gguf
+from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import DecoderSpec
 from madang.formats.templates import template_for
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
 from madang.hardware import Plan
 from madang.models import ModelFiles
 from madang.native.bare_steps import time_bare_steps
@@ -60,15 +59,15 @@ _LOGIT_ROWS = 4 * PAGE_TOKENS  # that a caller holds at a time
 def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     """Load a model.
 
-    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory,
+    Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory,
     InvalidRequest when a draft model has another vocabulary.
     """
     started = time.perf_counter()
-    if files.format != "gguf":
-        raise UnsupportedModel(f"the Hugging Face folder {files.name}", runs_with="a GGUF file of the same model")
-    file = read_gguf(files.path)
-    description = describe_gguf(file)
-    tokenizer = tokenizer_from_gguf(file)
+    if files.format == "gguf":
+        file = read_gguf(files.path)
+        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
+    else:
+        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
     n_words = description.spec.vocab_size
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
