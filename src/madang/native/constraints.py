@@ -201,7 +201,7 @@ def json_copy(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _free_start(tokenizer: Tokenizer, end: str) -> dict[str, Any]:
     """Any text up to ``end``, which may be a control token, at most two blanks, then the grammar named "answer"."""
-    control = tokenizer.control_id(end)
+    control = tokenizer.control_ids(end).get(end)
     rules = [
         "start: free GAP @answer",
         f"free[suffix={json.dumps(end)}]: TEXT" if control is None else f"free: TEXT <[{control}]>",
@@ -272,4 +272,5 @@ def _describe(tokenizer: Tokenizer) -> LLTokenizer:
     from llguidance import LLTokenizer
 
     words = _Words(tokenizer)
-    return LLTokenizer(words, eos_token=words.end_ids)  # type: ignore[arg-type]
+    slices = LLTokenizer.json_slices()  # parts of the vocabulary that texts in JSON allow or refuse as a whole
+    return LLTokenizer(words, eos_token=words.end_ids, slices=slices)  # type: ignore[arg-type]

@@ -36,8 +36,7 @@ class Forms:
         self._constraints = Constraints(tokenizer)
         tags = () if dialect.thinking is None else (dialect.thinking.opening, dialect.thinking.closing)
         calls = () if dialect.calls is None else dialect.calls.controls
-        ids = {text: tokenizer.control_id(text) for text in (*tags, *calls)}
-        self._controls = {text: token for text, token in ids.items() if token is not None}
+        self._controls = tokenizer.control_ids(*tags, *calls)
 
     def form(self, request: Request, *, thinks: bool) -> AnswerForm:
         """The form of the answer to ``request``, whose prompt ends inside the reasoning if it ``thinks``.

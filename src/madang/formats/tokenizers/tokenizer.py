@@ -94,9 +94,10 @@ class Tokenizer:
         """Whether the token is no part of any text: control tokens, the unknown token, and ids past the end."""
         return token_id >= self.vocab_size or self.vocabulary.kinds[token_id] in _HIDDEN
 
-    def control_id(self, text: str) -> int | None:
-        """The id of the control token that is written so; None when there is none."""
-        return self.vocabulary.ids_of(TokenKind.CONTROL).get(text)
+    def control_ids(self, *texts: str) -> dict[str, int]:
+        """The ids of those of ``texts`` that are control tokens."""
+        controls = self.vocabulary.ids_of(TokenKind.CONTROL)
+        return {text: controls[text] for text in texts if text in controls}
 
     def knows(self, *texts: str) -> bool:
         """Whether each of ``texts`` is a control token."""
