@@ -1,182 +1,129 @@
-"""Low-rank adapters at run time: what they add, to whom, and what is refused."""
+"""Adapters in a running engine: as if they were merged into the weights, each request with its own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from madang import _core
-from madang.formats.spec import Experts
-from madang.formats.tensors import TensorType
-from tests.native.reference import Adapter
-from tests.native.variants import Variant, add_adapter, llama, random_adapter, read_states
-from tests.parity.blocks import encode
+from madang.core import AdapterChoice, AdapterHost, Completion, Request, SamplingParams, collect
+from madang.core.errors import AdapterMismatch, EngineError, InvalidRequest, UnknownOption
+from madang.native import NativeEngine, load
+from tests.formats.adapters.files import random_adapter, write_gguf, write_peft
+from tests.native.conftest import as_files, as_plan
+from tests.parity.checkpoints import Checkpoint, TinyModel, write_checkpoint
 
-VARIANT = Variant(
-    llama(gated=True),
-    frozenset({"attention_norm", "ffn_norm", "output_norm", "output", "query.bias", "ffn_up.bias", "output.bias"}),
-)
-TEXT = np.random.default_rng(5).integers(0, VARIANT.spec.vocab_size, 21).tolist()
-each_isa = pytest.mark.parametrize("isa", _core.available_isas())
-Floats = npt.NDArray[np.float32]
+MODEL = TinyModel("adapted", n_heads=4, n_kv_heads=2, head_dim=16, n_embd=48, n_ff=64)
+PROMPT = "once-upon-a-time-there-was-a-river"
+GREEDY = SamplingParams(temperature=0, logprobs=5)
 
 
-def states(decoder: _core.Decoder, adapter: int, scale: float, chunks: tuple[int, ...] = ()) -> Floats:
-    ids, scales = np.array([adapter], np.int32), np.array([scale], np.float32)
-    return np.stack(read_states(decoder, TEXT, chunks, adapters=ids, adapter_scales=scales))
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return write_checkpoint(MODEL, tmp_path_factory.mktemp("base") / "base.gguf")
 
 
-def assert_close(actual: Any, expected: npt.NDArray[np.float64]) -> None:
-    assert np.abs(actual - expected).max() < 4e-3 * expected.std()
+@pytest.fixture
+def engine(checkpoint: Checkpoint) -> Iterator[NativeEngine]:
+    with closing(load(as_files(checkpoint.path), as_plan())) as engine:
+        yield engine
 
 
-VARIANTS = {
-    "gated": VARIANT,
-    "plain": Variant(llama(gated=False, n_embd=20, n_ff=24)),
-    "parallel": Variant(llama(parallel=True), frozenset({"attention_norm", "output_norm"})),
-    "post norms": Variant(llama(norms_sum=True), frozenset({"attention_post_norm", "ffn_post_norm"})),
-    "quantized": Variant(llama(n_ff=64), typed=TensorType.Q8_0),
-    "experts": Variant(llama(experts=Experts(4, 2))),
-}
+def ask(engine: NativeEngine, adapter: str | None = None, scale: float = 1.0, n: int = 12) -> Completion:
+    choice = None if adapter is None else AdapterChoice(adapter, scale)
+    return collect(engine.generate(Request(prompt=PROMPT, max_tokens=n, sampling=GREEDY, adapter=choice)))
 
 
-@each_isa
-@pytest.mark.parametrize("name", VARIANTS)
-def test_it_adds_its_products(name: str, isa: str) -> None:
-    variant = VARIANTS[name]
-    decoder = variant.decoder(isa=isa)
-    for seed, rank in ((1, 1), (2, 5), (3, 40)):
-        adapter = random_adapter(variant, seed, rank, scale=0.7)
-        expected = variant.reference().run(TEXT, adapter=adapter).final
-        assert_close(states(decoder, add_adapter(decoder, adapter), 0.7, (4, 1)), expected)
-    bare = variant.reference().run(TEXT).final
-    assert np.abs(expected - bare).max() > 0.1 * bare.std()  # it does matter
-
-
-def test_of_the_output_matrix() -> None:
-    for variant in (VARIANT, Variant(llama())):  # its own, or the embedding's
-        decoder, spec = variant.decoder(), variant.spec
-        rng = np.random.default_rng(0)
-        factors = {"output": (rng.normal(size=(3, spec.n_embd)), rng.normal(size=(spec.vocab_size, 3)))}
-        adapter = Adapter(factors, 0.5)
-        ids = np.array([add_adapter(decoder, adapter)], np.int32)
-        read_states(decoder, TEXT, adapters=ids, adapter_scales=np.array([0.5], np.float32))
-        logits = np.stack([decoder.logits(row) for row in range(len(TEXT))])
-        assert_close(logits, variant.reference().run(TEXT, adapter=adapter).logits)
-
-
-def test_each_sequence_has_its_own_and_nothing_of_the_others() -> None:
-    decoder = VARIANT.decoder()
-    ids = [add_adapter(decoder, random_adapter(VARIANT, seed, 4)) for seed in (1, 2)]
-    whose = [(ids[0], 1.0), (-1, 5.0), (ids[1], 1.0), (ids[0], 0.25), (ids[0], 1.0)]
-    alone = [states(decoder, adapter, scale) for adapter, scale in whose]
-    n, s = len(TEXT), len(whose)
-    tables = np.arange(2 * s, dtype=np.int32).reshape(s, 2)
-    decoder.reserve_pages(2 * s)
-    decoder.step(
-        np.array(TEXT * s, np.int32),
-        np.tile(np.arange(n, dtype=np.int32), s),
-        np.repeat(np.arange(s, dtype=np.int32), n),
-        tables,
-        np.arange(n * s, dtype=np.int32),
-        adapters=np.array([adapter for adapter, _ in whose], np.int32),
-        adapter_scales=np.array([scale for _, scale in whose], np.float32),
+def assert_same(one: Completion, other: Completion) -> None:
+    """The same tokens, and probabilities that differ by rounding only."""
+    assert [token.token_id for token in one.logprobs] == [token.token_id for token in other.logprobs]
+    np.testing.assert_allclose(
+        [token.logprob for token in one.logprobs], [token.logprob for token in other.logprobs], atol=2e-3
     )
-    together = np.stack([decoder.hidden(row) for row in range(n * s)])
-    assert np.array_equal(together, np.concatenate(alone))
-    assert np.array_equal(alone[1], np.stack(read_states(VARIANT.decoder(), TEXT)))
-    assert not np.array_equal(alone[0], alone[3])
 
 
-def test_a_scale_of_zero_changes_nothing() -> None:
-    decoder = VARIANT.decoder()
-    bare = np.stack(read_states(decoder, TEXT))
-    adapter = add_adapter(decoder, random_adapter(VARIANT, 1, 4))
-    assert np.array_equal(states(decoder, adapter, 0.0), bare)
+@pytest.mark.parametrize("kind", ["peft", "gguf"])
+@pytest.mark.parametrize("scale", [1.0, 0.5, -1.0])
+def test_an_adapter_answers_like_merged_weights(
+    checkpoint: Checkpoint, engine: NativeEngine, tmp_path: Path, kind: str, scale: float
+) -> None:
+    adapter = random_adapter(checkpoint.weights, 1)
+    is_peft = kind == "peft"
+    path = write_peft(adapter, tmp_path / "a") if is_peft else write_gguf(adapter, tmp_path / "a.gguf", MODEL)
+    assert engine.load_adapter(path) == "a"
+    merged = write_checkpoint(MODEL, tmp_path / "merged.gguf", weights=adapter.merged(checkpoint.weights, scale)).path
+    with closing(load(as_files(merged), as_plan())) as reference:
+        answer = ask(engine, "a", scale)
+        assert_same(answer, ask(reference))
+        assert answer.text != ask(engine).text
 
 
-@pytest.mark.parametrize("tensor_type", [TensorType.F16, TensorType.BF16])
-def test_factors_of_other_float_types(tensor_type: TensorType) -> None:
-    decoder, spec = VARIANT.decoder(), VARIANT.spec
-    rng = np.random.default_rng(0)
-    a, b = (np.rint(rng.normal(0, 4, size)) / 8 for size in ((3, spec.n_embd), (spec.n_heads * spec.head_dim, 3)))
-    adapter = decoder.add_adapter()
-    typed = [
-        (int(tensor_type), encode(x.astype(np.float32), tensor_type, rng).view(np.uint8).reshape(-1)) for x in (a, b)
+def test_several_side_by_side_change_each_other_in_no_bit(
+    checkpoint: Checkpoint, engine: NativeEngine, tmp_path: Path
+) -> None:
+    assert isinstance(engine, AdapterHost)
+    plain = ask(engine)
+    for seed, modules in enumerate((("q_proj", "v_proj"), ("up_proj",), ("o_proj", "down_proj", "gate_proj"))):
+        adapter = random_adapter(checkpoint.weights, seed, modules, rank=2 + seed)
+        engine.load_adapter(write_peft(adapter, tmp_path / f"a{seed}"), f"number {seed}")
+    assert list(engine.adapter_bytes) == ["number 0", "number 1", "number 2"]
+    choices: list[AdapterChoice | None] = [None, *(AdapterChoice(f"number {n}") for n in range(3))]
+    choices += [AdapterChoice("number 0", 0.25), AdapterChoice("number 0", 0.0)]
+    alone = [ask(engine, choice.name, choice.scale) if choice else ask(engine) for choice in choices]
+    streams = [
+        engine.generate(Request(prompt=PROMPT, max_tokens=12, sampling=GREEDY, adapter=choice))
+        for choice in choices * 2
     ]
-    decoder.set_adapter_matrix(adapter, "1.query", 3, *typed)
-    expected = VARIANT.reference().run(TEXT, adapter=Adapter({"1.query": (a, b)}, 2.0)).final
-    assert_close(states(decoder, adapter, 2.0), expected)
+    heads = [next(stream) for stream in streams]
+    together = [collect([head, *stream]) for head, stream in zip(heads, streams, strict=True)]
+    for one, other in zip(together, alone * 2, strict=True):
+        assert (one.text, one.logprobs) == (other.text, other.logprobs)
+    assert len({completion.text for completion in alone}) >= 4
+    assert ask(engine).logprobs == plain.logprobs
 
 
-def floats(*size: int) -> tuple[int, npt.NDArray[np.uint8]]:
-    return 0, np.zeros(size, np.float32).view(np.uint8).reshape(-1)
+def test_unloading(checkpoint: Checkpoint, engine: NativeEngine, tmp_path: Path) -> None:
+    first = write_peft(random_adapter(checkpoint.weights, 1), tmp_path / "first")
+    second = write_peft(random_adapter(checkpoint.weights, 2), tmp_path / "second")
+    engine.load_adapter(first, "mine")
+    before = ask(engine, "mine")
+    running = engine.generate(
+        Request(prompt=PROMPT, max_tokens=100, sampling=SamplingParams(temperature=0), adapter=AdapterChoice("mine"))
+    )
+    next(running)
+    try:
+        engine.unload_adapter("mine")
+    except EngineError as error:
+        assert "in use" in error.message
+        collect(running)
+        engine.unload_adapter("mine")
+    with pytest.raises(UnknownOption, match="mine"):
+        ask(engine, "mine")
+    engine.load_adapter(second, "mine")  # nothing of the first is left in the cache of prefixes
+    assert ask(engine, "mine").logprobs != before.logprobs
+    assert list(engine.adapter_bytes) == ["mine"]
 
 
-N_EMBD, N_HEADS = VARIANT.spec.n_embd, VARIANT.spec.n_heads * VARIANT.spec.head_dim
-BAD_FACTORS = {
-    "no such matrix": (("2.query", 3, floats(3, N_EMBD), floats(N_HEADS, 3)), "no matrix '2.query'"),
-    "a norm": (("0.attention_norm", 3, floats(3, N_EMBD), floats(1, 3)), "no matrix '0.attention_norm'"),
-    "no matrix at all": (("nonsense", 3, floats(3, N_EMBD), floats(N_HEADS, 3)), "no matrix 'nonsense'"),
-    "another model's width": (("0.query", 3, floats(3, N_EMBD + 1), floats(N_HEADS, 3)), "not 3 x 32"),
-    "another model's heads": (("0.query", 3, floats(3, N_EMBD), floats(N_HEADS + 1, 3)), "not 32 x 3"),
-    "no rank": (("0.query", 0, floats(0, N_EMBD), floats(N_HEADS, 0)), "rank 0"),
-    "quantized": (("0.query", 32, (8, np.zeros(34 * 32, np.uint8)), floats(N_HEADS, 32)), "float type"),
-    "unknown type": (("0.query", 3, (99, np.zeros(5, np.uint8)), floats(N_HEADS, 3)), "type 99"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FACTORS)
-def test_factors_that_do_not_fit(case: str) -> None:
-    arguments, message = BAD_FACTORS[case]
-    decoder = VARIANT.decoder()
-    adapter = add_adapter(decoder, random_adapter(VARIANT, 1, 4))
-    before = states(decoder, adapter, 1.0)
-    with pytest.raises(ValueError, match=message):
-        decoder.set_adapter_matrix(adapter, *arguments)
-    assert np.array_equal(states(decoder, adapter, 1.0), before)
-
-
-def test_experts_take_no_adapters() -> None:
-    decoder = VARIANTS["experts"].decoder()
-    for name in ("0.expert.0.ffn_up", "0.ffn_up"):
-        with pytest.raises(ValueError, match="no matrix"):
-            decoder.set_adapter_matrix(decoder.add_adapter(), name, 3, floats(3, 32), floats(40, 3))
-
-
-def test_an_adapter_that_is_not_there() -> None:
-    decoder = VARIANT.decoder()
-    adapter = add_adapter(decoder, random_adapter(VARIANT, 1, 4))
-    decoder.remove_adapter(adapter)
-    bare = np.stack(read_states(decoder, TEXT))
-    for unknown in (adapter, 7, -2):
-        with pytest.raises(ValueError, match=f"no adapter {unknown}"):
-            states(decoder, unknown, 1.0)
-        with pytest.raises(ValueError, match=f"no adapter {unknown}"):
-            decoder.remove_adapter(unknown)
-        with pytest.raises(ValueError, match=f"no adapter {unknown}"):
-            decoder.set_adapter_matrix(unknown, "0.query", 3, floats(3, N_EMBD), floats(N_HEADS, 3))
-    assert np.array_equal(np.stack(read_states(decoder, TEXT)), bare)
-    assert decoder.add_adapter() != adapter
-
-
-@pytest.mark.parametrize(("n_ids", "n_scales"), [(2, 2), (1, 0), (0, 1), (1, 2)])
-def test_as_many_as_sequences(n_ids: int, n_scales: int) -> None:
-    decoder = VARIANT.decoder()
-    with pytest.raises(ValueError, match="adapters need"):
-        read_states(decoder, TEXT, adapters=np.full(n_ids, -1, np.int32), adapter_scales=np.zeros(n_scales, np.float32))
-
-
-def test_an_empty_adapter_and_one_set_twice() -> None:
-    decoder = VARIANT.decoder()
-    bare = np.stack(read_states(decoder, TEXT))
-    adapter = decoder.add_adapter()
-    assert np.array_equal(states(decoder, adapter, 1.0), bare)
-    first, second = random_adapter(VARIANT, 1, 4), random_adapter(VARIANT, 2, 9)
-    expected = states(decoder, add_adapter(decoder, second), 1.0)
-    add_adapter(decoder, first, adapter)
-    add_adapter(decoder, second, adapter)
-    assert np.array_equal(states(decoder, adapter, 1.0), expected)
+def test_bad_requests_and_files_change_nothing(checkpoint: Checkpoint, engine: NativeEngine, tmp_path: Path) -> None:
+    path = write_peft(random_adapter(checkpoint.weights, 1), tmp_path / "mine")
+    engine.load_adapter(path)
+    plain, adapted = ask(engine), ask(engine, "mine")
+    with pytest.raises(InvalidRequest, match="loaded already"):
+        engine.load_adapter(path)
+    for scale in (float("nan"), float("inf"), 1000.0):
+        with pytest.raises(InvalidRequest, match="scale"):
+            ask(engine, "mine", scale)
+    for act in (lambda: ask(engine, "mime"), lambda: engine.unload_adapter("mime")):
+        with pytest.raises(UnknownOption) as caught:
+            act()
+        assert caught.value.hint == "Did you mean mine?"
+    other: Any = TinyModel("other", n_heads=4, n_kv_heads=2, head_dim=16, n_embd=64, n_ff=64)
+    foreign = random_adapter(write_checkpoint(other, tmp_path / "other.gguf").weights, 1)
+    with pytest.raises(AdapterMismatch):
+        engine.load_adapter(write_peft(foreign, tmp_path / "foreign"))
+    assert list(engine.adapter_bytes) == ["mine"]
+    assert (ask(engine).logprobs, ask(engine, "mine").logprobs) == (plain.logprobs, adapted.logprobs)

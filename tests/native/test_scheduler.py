@@ -75,11 +75,13 @@ def make(decoder: _core.Decoder) -> Iterator[Callable[..., Scheduler]]:
     """Schedulers over one decoder; in the end none of them holds a page."""
     made: list[Scheduler] = []
 
-    def make_scheduler(*, n_pages: int = 200, guesses: bool = False, **limits: Any) -> Scheduler:
+    def make_scheduler(
+        *, n_pages: int = 200, guesses: bool = False, over: _core.Decoder = decoder, **limits: Any
+    ) -> Scheduler:
         limits = {"chunk_tokens": 32, "concurrency": 8, "vocab_size": MODEL.vocab_size, **limits}
-        cache_bytes = n_pages * decoder.page_bytes
+        cache_bytes = n_pages * over.page_bytes
         make_guesser, pace = (NgramGuesser, FlatPace()) if guesses else (None, None)
-        scheduler = Scheduler(decoder, Limits(cache_bytes=cache_bytes, **limits), make_guesser, pace)
+        scheduler = Scheduler(over, Limits(cache_bytes=cache_bytes, **limits), make_guesser, pace)
         made.append(scheduler)
         return scheduler
 
@@ -286,6 +288,28 @@ def test_only_reading_a_prompt(make: Callable[..., Scheduler]) -> None:
     assert work.tokens == []
     assert add(scheduler, [*text(70), 1]).n_cached is None
     run(scheduler)
+
+
+@pytest.mark.parametrize("guesses", [False, True])
+def test_a_sequence_that_becomes_long_is_rotated_otherwise_from_its_beginning(
+    make: Callable[..., Scheduler], guesses: bool
+) -> None:
+    far = _core.Rope(True, [0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001], 1.1)
+    shapes = BareModel(edits={"long_rope": far}), BareModel(), BareModel(edits={"ropes": [far]})
+    both, short, long = map(bare_decoder, shapes)
+    scheduler = make(over=both, long_from=40, guesses=guesses)
+    prompts = [(text(9) * 4)[:n] for n in (30, 36, 40)] + [text(45), text(90)]
+    works = [add(scheduler, prompt, Greedy(30)) for prompt in prompts]
+    run(scheduler)
+    for prompt, work in zip(prompts, works, strict=True):
+        n_short = max(40 - len(prompt) + 1, 0)  # chosen after at most 40 tokens
+        answer = greedy(short, prompt, n_short) if n_short else []
+        answer += greedy(long, prompt + answer, 30 - n_short)
+        assert work.tokens == answer
+    again = add(scheduler, prompts[-1])
+    run(scheduler)
+    assert again.n_cached == len(prompts[-1]) - 1
+    assert again.tokens == works[-1].tokens[:5]
 
 
 def test_guessing_changes_nothing_but_the_number_of_steps(make: Callable[..., Scheduler]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from madang import _core
-from madang.native.sequence import Share
+from madang.native.sequence import PLAIN, Share
 
 Ints = npt.NDArray[np.int32]
 
@@ -17,7 +17,7 @@ _ZERO = np.zeros(1, np.int32)
 
 def compute(decoder: _core.Decoder, shares: Sequence[Share]) -> None:
     """Run the step. Rows of logits lie in the order of shares, and within one in the order of positions."""
-    if len(shares) == 1 and shares[0].n_tokens == 1 and not shares[0].drafts:
+    if len(shares) == 1 and shares[0].n_tokens == 1 and not shares[0].drafts and shares[0].sequence.namespace == PLAIN:
         _compute_one(decoder, shares[0])
         return
     tokens: list[int] = []
@@ -31,8 +31,18 @@ def compute(decoder: _core.Decoder, shares: Sequence[Share]) -> None:
         positions += range(begin, begin + len(new))
         sequences += [number] * len(new)
         outputs += range(len(tokens) - share.n_rows, len(tokens))
-    arrays = [np.array(values, np.int32) for values in (tokens, positions, sequences)]
-    decoder.step(arrays[0], arrays[1], arrays[2], _tables(shares), np.array(outputs, np.int32))
+    names = [share.sequence.namespace for share in shares]
+    is_plain = all(name == PLAIN for name in names)
+    decoder.step(
+        _ints(tokens),
+        _ints(positions),
+        _ints(sequences),
+        _tables(shares),
+        _ints(outputs),
+        long_rope=None if is_plain else _ints([name.is_long for name in names]),
+        adapters=None if is_plain else _ints([name.adapter for name in names]),
+        adapter_scales=None if is_plain else np.array([name.adapter_scale for name in names], np.float32),
+    )
 
 
 def _compute_one(decoder: _core.Decoder, share: Share) -> None:
@@ -46,6 +56,10 @@ def _compute_one(decoder: _core.Decoder, share: Share) -> None:
         sequence.table[None],
         _ZERO[: share.n_rows],
     )
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.array(values, np.int32)
 
 
 def _tables(shares: Sequence[Share]) -> Ints:

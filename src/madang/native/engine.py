@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,14 +27,17 @@ from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
+from madang.formats.spec import ModelDescription
 from madang.formats.templates import template_for
 from madang.formats.tokenizers import Tokenizer
+from madang.native.adapters import Adapters
 from madang.native.bare_steps import time_bare_steps
+from madang.native.form import Forms
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.prefix_file import PrefixFacts, read_prefix, write_prefix
 from madang.native.prompt import Prompter
 from madang.native.scheduler import Scheduler
-from madang.native.scoring import score_items
+from madang.native.scoring import encode_continuation, score_items
 from madang.native.sequence import CachedSequence, Namespace, Work
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
@@ -47,6 +51,7 @@ _LOGIT_ROWS = 4 * PAGE_TOKENS  # that a caller holds at a time
 class LoadedModel:
     """What an engine knows of its model beside weights; ``trained_tokens`` is the longest context it understands."""
 
+    description: ModelDescription
     tokenizer: Tokenizer
     sampling_defaults: SamplingParams
     trained_tokens: int
@@ -60,10 +65,12 @@ class NativeEngine:
         self.info = info
         self._model = model
         self._prompter = Prompter(model.tokenizer, template_for(model.tokenizer))
+        self._forms = Forms(model.tokenizer, self._prompter.dialect)
         self._limits = scheduler.limits
         self._threads, self._isa = scheduler.decoder.n_threads, scheduler.decoder.isa
         self._page_bytes = scheduler.decoder.page_bytes
         self._worker = Worker(scheduler, info.model)
+        self._adapters = Adapters(model.description, self._worker)
         # Also when the interpreter exits: the thread that computes must not outlive it.
         weakref.finalize(self, self._worker.close)
 
@@ -96,7 +103,14 @@ class NativeEngine:
 
     def score_many(self, items: Iterable[tuple[Request, Sequence[str]]]) -> Iterator[list[Scored]]:
         """See core.engine.Scorer."""
-        return score_items(self._worker, self._prompter, self.info.context_tokens, items)
+        encode = partial(encode_continuation, self._prompter, self.info.context_tokens)
+        return score_items(
+            self._worker,
+            (
+                ([encode(context, text) for text in texts], self._adapters.namespace(context.adapter))
+                for context, texts in items
+            ),
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """See core.engine.LogitSource."""
@@ -109,6 +123,21 @@ class NativeEngine:
             known = list(tokens[: begin + _LOGIT_ROWS])
             work = Rows()
             yield self._finished(self._background(known, begin, work, of=len(tokens)), work)
+
+    # ---- adapters
+
+    def load_adapter(self, path: Path, name: str | None = None) -> str:
+        """See core.engine.AdapterHost."""
+        return self._adapters.load(path, name)
+
+    def unload_adapter(self, name: str) -> None:
+        """See core.engine.AdapterHost."""
+        self._adapters.unload(name)
+
+    @property
+    def adapter_bytes(self) -> Mapping[str, int]:
+        """See core.engine.AdapterHost."""
+        return {name: resident.size_bytes for name, resident in self._adapters.resident.items()}
 
     # ---- prefixes on disk
 
@@ -168,9 +197,10 @@ class NativeEngine:
         room = n_ctx - n_prompt
         limit = room if request.max_tokens is None else min(room, request.max_tokens)
         sampling = _seeded(request.sampling.resolved(self._model.sampling_defaults))
-        work = Generation(self._model.tokenizer, prompt, sampling, limit=limit, n_ctx=n_ctx, watch=watch)
+        form = self._forms.form(request, thinks=prompt.thinks)
+        work = Generation(self._model.tokenizer, prompt, sampling, form=form, limit=limit, n_ctx=n_ctx, watch=watch)
         first_row = n_prompt - 1 if limit > 0 else n_prompt
-        namespace = Namespace(request.adapter)
+        namespace = self._adapters.namespace(request.adapter)
         return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work
 
     def _context(self, request: Request) -> int:

@@ -51,6 +51,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     if description.embedding is not None:
         return NativeEmbedder(info, decoder, tokenizer, description.embedding)
     model = LoadedModel(
+        description=description,
         tokenizer=tokenizer,
         sampling_defaults=files.sampling_defaults,
         trained_tokens=description.spec.context_tokens,

@@ -14,13 +14,20 @@ from typing import NamedTuple
 
 from madang.core.engine import Scored
 from madang.core.errors import ContextLengthExceeded, InvalidRequest
-from madang.core.request import AdapterChoice, Request
+from madang.core.request import Request
 from madang.native.prompt import Prompter
 from madang.native.sequence import CachedSequence, Namespace
 from madang.native.work import Likelihoods
 from madang.native.worker import Worker
 
 ITEMS_AHEAD = 32
+
+
+class Encoded(NamedTuple):
+    """Tokens of a context and of what is to be scored after it."""
+
+    context: tuple[int, ...]
+    continuation: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +47,15 @@ class _Continuation(NamedTuple):
     rest: _Part | None
 
 
-def score_items(
-    worker: Worker, prompter: Prompter, n_ctx: int, items: Iterable[tuple[Request, Sequence[str]]]
-) -> Iterator[list[Scored]]:
+def score_items(worker: Worker, items: Iterable[tuple[Sequence[Encoded], Namespace]]) -> Iterator[list[Scored]]:
     """The scores of each item's continuations, in order, as background work.
 
     Items are taken a few ahead of the one that is yielded, so that the engine has enough to compute at once.
     """
     ahead: deque[list[_Continuation]] = deque()
     try:
-        for context, continuations in items:
-            item = _item([_encoded(prompter, n_ctx, context, text) for text in continuations], context.adapter)
+        for encoded, namespace in items:
+            item = _item(encoded, namespace)
             ahead.append(item)
             for part in _parts(item):
                 worker.submit(part.sequence)
@@ -64,8 +69,8 @@ def score_items(
                 worker.cancel(part.sequence)
 
 
-def _encoded(prompter: Prompter, n_ctx: int, context: Request, continuation: str) -> tuple[tuple[int, ...], list[int]]:
-    """Tokens of the context, and of the continuation."""
+def encode_continuation(prompter: Prompter, n_ctx: int, context: Request, continuation: str) -> Encoded:
+    """The tokens of both. Raises InvalidRequest when one is empty, ContextLengthExceeded."""
     tokens, n_context = prompter.continued(context, continuation)
     if n_context == 0:
         raise InvalidRequest("The context to score after is empty.", param="context")
@@ -73,27 +78,27 @@ def _encoded(prompter: Prompter, n_ctx: int, context: Request, continuation: str
         raise InvalidRequest("A continuation to score is empty.", param="continuations")
     if len(tokens) - 1 > n_ctx:
         raise ContextLengthExceeded(len(tokens) - 1, n_ctx)
-    return tuple(tokens[:n_context]), tokens[n_context:]
+    return Encoded(tuple(tokens[:n_context]), tokens[n_context:])
 
 
-def _item(encoded: Sequence[tuple[tuple[int, ...], list[int]]], adapter: AdapterChoice | None) -> list[_Continuation]:
+def _item(encoded: Sequence[Encoded], namespace: Namespace) -> list[_Continuation]:
     firsts: dict[tuple[int, ...], list[int]] = {}  # by context: a tokenizer may cut its end in several ways
     places = []
     for context, tokens in encoded:
         candidates = firsts.setdefault(context, [])
         places.append(len(candidates))
         candidates.append(tokens[0])
-    heads = {context: _part([*context], len(context) - 1, [found], adapter) for context, found in firsts.items()}
+    heads = {context: _part([*context], len(context) - 1, [found], namespace) for context, found in firsts.items()}
     return [
-        _Continuation(tokens, heads[context], place, _rest(context, tokens, adapter))
+        _Continuation(tokens, heads[context], place, _rest(context, tokens, namespace))
         for (context, tokens), place in zip(encoded, places, strict=True)
     ]
 
 
-def _rest(context: tuple[int, ...], tokens: list[int], adapter: AdapterChoice | None) -> _Part | None:
+def _rest(context: tuple[int, ...], tokens: list[int], namespace: Namespace) -> _Part | None:
     if len(tokens) == 1:
         return None
-    return _part([*context, *tokens[:-1]], len(context), [[token] for token in tokens[1:]], adapter)
+    return _part([*context, *tokens[:-1]], len(context), [[token] for token in tokens[1:]], namespace)
 
 
 def _parts(item: list[_Continuation]) -> list[_Part]:
@@ -101,9 +106,9 @@ def _parts(item: list[_Continuation]) -> list[_Part]:
     return list(dict.fromkeys(part for part in found if part is not None))
 
 
-def _part(tokens: list[int], first_row: int, candidates: list[list[int]], adapter: AdapterChoice | None) -> _Part:
+def _part(tokens: list[int], first_row: int, candidates: list[list[int]], namespace: Namespace) -> _Part:
     work = Likelihoods(candidates)
-    sequence = CachedSequence(tokens, first_row, work, priority="background", namespace=Namespace(adapter))
+    sequence = CachedSequence(tokens, first_row, work, priority="background", namespace=namespace)
     return _Part(work, sequence)
 
 

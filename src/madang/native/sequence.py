@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -19,9 +18,14 @@ _arrivals = itertools.count()
 
 
 class Namespace(NamedTuple):
-    """What keys and values depend on beside the tokens; a tree of cached prefixes for each."""
+    """What keys and values depend on beside the tokens; a tree of cached prefixes for each.
 
-    adapter: Hashable = None
+    adapter   id of the LoRA adapter in the core, -1 without one; ``adapter_scale`` multiplies what it adds
+    is_long   the model's second set of rotary frequencies is used
+    """
+
+    adapter: int = -1
+    adapter_scale: float = 0.0
     is_long: bool = False
 
 
