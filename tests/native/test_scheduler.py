@@ -321,3 +321,19 @@ def test_guessing_changes_nothing_but_the_number_of_steps(make: Callable[..., Sc
         counts.append(len(run(scheduler)))
         assert [work.tokens for work in works] == [expected(loop[:n], 60) for n in (72, 50)]
     assert counts[1] < counts[0]
+
+
+def test_a_guesser_that_fails_is_not_asked_again(make: Callable[..., Scheduler], decoder: _core.Decoder) -> None:
+    asked: list[int] = []
+
+    class Broken(NgramGuesser):
+        def chances(self, tokens: Any) -> list[float]:
+            asked.append(len(tokens))
+            raise MemoryError
+
+    limits = Limits(chunk_tokens=32, concurrency=8, cache_bytes=2**20, vocab_size=MODEL.vocab_size)
+    scheduler = Scheduler(decoder, limits, Broken)
+    works = [add(scheduler, text(20, seed)) for seed in range(2)]
+    run(scheduler)
+    assert [work.tokens for work in works] == [expected(text(20, seed)) for seed in range(2)]
+    assert len(asked) == 2

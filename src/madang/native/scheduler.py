@@ -26,7 +26,7 @@ from madang.native.cache import PagedCache
 from madang.native.pacing import Pace
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.sequence import CachedSequence, Share
-from madang.native.speculation import Guesser, worthwhile_drafts
+from madang.native.speculation import Guesser, Guessless, worthwhile_drafts
 
 _LOGITS_BYTES = 32 << 20  # of one step's rows
 _MOST_ROWS = 128
@@ -207,12 +207,19 @@ class Scheduler:
             if not sequence.work.chooses or sequence not in self.running:
                 continue
             guesser = self._guessers.get(sequence) or self._guessers.setdefault(sequence, make_guesser())
-            chances = guesser.chances(sequence.tokens)[: self._most_drafts(sequence, n_rows)]
-            n = worthwhile_drafts(chances, n_rows, self.pace, guesser) if chances else 0
-            if n > 0 and self.cache.grow(sequence, 1 + n):
-                drafts = guesser.guess(sequence.tokens, n)
-                shares[i] = Share(sequence, 1, drafts)
-                n_rows += len(drafts)
+            try:
+                drafts = self._drafts(sequence, guesser, n_rows)
+            except Exception:  # a draft model may run out of memory; answers do not need it
+                guesser.close()
+                self._guessers[sequence] = Guessless()
+                continue
+            shares[i] = Share(sequence, 1, drafts)
+            n_rows += len(drafts)
+
+    def _drafts(self, sequence: CachedSequence, guesser: Guesser, n_rows: int) -> list[int]:
+        chances = guesser.chances(sequence.tokens)[: self._most_drafts(sequence, n_rows)]
+        n = worthwhile_drafts(chances, n_rows, self.pace, guesser) if chances else 0
+        return guesser.guess(sequence.tokens, n) if n > 0 and self.cache.grow(sequence, 1 + n) else []
 
     def _most_drafts(self, sequence: CachedSequence, n_rows: int) -> int:
         most = self.limits.rows - n_rows
