@@ -22,6 +22,7 @@ using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::c
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Reals = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bits = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 template <class T>
 std::span<const T> span_of(const nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>& array) {
@@ -170,6 +171,7 @@ void bind_decoder(nb::module_& m) {
 }
 
 void bind_sampler(nb::module_& m) {
+    nb::exception<NothingAllowed>(m, "NothingAllowed", PyExc_RuntimeError);
     nb::class_<SamplerOptions>(m, "SamplerOptions")
         .def(nb::init<>())
         .def_rw("temperature", &SamplerOptions::temperature)
@@ -193,17 +195,18 @@ void bind_sampler(nb::module_& m) {
         .def("accept", [](Sampler& self, const Ints& tokens) { self.accept(span_of(tokens)); }, "tokens"_a)
         .def(
             "sample",
-            [](Sampler& self, const Decoder& decoder, int row, int n_alternatives) {
+            [](Sampler& self, const Decoder& decoder, int row, int n_alternatives, const std::optional<Bits>& mask) {
+                const std::span<const uint32_t> allowed = span_of(mask);
                 nb::gil_scoped_release release;
-                return self.sample(decoder.logits(row), decoder.kernels(), n_alternatives);
+                return self.sample(decoder.logits(row), decoder.kernels(), n_alternatives, allowed);
             },
-            "decoder"_a, "row"_a, "n_alternatives"_a = -1)
+            "decoder"_a, "row"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none())
         .def(
             "sample_from",
-            [](Sampler& self, const Reals& logits, int n_alternatives) {
-                return self.sample(span_of(logits), select_kernels(""), n_alternatives);
+            [](Sampler& self, const Reals& logits, int n_alternatives, const std::optional<Bits>& mask) {
+                return self.sample(span_of(logits), select_kernels(""), n_alternatives, span_of(mask));
             },
-            "logits"_a, "n_alternatives"_a = -1, "The same on logits of the caller's own.");
+            "logits"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none(), "The same on logits of the caller's own.");
 }
 
 }  // namespace

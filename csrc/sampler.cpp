@@ -1,13 +1,18 @@
 #include "sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 
 namespace madang {
 
 namespace {
+
+constexpr int kRanges = 2048;    // of logits, see find_ranges
+constexpr size_t kFewBest = 64;  // sorted first, which is enough unless the distribution is flat
 
 // SplitMix64 (Steele, Lea, Flood 2014) of seed and counter: no state to carry, so a draw can be repeated on its own.
 uint64_t mix(uint64_t x) {
@@ -24,6 +29,26 @@ int32_t argmax(std::span<const float> logits, const Kernels& kernels) {
     return int32_t(found - logits.begin());
 }
 
+// A copy of the logits in which tokens whose bit is not set, or that have none, are impossible. Bit i % 32 of word i / 32.
+void copy_allowed(std::span<const float> logits, std::span<const uint32_t> mask, std::vector<float>& allowed) {
+    constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+    allowed.resize(logits.size());
+    for (size_t begin = 0; begin < logits.size(); begin += 32) {
+        const size_t end = std::min(begin + 32, logits.size());
+        const uint32_t bits = begin / 32 < mask.size() ? mask[begin / 32] : 0;
+        if (bits == 0) {
+            std::fill(allowed.begin() + begin, allowed.begin() + end, kImpossible);
+        } else if (bits == ~0u) {
+            std::copy(logits.begin() + begin, logits.begin() + end, allowed.begin() + begin);
+        } else {
+            for (size_t i = begin; i < end; ++i) {  // without branches: masks are as good as random to a predictor
+                const uint32_t keep = 0u - (bits >> (i - begin) & 1);
+                allowed[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(logits[i]) & keep) | (std::bit_cast<uint32_t>(kImpossible) & ~keep));
+            }
+        }
+    }
+}
+
 bool more_likely(float logit_a, int32_t token_a, float logit_b, int32_t token_b) {
     return logit_a > logit_b || (logit_a == logit_b && token_a < token_b);
 }
@@ -38,11 +63,10 @@ double Sampler::next_uniform() {
     return double(mix(mix(options_.seed) ^ mix(draws_++ + 0x632be59bd9b4e019)) >> 11) * 0x1p-53;
 }
 
-// Bias and penalties touch few tokens, but change them in a copy: the logits belong to the decoder.
-void Sampler::adjust(std::span<const float> logits) {
-    adjusted_.assign(logits.begin(), logits.end());
+// Bias and penalties of few tokens, in the copy: the logits belong to the decoder.
+void Sampler::adjust() {
     for (const auto& [token, value] : options_.bias)
-        if (token >= 0 && size_t(token) < adjusted_.size()) adjusted_[token] += value;
+        if (token >= 0 && size_t(token) < adjusted_.size() && std::isfinite(adjusted_[token])) adjusted_[token] += value;
     const size_t look_back = options_.repeat_last_n < 0 ? history_.size() : std::min(history_.size(), size_t(options_.repeat_last_n));
     std::unordered_map<int32_t, int> counts;
     for (size_t i = history_.size() - look_back; i < history_.size(); ++i) ++counts[history_[i]];
@@ -92,34 +116,95 @@ int32_t Sampler::draw(std::span<const float> logits, const Kernels& kernels) {
     const float top = kernels.max(logits.data(), int(logits.size()));
     exponentials_.resize(logits.size());
     double total = all ? kernels.exponentials(logits.data(), top, 1 / options_.temperature, exponentials_.data(), int(logits.size())) : 0;
-    std::vector<double> weights;
-    for (size_t n = all ? 64 : size_t(options_.top_k);; n *= 8) {  // without top-k: sort only as deep as top-p and min-p reach
-        keep_best(logits, kernels, n);
-        weights.clear();
-        double kept = 0;
-        for (const Candidate& candidate : best_) weights.push_back(std::exp((candidate.logit - top) / options_.temperature));
-        if (!all)
-            for (const double weight : weights) total += weight;
-        size_t end = 0;
-        while (end < weights.size() && (end == 0 || (kept < options_.top_p * total && weights[end] >= options_.min_p))) kept += weights[end++];
-        if (end == weights.size() && all && best_.size() < logits.size()) continue;
-        weights.resize(end);
-        double left = next_uniform() * kept;
-        for (size_t i = 0; i < weights.size(); ++i)
-            if ((left -= weights[i]) < 0) return best_[i].token;
-        return best_.front().token;
+    keep_best(logits, kernels, all ? kFewBest : size_t(options_.top_k));
+    weights_.clear();
+    for (const Candidate& candidate : best_) weights_.push_back(std::exp((candidate.logit - top) / options_.temperature));
+    if (!all) total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    size_t end = 0;
+    double kept = 0;
+    while (end < weights_.size() && (end == 0 || (kept < options_.top_p * total && weights_[end] >= options_.min_p))) kept += weights_[end++];
+    if (all && end == weights_.size() && end < logits.size()) return draw_from_many(logits, top, total);
+    double left = next_uniform() * kept;
+    for (size_t i = 0; i < end; ++i)
+        if ((left -= weights_[i]) < 0) return best_[i].token;
+    return best_.front().token;
+}
+
+// Top-p and min-p where they keep more tokens than are worth sorting. Tokens are counted into ranges of their logit, and only
+// the two ranges are sorted in which the kept tokens end and the drawn one lies.
+int32_t Sampler::draw_from_many(std::span<const float> logits, float top, double total) {
+    for (float& weight : exponentials_) weight = weight >= options_.min_p ? weight : 0;
+    find_ranges(logits, top);
+    range_weights_.assign(kRanges, 0);
+    for (size_t i = 0; i < logits.size(); ++i) range_weights_[ranges_[i]] += exponentials_[i];
+
+    const double wanted = options_.top_p * total;
+    double kept = 0;
+    int last = 0;  // the range within which the kept tokens end
+    while (last < kRanges - 1 && kept + range_weights_[last] < wanted) kept += range_weights_[last++];
+    sort_range(logits, last);
+    const double before = kept;
+    size_t n_last = 0;
+    while (n_last < best_.size() && kept < wanted) kept += exponentials_[best_[n_last++].token];
+    range_weights_[last] = kept - before;
+
+    double left = next_uniform() * kept;
+    int drawn = 0;
+    while (drawn < last && left >= range_weights_[drawn]) left -= range_weights_[drawn++];
+    while (drawn > 0 && range_weights_[drawn] <= 0) --drawn;  // rounding left a sliver
+    if (drawn != last) sort_range(logits, drawn);
+    const size_t n = drawn == last ? n_last : best_.size();
+    size_t i = 0;
+    while (i + 1 < n && (left -= exponentials_[best_[i].token]) >= 0) ++i;
+    return best_[i].token;
+}
+
+// The range of each token: equal widths from the most likely logit down. Written so that compilers use vectors.
+void Sampler::find_ranges(std::span<const float> logits, float top) {
+    constexpr int kLanes = 16;
+    constexpr float kDeepest = 24;  // e-folds; what lies below shares the last range
+    constexpr float kSteepest = 1e38f;
+    float low[kLanes];
+    std::fill(low, low + kLanes, top);
+    for (size_t begin = 0; begin + kLanes <= logits.size(); begin += kLanes)
+        for (int i = 0; i < kLanes; ++i) {
+            const float x = logits[begin + i] > -std::numeric_limits<float>::infinity() ? logits[begin + i] : top;
+            low[i] = x < low[i] ? x : low[i];
+        }
+    const float depth = std::min(top - *std::min_element(low, low + kLanes), kDeepest * options_.temperature);
+    const float scale = depth > 0 ? std::min(kRanges / depth, kSteepest) : 1;
+    ranges_.resize(logits.size());
+    for (size_t i = 0; i < logits.size(); ++i) {
+        const float range = (top - logits[i]) * scale;
+        ranges_[i] = int32_t(range < kRanges - 1 ? range : kRanges - 1);
     }
 }
 
-Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives) {
+// The tokens of one range that can be drawn, most likely first.
+void Sampler::sort_range(std::span<const float> logits, int range) {
+    best_.clear();
+    for (size_t i = 0; i < logits.size(); ++i)
+        if (ranges_[i] == range && exponentials_[i] > 0) best_.push_back({int32_t(i), logits[i]});
+    const auto better = [](const Candidate& a, const Candidate& b) { return more_likely(a.logit, a.token, b.logit, b.token); };
+    if (!std::is_sorted(best_.begin(), best_.end(), better)) std::sort(best_.begin(), best_.end(), better);
+}
+
+Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives, std::span<const uint32_t> mask) {
     const bool penalties = options_.repeat_last_n != 0 &&
                            (options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0);
     std::span<const float> used = logits;
-    if (penalties || !options_.bias.empty()) {
-        adjust(logits);
+    if (!std::isfinite(kernels.max(logits.data(), int(logits.size())))) throw NotNumbers();
+    if (!mask.empty() || penalties || !options_.bias.empty()) {
+        if (mask.empty())
+            adjusted_.assign(logits.begin(), logits.end());
+        else
+            copy_allowed(logits, mask, adjusted_);
+        adjust();
         used = adjusted_;
+        const float best = kernels.max(used.data(), int(used.size()));
+        if (!mask.empty() && best == -std::numeric_limits<float>::infinity()) throw NothingAllowed();
+        if (!std::isfinite(best)) throw NotNumbers();
     }
-    if (!std::isfinite(kernels.max(used.data(), int(used.size())))) throw NotNumbers();
     Choice choice{options_.temperature > 0 ? draw(used, kernels) : argmax(used, kernels), 0, {}};
     history_.push_back(choice.token);
     if (n_alternatives < 0) return choice;

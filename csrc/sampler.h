@@ -1,7 +1,8 @@
-// From logits to a token. The order: bias, penalties, temperature, top-k, top-p, min-p, draw.
+// From logits to a token. The order: mask, bias, penalties, temperature, top-k, top-p, min-p, draw.
 #pragma once
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct SamplerOptions {
     std::vector<std::pair<int32_t, float>> bias;
 };
 
+// The mask and the model together leave no token that could come next.
+struct NothingAllowed : std::runtime_error {
+    NothingAllowed() : std::runtime_error("the constraint allows no token here") {}
+};
+
 struct Choice {
     int32_t token;
     float logprob;                                     // natural log, of the model's own distribution
@@ -33,26 +39,33 @@ public:
     void accept(std::span<const int32_t> tokens);
 
     // n_alternatives < 0 skips the log-probabilities. The draw depends on the seed and the number of draws so far only.
-    // Throws NotNumbers.
-    Choice sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives);
+    // mask: one bit per token, set where it may come; tokens past its end may not; empty allows all.
+    // Throws NotNumbers, NothingAllowed.
+    Choice sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives, std::span<const uint32_t> mask = {});
 
 private:
     struct Candidate {
         int32_t token;
         float logit;
     };
-    void adjust(std::span<const float> logits);
+    void adjust();
     void keep_best(std::span<const float> logits, const Kernels& kernels, size_t n);
     int32_t draw(std::span<const float> logits, const Kernels& kernels);
+    int32_t draw_from_many(std::span<const float> logits, float top, double total);
+    void find_ranges(std::span<const float> logits, float top);
+    void sort_range(std::span<const float> logits, int range);
     int32_t draw_from_all(std::span<const float> logits, const Kernels& kernels);
     double next_uniform();
 
     SamplerOptions options_;
     uint64_t draws_ = 0;
     std::vector<int32_t> history_;
-    std::vector<float> adjusted_;    // a copy of the logits with bias and penalties
+    std::vector<float> adjusted_;    // a copy of the logits with mask, bias and penalties
     std::vector<float> exponentials_;
     std::vector<Candidate> best_;    // most likely first
+    std::vector<double> weights_;    // of best_
+    std::vector<int32_t> ranges_;    // of every token, see find_ranges
+    std::vector<double> range_weights_;
 };
 
 }  // namespace madang

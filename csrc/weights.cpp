@@ -61,8 +61,8 @@ Weights::Weights(const DecoderShape& shape) : layers(size_t(shape.n_layers)), sh
 void Weights::add_attention(const std::string& prefix, Layer& layer) {
     const DecoderShape& s = shape_;
     const int heads = s.n_heads * s.head_dim, kv_heads = s.n_kv_heads * s.head_dim;
-    // Without a post norm, a branch must have a norm of its own; parallel branches have no post norms.
-    add(prefix + "attention_norm", layer.attention_norm, 1, s.n_embd, true, &layer.attention_post_norm);
+    // A branch that has no post norm has a norm; parallel branches have no post norms.
+    add(prefix + "attention_norm", layer.attention_norm, 1, s.n_embd, !s.norms_sum, &layer.attention_post_norm);
     add(prefix + "query", layer.query, heads, s.n_embd);
     add(prefix + "key", layer.key, kv_heads, s.n_embd);
     add(prefix + "value", layer.value, kv_heads, s.n_embd);
@@ -83,7 +83,7 @@ void Weights::add_layer(int index) {
     Layer& layer = layers[size_t(index)];
     const std::string prefix = std::to_string(index) + ".";
     add_attention(prefix, layer);
-    add(prefix + "ffn_norm", layer.ffn_norm, 1, s.n_embd, !s.parallel, &layer.ffn_post_norm);
+    add(prefix + "ffn_norm", layer.ffn_norm, 1, s.n_embd, !s.parallel && !s.norms_sum, &layer.ffn_post_norm);
     if (s.n_experts > 0) {
         layer.experts.resize(size_t(s.n_experts));
         add(prefix + "router", layer.router, s.n_experts, s.n_embd);
@@ -126,7 +126,7 @@ void Weights::set(const std::string& name, uint32_t type, int rows, int columns,
     const bool fits = rows == slot.rows || slot.rows == 0 || (slot.vectors && rows == 1);
     if (!fits || columns != slot.columns)
         throw std::invalid_argument("tensor '" + name + "' is " + shape_text(rows, columns) + ", expected " +
-                                    shape_text(slot.rows, slot.columns));
+                                    shape_text(slot.rows > 0 ? slot.rows : rows, slot.columns));
     if (slot.matrix) *slot.matrix = std::move(packed);
     else *slot.vectors = unpack(packed);
 }

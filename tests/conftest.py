@@ -11,18 +11,30 @@ from madang.core.errors import NotEnoughDisk, SourceError
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTER = "smollm2:135m"
+EMBEDDER = "all-minilm:l6"
 
 
-@pytest.fixture(scope="session")
-def starter_gguf() -> Path:
-    """The starter model's file, fetched into ``MADANG_TEST_CACHE`` or ``.cache/test-models`` if it is not there."""
+def pulled(name: str) -> Path:
+    """A model of the catalog, fetched into ``MADANG_TEST_CACHE`` or ``.cache/test-models`` if it is not there."""
     from madang.models import Store, parse_reference, pull
 
     cache = Path(os.environ.get("MADANG_TEST_CACHE", ROOT / ".cache" / "test-models"))
     try:
-        return pull(parse_reference(STARTER), Store(cache)).path
+        return pull(parse_reference(name), Store(cache)).path
     except (SourceError, NotEnoughDisk) as error:
-        pytest.skip(f"{STARTER} cannot be fetched: {error.message}")
+        pytest.skip(f"{name} cannot be fetched: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def starter_gguf() -> Path:
+    """The starter model's file."""
+    return pulled(STARTER)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of the small embedding model."""
+    return pulled(EMBEDDER)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.uint32]
 TypedBytes = tuple[int, npt.NDArray[np.uint8]]  # a float type's id, and data of it
 
 PAGE_TOKENS: int
@@ -111,6 +112,9 @@ class Decoder:
     @property
     def isa(self) -> str: ...
 
+class NothingAllowed(RuntimeError):
+    """A mask left no token to draw."""
+
 class SamplerOptions:
     temperature: float
     top_k: int
@@ -134,5 +138,8 @@ class Choice:
 class Sampler:
     def __init__(self, options: SamplerOptions) -> None: ...
     def accept(self, tokens: Ints) -> None: ...
-    def sample(self, decoder: Decoder, row: int, n_alternatives: int = -1) -> Choice: ...
-    def sample_from(self, logits: npt.NDArray[np.float32], n_alternatives: int = -1) -> Choice: ...
+    def sample(self, decoder: Decoder, row: int, n_alternatives: int = -1, mask: Bits | None = None) -> Choice:
+        """mask: bit t % 32 of word t // 32 says whether token t may come. Raises NothingAllowed, RuntimeError."""
+    def sample_from(
+        self, logits: npt.NDArray[np.float32], n_alternatives: int = -1, mask: Bits | None = None
+    ) -> Choice: ...

@@ -172,8 +172,12 @@ def test_llama3_factors_that_make_no_sense(tmp_path: Path, factors: Any, problem
 
 UNSUPPORTED: Mapping[str, dict[str, Any]] = {
     "the architecture 'quux' of tiny.gguf": {"general__architecture": "quux"},
-    "the mixture of 8 experts in tiny.gguf": {"expert_count": 8},
+    "the architecture 'mamba' (state-space layers) of tiny.gguf": {"general__architecture": "mamba"},
+    "the architecture 'gpt-oss' (attention sinks) of tiny.gguf": {"general__architecture": "gpt-oss"},
+    "the tensor 'blk.0.ffn_gate.weight' of tiny.gguf": {"expert_count": 8, "expert_used_count": 2},
     "the rope scaling 'longrope' of tiny.gguf": {"rope__scaling__type": "longrope"},
+    "the setting 'llama.logit_scale' of tiny.gguf": {"logit_scale": 0.5},
+    "the setting 'llama.attention.clamp_kqv' of tiny.gguf": {"attention__clamp_kqv": 8.0},
     "the tensor 'blk.1.attn_norm.weight' of tiny.gguf": {"block_count": 1},
 }
 
@@ -184,17 +188,17 @@ def test_unsupported_things_are_named_with_what_runs_them(tmp_path: Path, what: 
         described(tmp_path, **UNSUPPORTED[what])
     assert caught.value.message == f"The native engine does not run {what}."
     assert caught.value.hint is not None
-    assert "llama.cpp" in caught.value.hint
+    assert "llamacpp" in caught.value.hint
 
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
     def edit(writer: Any) -> None:
         add_byte_tokens(writer, MODEL.vocab_size)
-        writer.add_tensor("blk.0.attn_q.bias", np.zeros(96, np.float32))
+        writer.add_tensor("blk.0.attn_q_norm.weight", np.zeros(16, np.float32))
 
-    write_checkpoint(MODEL, tmp_path / "biased.gguf", edit=edit)
-    with pytest.raises(UnsupportedModel, match=r"the tensor 'blk\.0\.attn_q\.bias' of biased\.gguf"):
-        describe_gguf(read_gguf(tmp_path / "biased.gguf"))
+    write_checkpoint(MODEL, tmp_path / "normed.gguf", edit=edit)
+    with pytest.raises(UnsupportedModel, match=r"the tensor 'blk\.0\.attn_q_norm\.weight' of normed\.gguf"):
+        describe_gguf(read_gguf(tmp_path / "normed.gguf"))
 
 
 BIG = 2**31 - 1
@@ -236,13 +240,21 @@ def test_contradictions_are_refused(tmp_path: Path, case: str) -> None:
 
 def test_a_model_needs_an_embedding(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "empty.gguf", "llama")
-    write = changed({"embedding_length": 64, "block_count": 1, "attention.head_count": 4})
+    write = changed(
+        {
+            "embedding_length": 64,
+            "block_count": 1,
+            "attention.head_count": 4,
+            "feed_forward_length": 64,
+            "context_length": 9,
+        }
+    )
     write(writer)
     writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
     for finish in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         finish()
     writer.close()
-    with pytest.raises(MalformedFile, match=r"'token_embd\.weight' is missing"):
+    with pytest.raises(MalformedFile, match="'token_embedding' is missing"):
         describe_gguf(read_gguf(tmp_path / "empty.gguf"))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madang.formats.rope import Frequencies, Yarn, base_frequencies, scale_linear
+from madang.formats.rope import Frequencies, Llama3, Yarn, base_frequencies, long_rope_magnitude, scale_linear
 
 BASES = (10_000.0, 500_000.0)
 N_DIMS = (2, 8, 64, 80, 128)
@@ -68,6 +68,23 @@ def test_yarn_with_other_limits_equals_transformers() -> None:
     theirs, _ = reference(64, 10_000.0, **scaling, beta_fast=16.0, beta_slow=2.0)
     yarn = Yarn(8.0, 10_000.0, 2048, beta_fast=16.0, beta_slow=2.0)
     assert_equal(yarn.scale(base_frequencies(10_000.0, 64)), theirs)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("n_dims", N_DIMS)
+@pytest.mark.parametrize("original", [128, 8192])
+def test_llama3_equals_transformers(n_dims: int, base: float, original: int) -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    theirs, attention_factor = reference(n_dims, base, **scaling, original_max_position_embeddings=original)
+    assert_equal(Llama3(8.0, 1.0, 4.0, original).scale(base_frequencies(base, n_dims)), theirs)
+    assert attention_factor == 1
+
+
+@pytest.mark.parametrize("factor", [1.0, 8.0, 32.0])
+def test_the_magnitude_of_long_rope_equals_transformers(factor: float) -> None:
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": factor}
+    _, attention_factor = reference(8, 10_000.0, **scaling, original_max_position_embeddings=4096)
+    assert long_rope_magnitude(factor, 4096) == pytest.approx(attention_factor)
 
 
 @given(bases, dims)

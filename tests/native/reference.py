@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,10 +69,13 @@ def rotated(x: Array, rope: RopeSpec) -> Array:
 
 
 class Reference:
-    """A model of these tensors, by canonical name."""
+    """A model of these tensors, by canonical name; ``cache`` is what keys and values are rounded to."""
 
-    def __init__(self, spec: DecoderSpec, tensors: Mapping[str, Array]) -> None:
+    def __init__(
+        self, spec: DecoderSpec, tensors: Mapping[str, Array], cache: type[np.floating[Any]] = np.float16
+    ) -> None:
         self.spec = spec
+        self._cache = cache
         self.tensors = tensors
         self._adapter: Adapter | None = None
 
@@ -125,8 +129,7 @@ class Reference:
             rope = spec.long_rope.rope if long_rope and spec.long_rope is not None else rope
             queries, keys = rotated(queries, rope), rotated(keys, rope)
         group = spec.n_heads // spec.n_kv_heads
-        # The cache holds float16.
-        keys, values = (np.repeat(part.astype(np.float16).astype(np.float64), group, 1) for part in (keys, values))
+        keys, values = (np.repeat(part.astype(self._cache).astype(np.float64), group, 1) for part in (keys, values))
         scale = spec.head_dim**-0.5 if spec.attention_scale is None else spec.attention_scale
         scores = soft_cap(np.einsum("nhe,mhe->hnm", queries, keys) * scale, spec.attention_softcap)
         weights = softmax(np.where(self._visible(n, spec.window_tokens[layer]), scores, -np.inf))

@@ -19,7 +19,7 @@ from madang.native import load
 from madang.runtime import open_model
 from tests.native.conftest import as_files, as_plan
 from tests.native.tiny import MODEL
-from tests.parity.checkpoints import TinyModel, Weights, add_byte_tokens, random_weights, write_checkpoint
+from tests.parity.checkpoints import TinyModel, Weights, add_byte_tokens, random_weights, write_checkpoint, write_folder
 
 gguf = pytest.importorskip("gguf")
 
@@ -64,10 +64,15 @@ def test_a_tensor_type_without_a_kernel_is_named(tmp_path: Path, tensor_type: Te
     assert caught.value.hint == "It would run with llama.cpp."
 
 
-def test_a_hugging_face_folder(tiny_gguf: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="the Hugging Face folder tiny") as caught:
-        load(as_files(tiny_gguf, format="huggingface"), as_plan())
-    assert caught.value.runs_with == "a GGUF file of the same model"
+def test_a_hugging_face_folder_answers_like_its_gguf_file(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(MODEL, tmp_path / "tiny.gguf")
+    write_folder(checkpoint, tmp_path / "tiny")
+    files = (as_files(checkpoint.path), as_files(tmp_path / "tiny", format="huggingface"))
+    request = Request(prompt="Once", max_tokens=24)
+    answers = [collect(load(each, as_plan()).generate(request)).text for each in files]
+    assert answers[0] == answers[1] != ""
+    with pytest.raises(ModelNotFound):
+        load(as_files(tmp_path, format="huggingface"), as_plan())
 
 
 def test_an_instruction_set_that_this_machine_lacks(tiny_gguf: Path, tmp_path: Path) -> None:

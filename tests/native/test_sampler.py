@@ -353,3 +353,67 @@ def test_equal_logits_are_cut_by_their_ids() -> None:
     assert set(draws(Options(top_k=3), equal, 200)) == {0, 1, 2}
     assert set(draws(Options(top_p=0.0025), equal, 200)) == {0, 1, 2}
     assert set(draws(Options(min_p=1.0), equal, 20_000)) == set(range(1000))
+
+
+# ---- masks
+
+
+def bits(allowed: Sequence[int], n: int) -> npt.NDArray[np.uint32]:
+    """One bit per token, set for ``allowed``."""
+    flags = np.zeros(-(-n // 32) * 32, np.uint8)
+    flags[list(allowed)] = 1
+    return np.packbits(flags, bitorder="little").view(np.uint32)
+
+
+@pytest.mark.parametrize("options", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
+@pytest.mark.parametrize("logits", [FEW, MANY], ids=["few words", "many words"])
+def test_a_mask_comes_before_everything_else(options: Options, logits: Logits) -> None:
+    allowed = np.flatnonzero(np.random.default_rng(1).random(len(logits)) < 0.5)
+    masked = np.full_like(logits, -np.inf)
+    masked[allowed] = logits[allowed]
+    sampler, mask = options.sampler(), bits(allowed.tolist(), len(logits))
+    drawn = [sampler.sample_from(logits, -1, mask).token for _ in range(3000)]
+    assert_drawn_from(distribution(options, masked), drawn)
+
+
+@given(st.sets(st.integers(0, 39), min_size=1), st.integers(-2, 2))
+@settings(max_examples=100, deadline=None)
+def test_only_what_a_mask_allows_is_drawn(allowed: set[int], extra_words: int) -> None:
+    mask = bits(sorted(allowed), 64)[: max(2 + extra_words, 1)]
+    mask = np.concatenate([mask, np.full(max(extra_words, 0), 2**32 - 1, np.uint32)])
+    allowed = {token for token in allowed if token < 32 * len(mask)}
+    everything = Options(temperature=9.0, bias=tuple((token, 50.0) for token in range(0, 40, 2)), repeat_last_n=-1)
+    for options in (everything, replace(everything, temperature=0.0), replace(everything, top_p=0.99)):
+        sampler = options.sampler([1, 2, 3])
+        if allowed:
+            assert {sampler.sample_from(FEW, 2, mask).token for _ in range(30)} <= allowed
+        else:
+            with pytest.raises(RuntimeError, match="allows no token"):
+                sampler.sample_from(FEW, 2, mask)
+
+
+def test_a_mask_leaves_the_reported_distribution_and_the_draws_alone() -> None:
+    free, held = Options(seed=4).sampler(), Options(seed=4).sampler()
+    every, odd = bits(range(3000), 3000), bits(range(1, 3000, 2), 3000)
+    for _ in range(10):
+        choice = held.sample_from(MANY, 3, odd)
+        assert choice.token % 2
+        assert choice.logprob == pytest.approx(log_softmax(MANY)[choice.token], rel=1e-5)
+        assert choice.alternatives == free.sample_from(MANY, 3).alternatives
+    assert held.sample_from(MANY, -1, every).token == free.sample_from(MANY).token
+
+
+def test_a_mask_does_not_hide_damaged_logits() -> None:
+    with pytest.raises(RuntimeError, match="not finite"):
+        Options().sampler().sample_from(np.full(40, np.nan, np.float32), -1, bits([3], 40))
+
+
+@pytest.mark.parametrize("options", [Options(top_p=0.9), Options(top_p=0.5, min_p=0.2), Options(min_p=0.3)], ids=str)
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.3, 1.0, 3.0])
+def test_the_kept_set_of_a_flat_distribution_is_exact(options: Options, spread: float) -> None:
+    """More tokens are kept than are sorted at first."""
+    logits = np.random.default_rng(2).normal(0, spread, 500).astype(np.float32)
+    kept = set(np.flatnonzero(distribution(options, logits)).tolist())
+    drawn = set(draws(options, logits, 12_000))
+    assert drawn <= kept
+    assert len(kept) - len(drawn) <= (5 if spread < 3 else 100)

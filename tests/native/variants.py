@@ -16,7 +16,7 @@ from madang.formats.spec import DecoderSpec, Experts, LongRope, RopeSpec
 from madang.formats.tensors import TensorType
 from madang.native.loader import decoder_shape
 from tests.native.bare import set_array
-from tests.native.reference import Reference
+from tests.native.reference import Adapter, Reference
 from tests.parity.blocks import decode, encode
 from tests.parity.running import PAGE_TOKENS
 
@@ -233,6 +233,27 @@ def variants(draw: st.DrawFn, *, typed: TensorType | None = None, blind: bool = 
     some_types = st.sampled_from((TensorType.F32, TensorType.F16, TensorType.Q8_0))
     drawn_type = draw(some_types) if typed is None else typed
     return Variant(spec, frozenset(extras), draw(st.booleans()), drawn_type, draw(st.integers(0, 99)), blind)
+
+
+def random_adapter(variant: Variant, seed: int, rank: int, *, scale: float = 1.0) -> Adapter:
+    """For every matrix of every layer that may have one, of a size to be noticed."""
+    rng = np.random.default_rng(seed)
+    factors = {
+        f"{layer}.{name}": (rng.normal(0, 0.5 / np.sqrt(columns), (rank, columns)), rng.normal(0, 1, (rows, rank)))
+        for layer in range(variant.spec.n_layers)
+        for name, (rows, columns) in variant.matrices().items()
+        if not name.startswith("expert")
+    }
+    return Adapter(factors, scale)
+
+
+def add_adapter(decoder: _core.Decoder, adapter: Adapter, adapter_id: int | None = None) -> int:
+    """Hand over its factors, to a new adapter or the one of this id; its id."""
+    adapter_id = decoder.add_adapter() if adapter_id is None else adapter_id
+    for name, (a, b) in adapter.factors.items():
+        typed = [(int(TensorType.F32), x.astype(np.float32).view(np.uint8).reshape(-1)) for x in (a, b)]
+        decoder.set_adapter_matrix(adapter_id, name, len(a), *typed)
+    return adapter_id
 
 
 def read_states(

@@ -6,6 +6,7 @@ the file says, and differences are the engine's own.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -106,6 +107,58 @@ def write_checkpoint(
         writer.add_tensor("rope_freqs.weight", llama3_factors(model))
     finish(writer)
     return Checkpoint(model, path, written)
+
+
+def write_folder(checkpoint: Checkpoint, folder: Path, **settings: Any) -> None:
+    """The same model as a Hugging Face folder, with the same tokens. ``settings`` are more of config.json's."""
+    from safetensors.numpy import save_file
+
+    model = checkpoint.model
+    folder.mkdir()
+    save_file(checkpoint.weights, folder / "model.safetensors")
+    config = {
+        "model_type": "llama",
+        "hidden_size": model.n_embd,
+        "intermediate_size": model.n_ff,
+        "num_hidden_layers": model.n_layers,
+        "num_attention_heads": model.n_heads,
+        "num_key_value_heads": model.n_kv_heads,
+        "head_dim": model.head_dim,
+        "vocab_size": model.vocab_size,
+        "max_position_embeddings": model.context_tokens,
+        "rms_norm_eps": model.norm_epsilon,
+        "tie_word_embeddings": model.tied,
+        "rope_theta": model.rope_theta,
+        "rope_scaling": dict(model.scaling) or None,
+    }
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    (folder / "tokenizer.json").write_text(byte_tokenizer(model.vocab_size))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+
+
+def byte_tokenizer(vocab_size: int) -> str:
+    """A tokenizer.json with the tokens of :func:`add_byte_tokens`."""
+    tokenizers = pytest.importorskip("tokenizers")
+    letters = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    by_byte = {_byte_of(letter): letter for letter in letters}
+    texts = ["<unk>", "<s>", "</s>", *(by_byte[byte] for byte in range(256))]
+    texts += [f"<unused{i}>" for i in range(vocab_size - BYTE_TOKENS)]
+    model = tokenizers.models.BPE({text: number for number, text in enumerate(texts)}, [])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.add_special_tokens(texts[:3])
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    text: str = tokenizer.to_str()
+    return text
+
+
+def _byte_of(letter: str) -> int:
+    """GPT-2's alphabet: printable Latin-1 letters stand for themselves, the others for the rest, from 256 on."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in own]
+    return ord(letter) if ord(letter) < 256 else rest[ord(letter) - 256]
 
 
 def finish(writer: Any) -> None:

@@ -7,6 +7,7 @@ Invariants: values are immutable; None is unset and 0 is a value; every delibera
 
 from madang.core.constraint import Constraint, Grammar, JsonSchema, Regex
 from madang.core.engine import (
+    AdapterHost,
     Benchmarkable,
     Embedder,
     Engine,
@@ -40,6 +41,7 @@ from madang.core.sampling import SAMPLING_DEFAULTS, SamplingParams
 __all__ = [
     "SAMPLING_DEFAULTS",
     "AdapterChoice",
+    "AdapterHost",
     "Benchmarkable",
     "Completion",
     "Constraint",

@@ -9,7 +9,11 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """JSON that a schema accepts (JSON Schema 2020-12, as far as llguidance reads it); an empty schema is any JSON."""
+    """JSON that a schema accepts (JSON Schema 2020-12, as far as llguidance reads it); an empty schema is any JSON.
+
+    Members come in the order of ``properties``. Say ``maxLength`` and ``maxItems`` where an answer must not run into
+    its limit of tokens: it would be cut there, and end with the finish reason "length".
+    """
 
     schema: Mapping[str, Any]
 
@@ -23,7 +27,10 @@ class Regex:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """Text of a context-free grammar in Lark's notation, as llguidance reads it; its start rule is ``start``."""
+    """Text of a context-free grammar in Lark's notation, as llguidance reads it; its start rule is ``start``.
+
+    Control tokens (``<name>``, ``<[number]>``) cannot be part of it.
+    """
 
     text: str
 

@@ -6,9 +6,10 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from madang.core.events import Event, checked
@@ -118,3 +119,18 @@ class Benchmarkable(Protocol):
 
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
         """Seconds to read a prompt of that length, and to decode that many tokens after it; 0 tokens take 0 s."""
+
+
+@runtime_checkable
+class AdapterHost(Protocol):
+    """An engine that holds LoRA adapters beside its model, for requests to choose from."""
+
+    def load_adapter(self, path: Path, name: str | None = None) -> str:
+        """Load a PEFT folder or GGUF file; returns its name. Raises ModelError, InvalidRequest for a taken name."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget it. Raises UnknownOption, EngineError while it is in use."""
+
+    @property
+    def adapter_bytes(self) -> Mapping[str, int]:
+        """The loaded adapters by name, and the memory that each takes."""

@@ -10,6 +10,7 @@
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
+    │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
     │   └── UnsupportedModel             well-formed, but this engine cannot run it
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
@@ -159,6 +160,20 @@ class UnsupportedModel(ModelError):
         super().__init__(f"The native engine does not run {what}.", hint=hint or fallback)
         self.what = what
         self.runs_with = runs_with
+
+
+class AdapterMismatch(ModelError):
+    """An adapter does not fit the model; ``tensor`` is the first place where that shows."""
+
+    code = "adapter_mismatch"
+
+    def __init__(self, name: str, tensor: str, problem: str) -> None:
+        super().__init__(
+            f"The adapter {name} does not belong to this model: at '{tensor}', {problem}.",
+            hint="Load it with the model that it was trained on.",
+        )
+        self.name = name
+        self.tensor = tensor
 
 
 class SourceError(MadangError):

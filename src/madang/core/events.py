@@ -39,6 +39,7 @@ class ReasoningDelta:
     """A piece of the model's own reasoning, kept apart from the answer."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class ToolCallDelta:
     """One complete tool call."""
 
     call: ToolCall
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ Event: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Done
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer: the fold of its stream."""
+    """A whole answer: the fold of its stream. ``logprobs`` has every token of it, reasoning and calls included."""
 
     text: str
     reasoning: str
@@ -148,8 +150,10 @@ def collect(events: Iterable[Event]) -> Completion:
                 logprobs.extend(event.logprobs)
             case ReasoningDelta():
                 reasoning.append(event.text)
+                logprobs.extend(event.logprobs)
             case ToolCallDelta():
                 calls.append(event.call)
+                logprobs.extend(event.logprobs)
             case Done():
                 done = event
     assert done is not None  # checked() has seen to it

@@ -32,7 +32,7 @@ class Request:
     max_tokens   upper limit of generated tokens; None runs until the model stops or the context is full; 0 only reads
                  the prompt
     stop         generation ends before any of these strings; they never appear in the output
-    constraint   the form that the answer must have
+    constraint   the form that the answer must have; it begins behind the reasoning that a template opened
     tool_choice  "auto", "none" (the model is not told of the tools), "required", or the name of the one to call
     reasoning    whether a model that can think first does; None leaves it to the model's template
     adapter      the LoRA adapter to answer with

@@ -81,7 +81,7 @@ ENGINES: tuple[EngineEntry, ...] = (
     EngineEntry(
         "native",
         "madang.native.engine:load",
-        formats=("gguf",),
+        formats=("gguf", "huggingface"),
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
     ),

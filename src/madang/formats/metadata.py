@@ -141,7 +141,7 @@ class CheckedMetadata:
 
 def _describe(value: MetadataValue) -> str:
     if isinstance(value, np.ndarray):
-        return {"b": "a list of true and false", "f": "a list of numbers"}.get(
+        return {"b": "a list of true and false", "f": "a list of numbers", "O": "a list of other things"}.get(
             value.dtype.kind, "a list of whole numbers"
         )
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(

@@ -53,3 +53,28 @@ class Yarn:
     def _pair_of(self, n_turns: float, n_dims: int) -> float:
         turns = self.original_context_tokens / (n_turns * 2 * math.pi)
         return n_dims * math.log(turns) / (2 * math.log(self.base))
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3:
+    """Llama 3.1's scaling (Meta's reference code): fast pairs are kept, slow ones slowed down, with a ramp between.
+
+    low_turns, high_turns   turns within the original context below which a pair is slowed by ``factor``, above which
+                            it is kept
+    """
+
+    factor: float
+    low_turns: float
+    high_turns: float
+    original_context_tokens: int
+
+    def scale(self, frequencies: Frequencies) -> Frequencies:
+        """The mix of kept and slowed frequencies."""
+        turns = self.original_context_tokens * frequencies / (2 * math.pi)
+        kept = np.clip((turns - self.low_turns) / (self.high_turns - self.low_turns), 0, 1)
+        return frequencies * kept + frequencies / self.factor * (1 - kept)
+
+
+def long_rope_magnitude(factor: float, original_context_tokens: int) -> float:
+    """LongRoPE's factor on cosine and sine (arXiv:2402.13753) for a context ``factor`` times the original one."""
+    return math.sqrt(1 + math.log(factor) / math.log(original_context_tokens)) if factor > 1 else 1.0

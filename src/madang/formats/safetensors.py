@@ -11,11 +11,13 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from madang.core.errors import MalformedFile, UnsupportedModel
 from madang.core.units import format_bytes
@@ -38,22 +40,63 @@ _DTYPES: Final[Mapping[str, TensorType]] = MappingProxyType(
 _UNLISTED_DTYPE: Final = re.compile(
     r"BOOL|U8|U16|U32|U64|F4|F6_E[23]M[23]|F8_E4M3|F8_E5M2|F8_E8M0|F8_E[45]M[23]FNUZ|C64"
 )
+_BITS: Final = re.compile(r"\d+")  # the first number of a dtype; BOOL has none and 8 bits
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> Mapping[str, TensorInfo]:
+@dataclass(frozen=True, slots=True)
+class _Unlisted:
+    """A tensor that lies in a file and cannot be read."""
+
+    name: str
+    dtype: str
+    path: Path
+    offset_bytes: int
+    size_bytes: int
+
+
+_Stored: TypeAlias = TensorInfo | _Unlisted
+
+
+class CheckpointTensors(Mapping[str, TensorInfo]):
+    """Tensors by name. One whose dtype TensorType cannot express is listed, and UnsupportedModel once asked for:
+    checkpoints carry masks and other leftovers that nobody reads.
+    """
+
+    def __init__(self, stored: Mapping[str, _Stored]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        """Where a tensor lies. Raises KeyError, UnsupportedModel."""
+        tensor = self._stored[name]
+        if isinstance(tensor, _Unlisted):
+            raise UnsupportedModel(
+                f"dtype {tensor.dtype}, which tensor '{name}' in {tensor.path.name} has", runs_with="transformers"
+            )
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in the order of the file."""
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._stored)
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> CheckpointTensors:
     """Tensors by name, of a ``.safetensors`` file or of a folder that holds ``model.safetensors`` or an index.
 
     Raises ModelNotFound when there is nothing at ``path``, MalformedFile when a file breaks the format's rules or a
-    shard is missing, and UnsupportedModel for a dtype that TensorType cannot express.
+    shard is missing.
     """
     path = Path(path)
     names = _folder_names(path)
     if names is None:
-        return MappingProxyType(_read_file(path))
+        return CheckpointTensors(_read_file(path))
     if SINGLE_FILE in names:
-        return MappingProxyType(_read_file(path / SINGLE_FILE))
+        return CheckpointTensors(_read_file(path / SINGLE_FILE))
     if INDEX_FILE in names:
-        return MappingProxyType(_read_sharded(path / INDEX_FILE, names))
+        return CheckpointTensors(_read_sharded(path / INDEX_FILE, names))
     raise MalformedFile(path, f"the folder has neither {SINGLE_FILE} nor {INDEX_FILE}")
 
 
@@ -66,7 +109,7 @@ def _folder_names(path: Path) -> frozenset[str] | None:
         raise unreadable(path, error) from error
 
 
-def _read_sharded(index_path: Path, names: frozenset[str]) -> dict[str, TensorInfo]:
+def _read_sharded(index_path: Path, names: frozenset[str]) -> dict[str, _Stored]:
     with map_file(index_path) as data:
         if len(data) > MAX_HEADER_BYTES:
             raise MalformedFile(index_path, f"it is larger than {format_bytes(MAX_HEADER_BYTES)}")
@@ -74,8 +117,8 @@ def _read_sharded(index_path: Path, names: frozenset[str]) -> dict[str, TensorIn
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict):
         raise MalformedFile(index_path, "it has no object 'weight_map'")
-    shards: dict[str, dict[str, TensorInfo]] = {}
-    tensors: dict[str, TensorInfo] = {}
+    shards: dict[str, dict[str, _Stored]] = {}
+    tensors: dict[str, _Stored] = {}
     for name, value in weight_map.items():
         shard = _shard_name(index_path, value, names)
         if shard not in shards:
@@ -98,13 +141,13 @@ def _shard_name(index_path: Path, shard: object, names: frozenset[str]) -> str:
     return shard
 
 
-def _read_file(path: Path) -> dict[str, TensorInfo]:
+def _read_file(path: Path) -> dict[str, _Stored]:
     with map_file(path) as data:
         header = _parse_object(path, _header_bytes(path, data))
         file_bytes = len(data)
         data_start = _LENGTH_BYTES + struct.unpack_from("<Q", data)[0]
     _check_user_metadata(path, header.pop("__metadata__", {}))
-    tensors = {name: _tensor_info(path, name, entry, data_start) for name, entry in header.items()}
+    tensors = {name: _stored_tensor(path, name, entry, data_start) for name, entry in header.items()}
     _check_layout(path, tensors, data_start, file_bytes)
     return tensors
 
@@ -164,7 +207,7 @@ def _check_user_metadata(path: Path, metadata: object) -> None:
         raise MalformedFile(path, "its '__metadata__' is not an object of texts")
 
 
-def _tensor_info(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
+def _stored_tensor(path: Path, name: str, entry: object, data_start: int) -> _Stored:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise MalformedFile(path, f"tensor '{name}' does not have exactly dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -173,27 +216,31 @@ def _tensor_info(path: Path, name: str, entry: object, data_start: int) -> Tenso
     if not _is_int_list(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise MalformedFile(path, f"the data_offsets of tensor '{name}' are not a begin and an end")
     begin, end = offsets
-    info = TensorInfo(name, _tensor_type(path, name, entry["dtype"]), tuple(shape), path, data_start + begin)
-    if info.size_bytes != end - begin:
+    stored = _typed(path, name, entry["dtype"], tuple(shape), data_start + begin)
+    if stored.size_bytes != end - begin:
         raise MalformedFile(
-            path, f"tensor '{name}' is {info.size_bytes} bytes by its shape and {end - begin} by its data_offsets"
+            path, f"tensor '{name}' is {stored.size_bytes} bytes by its shape and {end - begin} by its data_offsets"
         )
-    return info
+    return stored
 
 
 def _is_int_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
 
 
-def _tensor_type(path: Path, name: str, dtype: object) -> TensorType:
+def _typed(path: Path, name: str, dtype: object, shape: tuple[int, ...], offset_bytes: int) -> _Stored:
     if isinstance(dtype, str) and dtype in _DTYPES:
-        return _DTYPES[dtype]
+        return TensorInfo(name, _DTYPES[dtype], shape, path, offset_bytes)
     if isinstance(dtype, str) and _UNLISTED_DTYPE.fullmatch(dtype):
-        raise UnsupportedModel(f"dtype {dtype}, which tensor '{name}' in {path.name} has")
+        bits = _BITS.search(dtype)
+        size_bytes, rest = divmod(prod(shape) * (int(bits[0]) if bits else 8), 8)
+        if rest:
+            raise MalformedFile(path, f"tensor '{name}' does not fill whole bytes")
+        return _Unlisted(name, dtype, path, offset_bytes, size_bytes)
     raise MalformedFile(path, f"tensor '{name}' has the unknown dtype {dtype!r:.80}")
 
 
-def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], data_start: int, file_bytes: int) -> None:
+def _check_layout(path: Path, tensors: Mapping[str, _Stored], data_start: int, file_bytes: int) -> None:
     """The tensors lie end to end and fill the data section: no byte is used twice, none is hidden between them."""
     by_offset = sorted(tensors.values(), key=lambda info: (info.offset_bytes, info.size_bytes))
     if by_offset and by_offset[0].offset_bytes != data_start:

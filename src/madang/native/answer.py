@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from madang.core.errors import EngineError, InvalidRequest
 from madang.core.events import FinishReason, TextDelta, TokenLogprob
 from madang.core.sampling import SamplingParams
 from madang.core.stopping import StopMatcher
+from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Detokenizer, Tokenizer
+from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
 
 
@@ -20,7 +23,8 @@ class Answer:
 
     sampling   fully resolved, with a seed
     limit      most tokens to generate
-    emit       takes text as soon as it is whole and cannot begin a stop string, with the tokens that it took
+    form       what the answer is held to, and how its text is read
+    emit       takes what was said as soon as it is whole and cannot begin a stop string, with the tokens that it took
     """
 
     def __init__(
@@ -29,7 +33,9 @@ class Answer:
         prompt: Prompt,
         sampling: SamplingParams,
         limit: int,
-        emit: Callable[[TextDelta], None],
+        *,
+        form: AnswerForm,
+        emit: Callable[[Delta], None],
     ) -> None:
         self.n_tokens = 0
         self.is_done = False
@@ -38,7 +44,10 @@ class Answer:
         self._tokenizer = tokenizer
         self._limit = limit
         self._emit = emit
-        self._detokenizer = Detokenizer(tokenizer, at_start=prompt.answer_begins)
+        self._mask, self._reader = form.mask, form.reader
+        # Where the form says how an answer begins, a space at its beginning is meant.
+        at_start = prompt.answer_begins and form.mask is None
+        self._detokenizer = Detokenizer(tokenizer, at_start=at_start, shown=form.shown)
         self._matcher = StopMatcher(prompt.stop)
         self._n_alternatives = -1 if sampling.logprobs is None else sampling.logprobs
         self._sampler = _core.Sampler(_options(sampling, tokenizer.vocab_size))
@@ -54,42 +63,65 @@ class Answer:
             self._end()
         else:
             self._show(choice)
+            self._follow(choice.token)
         return choice.token
 
     def _choose(self, decoder: _core.Decoder, row: int) -> _core.Choice:
         try:
-            return self._sampler.sample(decoder, row, self._n_alternatives)
+            mask = None if self._mask is None else self._mask.bitmask()
+            return self._sampler.sample(decoder, row, self._n_alternatives, mask)
+        except _core.NothingAllowed as error:
+            raise EngineError("No token of this model can go on within the constraint.") from error
         except RuntimeError as error:
             raise EngineError(
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
             ) from error
+
+    def _follow(self, token: int) -> None:
+        """Tell the constraint; where nothing can follow, the answer ends."""
+        if self._mask is not None and not (self.is_done and self.finish_reason == "stop"):
+            self._mask.accept(token)
+            if self._mask.is_done:
+                self.finish_reason = "stop"
+                if not self.is_done:
+                    self._end()
 
     def _show(self, choice: _core.Choice) -> None:
         if self._n_alternatives >= 0:
             self._unshown.append(self._report(choice))
         text, self.stop_text = self._matcher.push(self._detokenizer.push(choice.token))
         if text:
-            self._emit(self._delta(text))
+            self._say(text)
         if self.stop_text is not None:
             self.finish_reason = "stop"
-            self.is_done = True
+            self._end()
         elif self.n_tokens >= self._limit:
             self._end()
 
     def _end(self) -> None:
         """Say what was held back."""
         self.is_done = True
-        text, self.stop_text = self._matcher.push(self._detokenizer.flush())
-        text += self._matcher.flush()
-        if self.stop_text is not None:
-            self.finish_reason = "stop"
-        if text or self._unshown:
-            self._emit(self._delta(text))
+        text = ""
+        if self.stop_text is None:
+            text, self.stop_text = self._matcher.push(self._detokenizer.flush())
+            text += self._matcher.flush()
+            if self.stop_text is not None:
+                self.finish_reason = "stop"
+        self._say(text, is_last=True)
+        if self._reader is not None and self._reader.n_calls and self.finish_reason == "stop":
+            self.finish_reason = "tool_calls"
 
-    def _delta(self, text: str) -> TextDelta:
-        delta = TextDelta(text, tuple(self._unshown))
-        self._unshown.clear()
-        return delta
+    def _say(self, text: str, *, is_last: bool = False) -> None:
+        """Emit what the text is; the first delta takes the tokens of all text since the one before."""
+        if self._reader is None:
+            deltas: list[Delta] = [TextDelta(text)] if text else []
+        else:
+            deltas = self._reader.push(text) + (self._reader.flush() if is_last else [])
+        if is_last and self._unshown and not deltas:
+            deltas = [TextDelta("")]
+        for delta in deltas:
+            self._emit(replace(delta, logprobs=tuple(self._unshown)) if self._unshown else delta)
+            self._unshown.clear()
 
     def _report(self, choice: _core.Choice) -> TokenLogprob:
         text = self._tokenizer.token_bytes(choice.token).decode("utf-8", "replace")

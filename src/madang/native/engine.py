@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,29 +24,29 @@ from madang.core.errors import (
     InvalidRequest,
     MalformedFile,
     NotEnoughMemory,
-    UnknownOption,
-    UnsupportedModel,
 )
 from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
-from madang.formats.families import describe_gguf
+from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.formats.spec import DecoderSpec
+from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.templates import template_for
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
 from madang.hardware import Plan
 from madang.models import ModelFiles
+from madang.native.adapters import Adapters
 from madang.native.bare_steps import time_bare_steps
 from madang.native.draft_model import load_draft_model
+from madang.native.form import Forms
 from madang.native.loader import load_decoder
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint, read_prefix, write_prefix
 from madang.native.prompt import Prompter
 from madang.native.scheduler import Limits, Scheduler
 from madang.native.scoring import encode_continuation, score_items
-from madang.native.sequence import PLAIN, CachedSequence, Namespace, Work
+from madang.native.sequence import CachedSequence, Namespace, Work
 from madang.native.speculation import Guesser, NgramGuesser
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
@@ -59,20 +59,21 @@ _LOGIT_ROWS = 4 * PAGE_TOKENS  # that a caller holds at a time
 def load(files: ModelFiles, plan: Plan) -> NativeEngine:
     """Load a model.
 
-    Raises UnsupportedModel for a format, architecture or type that has no code here, MalformedFile, NotEnoughMemory,
+    Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory,
     InvalidRequest when a draft model has another vocabulary.
     """
     started = time.perf_counter()
-    if files.format != "gguf":
-        raise UnsupportedModel(f"the Hugging Face folder {files.name}", runs_with="a GGUF file of the same model")
-    file = read_gguf(files.path)
-    description = describe_gguf(file)
-    tokenizer = tokenizer_from_gguf(file)
+    if files.format == "gguf":
+        file = read_gguf(files.path)
+        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
+    else:
+        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
     n_words = description.spec.vocab_size
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
     decoder = load_decoder(files.name, description, plan)
     model = LoadedModel(
+        description=description,
         tokenizer=tokenizer,
         sampling_defaults=files.sampling_defaults,
         trained_tokens=description.spec.context_tokens,
@@ -111,6 +112,7 @@ def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable
 class LoadedModel:
     """What an engine knows of its model beside weights; ``trained_tokens`` is the longest context it understands."""
 
+    description: ModelDescription
     tokenizer: Tokenizer
     sampling_defaults: SamplingParams
     trained_tokens: int
@@ -124,10 +126,12 @@ class NativeEngine:
         self.info = info
         self._model = model
         self._prompter = Prompter(model.tokenizer, template_for(model.tokenizer))
+        self._forms = Forms(model.tokenizer, self._prompter.dialect)
         self._limits = scheduler.limits
         self._threads, self._isa = scheduler.decoder.n_threads, scheduler.decoder.isa
         self._page_bytes = scheduler.decoder.page_bytes
         self._worker = Worker(scheduler, info.model)
+        self._adapters = Adapters(model.description, self._worker)
         # Also when the interpreter exits: the thread that computes must not outlive it.
         weakref.finalize(self, self._worker.close)
 
@@ -163,7 +167,10 @@ class NativeEngine:
         encode = partial(encode_continuation, self._prompter, self.info.context_tokens)
         return score_items(
             self._worker,
-            (([encode(context, text) for text in texts], self._namespace(context)) for context, texts in items),
+            (
+                ([encode(context, text) for text in texts], self._adapters.namespace(context.adapter))
+                for context, texts in items
+            ),
         )
 
     def tokenize(self, text: str) -> list[int]:
@@ -177,6 +184,21 @@ class NativeEngine:
             known = list(tokens[: begin + _LOGIT_ROWS])
             work = Rows()
             yield self._finished(self._background(known, begin, work, of=len(tokens)), work)
+
+    # ---- adapters
+
+    def load_adapter(self, path: Path, name: str | None = None) -> str:
+        """See core.engine.AdapterHost."""
+        return self._adapters.load(path, name)
+
+    def unload_adapter(self, name: str) -> None:
+        """See core.engine.AdapterHost."""
+        self._adapters.unload(name)
+
+    @property
+    def adapter_bytes(self) -> Mapping[str, int]:
+        """See core.engine.AdapterHost."""
+        return {name: resident.size_bytes for name, resident in self._adapters.resident.items()}
 
     # ---- prefixes on disk
 
@@ -236,16 +258,11 @@ class NativeEngine:
         room = n_ctx - n_prompt
         limit = room if request.max_tokens is None else min(room, request.max_tokens)
         sampling = _seeded(request.sampling.resolved(self._model.sampling_defaults))
-        work = Generation(self._model.tokenizer, prompt, sampling, limit=limit, n_ctx=n_ctx, watch=watch)
+        form = self._forms.form(request, thinks=prompt.thinks)
+        work = Generation(self._model.tokenizer, prompt, sampling, form=form, limit=limit, n_ctx=n_ctx, watch=watch)
         first_row = n_prompt - 1 if limit > 0 else n_prompt
-        namespace = self._namespace(request)
+        namespace = self._adapters.namespace(request.adapter)
         return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work
-
-    def _namespace(self, request: Request) -> Namespace:
-        """Which adapter it is computed with. Raises UnknownOption when that is not loaded."""
-        if request.adapter is None:
-            return PLAIN
-        raise UnknownOption("adapter in this engine", request.adapter.name, ())
 
     def _context(self, request: Request) -> int:
         """The request's own context, which may be longer than the engine's: the cache grows as it is needed."""

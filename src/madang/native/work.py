@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from madang import _core
-from madang.core.events import ContextLedger, Done, Event, TextDelta, Usage
+from madang.core.events import ContextLedger, Done, Event, Usage
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
+from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Tokenizer
 from madang.native.answer import Answer
+from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
 from madang.native.sequence import CachedSequence
 
@@ -50,12 +52,13 @@ class Generation:
         prompt: Prompt,
         sampling: SamplingParams,
         *,
+        form: AnswerForm,
         limit: int,
         n_ctx: int,
         watch: Stopwatch,
     ) -> None:
         self.outbox: Outbox[Event] = Outbox()
-        self._answer = Answer(tokenizer, prompt, sampling, limit, self._emit)
+        self._answer = Answer(tokenizer, prompt, sampling, limit, form=form, emit=self._emit)
         self._n_prompt = len(prompt.tokens)
         self._n_ctx = n_ctx
         self._n_cached = 0
@@ -101,7 +104,7 @@ class Generation:
         """See Work."""
         self.outbox.put(error)
 
-    def _emit(self, delta: TextDelta) -> None:
+    def _emit(self, delta: Delta) -> None:
         self.outbox.put(delta)
 
     def _prompt_read(self) -> None:

@@ -13,8 +13,7 @@ from madang.core.engine import Engine
 from madang.core.errors import ModelNotFound
 from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
-from madang.formats.families import describe_gguf
-from madang.formats.gguf import read_gguf
+from madang.formats.families import describe_model
 from madang.hardware import Choice, Plan, PlanRequest, make_plan, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
@@ -43,7 +42,7 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    spec = describe_gguf(read_gguf(files.path)).spec
+    spec = describe_model(files.path, files.format).spec
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,

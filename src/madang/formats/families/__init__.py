@@ -1,9 +1,17 @@
-"""families: one module per architecture family, each a page that maps its file to the canonical model.
+"""families: one module per architecture family, each a page that maps its files to the canonical model.
 
-Main path: :func:`describe_gguf` looks the architecture up and lets its family read the metadata and name the tensors.
+Main path: :func:`describe_model` looks the architecture up and lets its family read the settings and name the tensors.
+Beside the pages: names.py (tables of tensor names), reading.py and ropes.py (what families read alike), reshaping.py
+(fused, transposed and shifted tensors), pooling.py (vectors of texts).
 Invariants: a family never guesses: a tensor or a setting that it does not understand is an UnsupportedModel.
 """
 
-from madang.formats.families.table import describe_gguf, supported_architectures
+from madang.formats.families.table import (
+    describe_folder,
+    describe_gguf,
+    describe_model,
+    supported_architectures,
+    supported_model_types,
+)
 
-__all__ = ["describe_gguf", "supported_architectures"]
+__all__ = ["describe_folder", "describe_gguf", "describe_model", "supported_architectures", "supported_model_types"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from madang.formats.tokenizers.tokenizer import Tokenizer
 
@@ -15,25 +15,28 @@ class Detokenizer:
 
     A token may end inside a character (one Hangul syllable is two or three tokens in many vocabularies), so bytes wait
     until their character is complete. Bytes that can no longer become one turn into U+FFFD, as soon as that is certain
-    and not earlier. Control tokens add nothing. Whatever the split into tokens: all that ``push`` returned plus
-    ``flush`` is the UTF-8 decoding of all bytes.
+    and not earlier. Control tokens add nothing, but for those that are to be shown. Whatever the split into tokens: all
+    that ``push`` returned plus ``flush`` is the UTF-8 decoding of all bytes.
     """
 
-    __slots__ = ("_bytes", "_decode", "_drop_space", "_is_control")
+    __slots__ = ("_bytes", "_decode", "_drop_space", "_is_control", "_shown")
 
-    def __init__(self, tokenizer: Tokenizer, *, at_start: bool = True) -> None:
-        """``at_start``: the tokens begin a text, so the space that SentencePiece puts there is taken away.
+    def __init__(self, tokenizer: Tokenizer, *, at_start: bool = True, shown: Collection[int] = frozenset()) -> None:
+        """Begin an answer.
 
-        False for text that goes on where a prompt ended, where that space is real.
+        at_start    the tokens begin a text, so the space that SentencePiece puts there is taken away; False for text
+                    that goes on where a prompt ended, where that space is real
+        shown       control tokens that are spelled out, as a dialect's markers are
         """
         self._bytes = tokenizer.token_bytes
         self._is_control = tokenizer.is_control
         self._decode = _Utf8Decoder(errors="replace").decode
+        self._shown = shown
         self._drop_space = at_start and tokenizer.leading_space
 
     def push(self, token_id: int) -> str:
         """The text that this token completes; often empty."""
-        if self._is_control(token_id):
+        if self._is_control(token_id) and token_id not in self._shown:
             return ""
         data = self._bytes(token_id)
         if self._drop_space and data:

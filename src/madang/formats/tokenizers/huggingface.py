@@ -22,7 +22,7 @@ from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as Steps
 
 from madang.core.errors import MalformedFile, ModelNotFound, UnsupportedModel
-from madang.core.units import format_bytes
+from madang.formats.json_object import read_json_object, read_text
 from madang.formats.tokenizers.bytepairs import bytes_of_letters
 from madang.formats.tokenizers.normalizer import SPACE_MARK
 from madang.formats.tokenizers.sentencepiece import byte_of_text
@@ -126,26 +126,11 @@ def _parse(source: str) -> Library:
 
 
 def _read_text(file: Path) -> str:
-    size_bytes = file.stat().st_size
-    if size_bytes > MAX_JSON_BYTES:
-        raise MalformedFile(file, f"it has {format_bytes(size_bytes)}, at most {format_bytes(MAX_JSON_BYTES)} are read")
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise MalformedFile(file, "it is not UTF-8 text") from None
+    return read_text(file, MAX_JSON_BYTES)
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty when there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(_read_text(file))
-    except (ValueError, RecursionError) as error:
-        raise MalformedFile(file, f"it is not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise MalformedFile(file, "it holds no JSON object")
-    return value
+    return read_json_object(file, MAX_JSON_BYTES)
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Tokenizer:
         """Whether the token is no part of any text: control tokens, the unknown token, and ids past the end."""
         return token_id >= self.vocab_size or self.vocabulary.kinds[token_id] in _HIDDEN
 
+    def control_ids(self, *texts: str) -> dict[str, int]:
+        """The ids of those of ``texts`` that are control tokens."""
+        controls = self.vocabulary.ids_of(TokenKind.CONTROL)
+        return {text: controls[text] for text in texts if text in controls}
+
     def knows(self, *texts: str) -> bool:
         """Whether each of ``texts`` is a control token."""
         return set(texts) <= self.vocabulary.ids_of(TokenKind.CONTROL).keys()

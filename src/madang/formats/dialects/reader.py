@@ -1,0 +1,180 @@
+"""From the text of an answer, in pieces cut anywhere, to deltas.
+
+Text goes out as soon as it cannot become anything else. Blanks around calls and around the reasoning belong to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from madang.core.events import ReasoningDelta, TextDelta, ToolCallDelta
+from madang.core.messages import ToolCall
+from madang.formats.dialects.scanning import NotACall, Unfinished, first_of, partial_length
+from madang.formats.dialects.syntax import CallSyntax, Found, Names, Thinking
+
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    thinking          the tags of reasoning, None when the model has none
+    thinking_is_open  the prompt ended inside the reasoning
+    calls, names      how tool calls are written, and the known tools; None when there are no tools
+    """
+
+    def __init__(
+        self, thinking: Thinking | None, calls: CallSyntax | None, names: Names, *, thinking_is_open: bool = False
+    ) -> None:
+        self._thinking = None if thinking is None else _ThinkingReader(thinking, is_open=thinking_is_open)
+        self._calls = None if calls is None else _CallReader(calls, names)
+
+    def push(self, text: str) -> list[Delta]:
+        """What this piece of text decides."""
+        return list(self._read(text, final=False))
+
+    def flush(self) -> list[Delta]:
+        """The rest; nothing is pushed afterwards."""
+        return list(self._read("", final=True))
+
+    @property
+    def n_calls(self) -> int:
+        """How many calls there have been."""
+        return 0 if self._calls is None else self._calls.n_calls
+
+    def _read(self, text: str, *, final: bool) -> Iterator[Delta]:
+        if self._thinking is not None:
+            reasoning, text = self._thinking.read(text, final=final)
+            if reasoning:
+                yield ReasoningDelta(reasoning)
+        if self._calls is not None:
+            yield from self._calls.read(text, final=final)
+        elif text:
+            yield TextDelta(text)
+
+
+class _ThinkingReader:
+    """Splits an answer into the reasoning that it begins with, and the rest."""
+
+    def __init__(self, tags: Thinking, *, is_open: bool) -> None:
+        self._tags = tags
+        self._held = ""
+        self._state = "inside" if is_open else "before"
+        self._at_edge = True  # only blanks so far inside the reasoning, or behind it
+
+    def read(self, text: str, *, final: bool) -> tuple[str, str]:
+        """Reasoning, and text that is none."""
+        self._held += text
+        if self._state == "before":
+            self._open(final=final)
+        reasoning = self._inside(final=final) if self._state == "inside" else ""
+        return reasoning, self._behind(final=final) if self._state in ("behind", "without") else ""
+
+    def _open(self, *, final: bool) -> None:
+        begin = self._held.lstrip()
+        if begin.startswith(self._tags.opening):
+            self._held = begin[len(self._tags.opening) :]
+            self._state = "inside"
+        elif final or not self._tags.opening.startswith(begin):
+            self._state = "without"
+
+    def _inside(self, *, final: bool) -> str:
+        """Reasoning up to the closing tag, without the blanks at both ends."""
+        if self._at_edge:
+            self._held = self._held.lstrip()
+            self._at_edge = not self._held
+        closing = self._tags.closing
+        end = self._held.find(closing)
+        if end >= 0:
+            reasoning, self._held = self._held[:end].rstrip(), self._held[end + len(closing) :]
+            self._state, self._at_edge = "behind", True
+            return reasoning
+        n = len(self._held) if final else len(self._held) - partial_length(self._held, (closing,))
+        n = n if final else len(self._held[:n].rstrip())
+        reasoning, self._held = self._held[:n], self._held[n:]
+        return reasoning
+
+    def _behind(self, *, final: bool) -> str:
+        if self._state == "behind" and self._at_edge:
+            self._held = self._held.lstrip()
+            self._at_edge = not self._held
+        text, self._held = self._held, ""
+        return text
+
+
+class _CallReader:
+    """Splits text into plain text and calls."""
+
+    def __init__(self, syntax: CallSyntax, names: Names) -> None:
+        self.n_calls = 0
+        self._syntax = syntax
+        self._names = names
+        self._held = ""
+        self._only_calls = True  # no text so far
+        self._behind_call = False  # and nothing but blanks since, or one separator
+        self._separator = ""  # the one that may still come
+
+    def read(self, text: str, *, final: bool) -> Iterator[TextDelta | ToolCallDelta]:
+        """The deltas that ``text`` decides."""
+        self._held += text
+        while self._held:
+            self._skip_behind_call()
+            n_text, is_call = self._split(final=final)
+            yield from self._text(n_text)
+            if not is_call:
+                return
+            try:
+                found = self._syntax.read(self._held, _n_blanks(self._held), self._names)
+            except NotACall as error:
+                yield from self._text(max(error.end, _n_blanks(self._held) + 1))
+            except Unfinished:
+                if final:
+                    yield from self._text(len(self._held))
+                return
+            else:
+                yield from self._calls(found)
+
+    def _skip_behind_call(self) -> None:
+        if self._behind_call:
+            self._held = self._held.lstrip()
+            if self._separator and self._held.startswith(self._separator):
+                self._held = self._held.removeprefix(self._separator).lstrip()
+                self._separator = ""
+            self._behind_call = not self._held
+
+    def _split(self, *, final: bool) -> tuple[int, bool]:
+        """How much of the held text is plain for certain, and whether a call may begin behind it."""
+        n_blanks = _n_blanks(self._held)
+        if self._only_calls and self._syntax.begins is not None:
+            verdict = self._syntax.begins(self._held[n_blanks:]) if n_blanks < len(self._held) else None
+            if verdict:
+                return 0, True
+            if verdict is None and not final:
+                return 0, False
+        markers = self._syntax.markers
+        at = first_of(self._held, markers)
+        if at >= 0:
+            return len(self._held[:at].rstrip()), True
+        if final:
+            return len(self._held), False
+        n = len(self._held) - partial_length(self._held, markers)
+        return len(self._held[:n].rstrip()) if markers else n, False
+
+    def _text(self, n: int) -> Iterator[TextDelta]:
+        text, self._held = self._held[:n], self._held[n:]
+        if text:
+            self._only_calls = self._only_calls and text.isspace()
+            self._behind_call = False
+            yield TextDelta(text)
+
+    def _calls(self, found: Found) -> Iterator[ToolCallDelta]:
+        for name, arguments in found.calls:
+            yield ToolCallDelta(ToolCall(self._syntax.call_id.format(self.n_calls), name, arguments))
+            self.n_calls += 1
+        self._held = self._held[found.end :]
+        self._behind_call, self._separator = True, self._syntax.separator
+
+
+def _n_blanks(text: str) -> int:
+    return len(text) - len(text.lstrip())

@@ -1,0 +1,83 @@
+"""BERT, RoBERTa and XLM-RoBERTa (arXiv:1810.04805, arXiv:1907.11692, arXiv:1911.02116) as encoders of texts: everything
+sees everything, learned positions, a norm on the embeddings and after each sum.
+
+RoBERTa's positions begin after the padding token's id; GGUF files have lost those unused rows. Token types are all 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from madang.formats.families.names import ATTENTION, GGUF, PLAIN, Names, Parts, biased, canonical_tensors
+from madang.formats.families.pooling import folder_embedding, gguf_embedding
+from madang.formats.families.reading import activation, folder_dims, folder_spec, gguf_dims, gguf_spec
+from madang.formats.families.reshaping import fused, part_of
+from madang.formats.families.sources import require_off, unsupported
+from madang.formats.folder import ModelFolder
+from madang.formats.gguf import GGUFFile
+from madang.formats.spec import DecoderSpec, EmbeddingSpec, ModelDescription
+
+_LAYER = f"{ATTENTION} attention_post_norm {PLAIN} ffn_post_norm"
+_PARTS = Parts(
+    f"{_LAYER} {biased(_LAYER)}",
+    top="token_embedding position_embedding type_embedding? embedding_norm embedding_norm.bias",
+)
+_FOLDER = Names(
+    top={
+        "embeddings.word_embeddings": "token_embedding",
+        "embeddings.LayerNorm": "embedding_norm",
+        "embeddings.token_type_embeddings": part_of("type_embedding", 0, 1),
+    },
+    layer={
+        "attention.self.query": "query",
+        "attention.self.key": "key",
+        "attention.self.value": "value",
+        "attention.output.dense": "attention_output",
+        "attention.output.LayerNorm": "attention_post_norm",
+        "intermediate.dense": "ffn_up",
+        "output.dense": "ffn_down",
+        "output.LayerNorm": "ffn_post_norm",
+    },
+    layers="encoder.layer",
+    prefixes=("bert.", "roberta."),
+    # The heads of pre-training, and the pooler that was trained with them.
+    ignored=r"(bert\.|roberta\.)?(embeddings\.position_ids|pooler\.dense\.(weight|bias))|(cls|lm_head)\..*",
+)
+_DEFAULT = EmbeddingSpec("mean")
+
+
+def describe_gguf(file: GGUFFile) -> ModelDescription:
+    """Read ``bert.*``, which is also what the RoBERTas are called."""
+    if file.get_bool("bert.attention.causal", False):
+        raise unsupported(file, "the setting 'bert.attention.causal'")
+    dims = gguf_dims(file)
+    names = GGUF.using(
+        {
+            "attn_qkv": fused(dims.query_rows),
+            "attn_output_norm": "attention_post_norm",
+            "layer_output_norm": "ffn_post_norm",
+        },
+        top={"token_types": part_of("type_embedding", 0, 1)},
+    )
+    tensors = canonical_tensors(file, names, _PARTS, dims.n_layers)
+    spec = gguf_spec(file, dims, tensors, layout=None, norm="layer")
+    return ModelDescription(_encoder(spec), tensors, gguf_embedding(file, _DEFAULT))
+
+
+def describe_folder(folder: ModelFolder) -> ModelDescription:
+    """Read a ``bert``, ``roberta``, ``xlm-roberta`` or ``camembert`` folder."""
+    require_off(folder, "is_decoder", "add_cross_attention")
+    if folder.get_str("position_embedding_type", "absolute") != "absolute":
+        raise unsupported(folder, "the setting 'position_embedding_type'")
+    n_unused = 0 if folder.architecture == "bert" else folder.get_int("pad_token_id", 1) + 1
+    dims = folder_dims(folder)
+    dims = replace(dims, context_tokens=dims.context_tokens - n_unused)
+    names = _FOLDER.using({}, top={"embeddings.position_embeddings": part_of("position_embedding", n_unused)})
+    tensors = canonical_tensors(folder, names, _PARTS, dims.n_layers)
+    spec = folder_spec(folder, dims, tensors, rotation=None, norm="layer", epsilon="layer_norm_eps")
+    spec = replace(_encoder(spec), activation=activation(folder, default="gelu"))
+    return ModelDescription(spec, tensors, folder_embedding(folder, _DEFAULT))
+
+
+def _encoder(spec: DecoderSpec) -> DecoderSpec:
+    return replace(spec, causal=False, norms_sum=True, gated=False, activation="gelu")

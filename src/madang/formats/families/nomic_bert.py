@@ -1,0 +1,87 @@
+"""Nomic Embed (arXiv:2402.01613): BERT with rotation in place of learned positions, SwiGLU and few biases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from madang.formats.families.names import ATTENTION, GATED, GGUF, Names, Parts, biased, canonical_tensors
+from madang.formats.families.pooling import folder_embedding, gguf_embedding
+from madang.formats.families.reading import folder_dims, folder_spec, gguf_dims, gguf_spec, usual_rope
+from madang.formats.families.reshaping import fused, part_of
+from madang.formats.families.sources import require_neutral, require_off, unsupported
+from madang.formats.folder import ModelFolder
+from madang.formats.gguf import GGUFFile
+from madang.formats.spec import DecoderSpec, EmbeddingSpec, ModelDescription
+
+_NORMS = "attention_post_norm ffn_post_norm"
+_PARTS = Parts(
+    f"{ATTENTION} {GATED} {_NORMS} {biased(_NORMS)}",
+    top="token_embedding type_embedding? embedding_norm embedding_norm.bias",
+)
+_FOLDER = Names(
+    top={
+        "embeddings.word_embeddings": "token_embedding",
+        "embeddings.token_type_embeddings": part_of("type_embedding", 0, 1),
+        "emb_ln": "embedding_norm",
+    },
+    layer={
+        "attn.out_proj": "attention_output",
+        "norm1": "attention_post_norm",
+        "mlp.fc11": "ffn_up",
+        "mlp.fc12": "ffn_gate",
+        "mlp.fc2": "ffn_down",
+        "norm2": "ffn_post_norm",
+    },
+    layers="encoder.layers",
+    prefixes=("bert.",),
+    ignored=r"cls\..*|.*\.rotary_emb\.inv_freq|embeddings\.position_ids",
+)
+_DEFAULT = EmbeddingSpec("mean")
+
+
+def describe_gguf(file: GGUFFile) -> ModelDescription:
+    """Read ``nomic-bert.*``."""
+    if file.get_bool("nomic-bert.attention.causal", False):
+        raise unsupported(file, "the setting 'nomic-bert.attention.causal'")
+    dims = gguf_dims(file)
+    names = GGUF.using(
+        {
+            "attn_qkv": fused(dims.query_rows),
+            "attn_output_norm": "attention_post_norm",
+            "layer_output_norm": "ffn_post_norm",
+        },
+        top={"token_types": part_of("type_embedding", 0, 1)},
+    )
+    tensors = canonical_tensors(file, names, _PARTS, dims.n_layers)
+    spec = gguf_spec(file, dims, tensors, layout="half", norm="layer")
+    return ModelDescription(_encoder(spec), tensors, gguf_embedding(file, _DEFAULT))
+
+
+def describe_folder(folder: ModelFolder) -> ModelDescription:
+    """Read a ``nomic_bert`` folder: transformers' names, or those of the repositories that came before it."""
+    require_off(folder, "causal", "prenorm", "rotary_emb_interleaved", "qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias")
+    require_neutral(folder, {"rotary_emb_fraction": (1,), "moe_every_n_layers": (0,)})
+    for key, expected in (("activation_function", "swiglu"), ("hidden_act", "silu")):
+        if folder.get_str(key, expected) != expected:
+            raise unsupported(folder, f"the setting '{key}'")
+    folder = folder.with_aliases(
+        num_hidden_layers="n_layer",
+        hidden_size="n_embd",
+        num_attention_heads="n_head",
+        intermediate_size="n_inner",
+        max_position_embeddings="n_positions",
+        layer_norm_eps="layer_norm_epsilon",
+        rope_theta="rotary_emb_base",
+    )
+    dims = folder_dims(folder)
+    trained = folder.get_int("max_trained_positions", dims.context_tokens, low=1)
+    dims = replace(dims, context_tokens=min(dims.context_tokens, trained))
+    names = _FOLDER.using({"attn.Wqkv": fused(dims.query_rows)})
+    tensors = canonical_tensors(folder, names, _PARTS, dims.n_layers)
+    rotation = usual_rope(folder, dims, theta=1000.0)
+    spec = folder_spec(folder, dims, tensors, rotation=rotation, norm="layer", epsilon="layer_norm_eps")
+    return ModelDescription(_encoder(spec), tensors, folder_embedding(folder, _DEFAULT))
+
+
+def _encoder(spec: DecoderSpec) -> DecoderSpec:
+    return replace(spec, causal=False, norms_sum=True)

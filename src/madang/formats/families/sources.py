@@ -1,0 +1,33 @@
+"""The two kinds of source that a family reads, and how it refuses what it does not compute."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from madang.core.errors import UnsupportedModel
+from madang.formats.folder import ModelFolder
+from madang.formats.gguf import GGUFFile
+
+Source: TypeAlias = GGUFFile | ModelFolder
+
+
+def unsupported(source: Source, what: str, *, certain: bool = True) -> UnsupportedModel:
+    """The error for something in this source, with the engine that would run it, or might if not ``certain``."""
+    engine, name = (
+        ("transformers", source.folder.name) if isinstance(source, ModelFolder) else ("llamacpp", source.path.name)
+    )
+    return UnsupportedModel(f"{what} of {name}", runs_with=engine if certain else f"{engine}, if it knows this one")
+
+
+def require_neutral(source: Source, neutral: dict[str, tuple[float, ...]]) -> None:
+    """UnsupportedModel for a number that would change the result and that the family does not compute."""
+    for key, values in neutral.items():
+        if source.get_float(key, values[0]) not in values:
+            raise unsupported(source, f"the setting '{key}'")
+
+
+def require_off(source: Source, *keys: str) -> None:
+    """The same for settings that are true or false."""
+    for key in keys:
+        if source.get_bool(key, False):
+            raise unsupported(source, f"the setting '{key}'")
