@@ -157,6 +157,17 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one(make: Callable[..., Sche
     assert long.tokens == expected(text(600))
 
 
+@pytest.mark.parametrize("lengths", [(600, 12), (600, 300), (10, 500), (20, 5, 200), (600, 2, 2, 2)])
+def test_the_whole_of_a_step_is_used(make: Callable[..., Scheduler], lengths: tuple[int, ...]) -> None:
+    scheduler = make(chunk_tokens=64)
+    works = [add(scheduler, text(n, seed)) for seed, n in enumerate(lengths)]
+    shares = scheduler.schedule()
+    assert sum(share.n_tokens for share in shares) == 64
+    scheduler._run(shares)
+    run(scheduler)
+    assert [work.tokens for work in works] == [expected(text(n, seed)) for seed, n in enumerate(lengths)]
+
+
 def test_background_work_waits_for_chats(make: Callable[..., Scheduler]) -> None:
     scheduler = make()
     background = add(scheduler, text(40), Greedy(20), "background")

@@ -186,13 +186,14 @@ class Scheduler:
     # ---- how much
 
     def _chunks(self, reading: list[CachedSequence], n_decoding: int) -> list[Share]:
-        """Pieces of prompts: half of the step for who came first, the rest for those who need least."""
+        """Pieces of prompts: at least half of the step for who came first, the rest for those who need least."""
         left = self.pace.chunk_tokens(n_decoding, self.limits.chunk_tokens)
         rows_left = self.limits.rows - n_decoding
         first, *others = reading
+        for_others = min(sum(s.n_left for s in others), left // 2)
         shares: list[Share] = []
         for sequence in [first, *sorted(others, key=lambda s: s.n_left)]:
-            most = max(left // 2, 1) if sequence is first and others else left
+            most = left - for_others if sequence is first else left
             share = _within_rows(Share(sequence, min(sequence.n_left, most), []), rows_left)
             if share.n_tokens > 0 and self._make_room(sequence, share.n_tokens):
                 shares.append(share)
