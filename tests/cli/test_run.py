@@ -77,6 +77,8 @@ def test_json_has_the_keys_that_programs_rely_on(echo: Madang) -> None:
         "time_to_first_token_s",
         "prompt_tokens_per_s",
         "decode_tokens_per_s",
+        "drafted_tokens",
+        "accepted_tokens",
     ]
     ledger = document["ledger"]
     assert ledger["kept_tokens"] == ledger["received_tokens"] - ledger["dropped_tokens"] == 6

@@ -108,3 +108,11 @@ def test_rows_show_every_setting_with_its_origin(home: Path) -> None:
 def test_variables_that_only_look_like_settings_are_found() -> None:
     environment = {"MADANG_THREAD": "2", "MADANG_HOME": "/x", "MADANG_XYZZY": "", "MADANG_TEST_DATA": "/y", "PATH": "."}
     assert unknown_variables(environment) == {"MADANG_THREAD": "MADANG_THREADS", "MADANG_XYZZY": None}
+
+
+def test_a_size_is_written_with_its_unit(home: Path) -> None:
+    assert load(home).kv_memory is None
+    assert load(home, MADANG_KV_MEMORY="2GB").kv_memory == 2_000_000_000
+    assert load(home, {"kv_memory": "512MiB"}).kv_memory == 512 * 1024**2
+    with pytest.raises(InvalidRequest, match="--kv-memory is 'much', but must be a size such as"):
+        load(home, {"kv_memory": "much"})

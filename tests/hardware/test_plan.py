@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madang.core.errors import InvalidRequest, NotEnoughMemory
+from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
 from madang.formats.spec import DecoderSpec, RopeSpec
 from madang.hardware import (
     Machine,
@@ -159,3 +159,39 @@ def test_a_plan_always_fits(room: int, requested: int | None) -> None:
     assert machine.ram_available_bytes is not None
     assert plan.memory.total_bytes <= machine.ram_available_bytes
     assert 1 <= plan.context_tokens.value <= SPEC.context_tokens
+
+
+def test_the_cache_holds_several_contexts_where_memory_allows() -> None:
+    context = kv_cache_bytes(SPEC, 8192)
+    assert make_plan(SPEC, Files(), MACHINE).kv_limit_bytes.value == 4 * context
+    assert make_plan(SPEC, Files(), Machine("?", "?")).kv_limit_bytes.value == 4 * context
+    tight = make_plan(SPEC, Files(), with_free(3 * context)).kv_limit_bytes
+    assert tight.value == 3 * context // 2
+    assert "free beside the weights" in tight.reason
+    assert make_plan(SPEC, Files(), with_free(context)).kv_limit_bytes.value == context
+
+
+def test_a_limit_of_the_cache_is_honoured_or_refused_with_the_numbers() -> None:
+    context = kv_cache_bytes(SPEC, 8192)
+    plan = make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_limit_bytes=2 * context))
+    assert (plan.kv_limit_bytes.value, plan.context_tokens.value) == (2 * context, 8192)
+    small = make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_limit_bytes=context // 8))
+    assert (small.context_tokens.value, small.context_tokens.reason) == (1024, "what the cache's limit holds")
+    with pytest.raises(InvalidRequest, match="but one context takes 189 MB"):
+        make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_limit_bytes=context // 8, context_tokens=8192))
+    with pytest.raises(NotEnoughMemory):
+        make_plan(SPEC, Files(), with_free(2 * context), PlanRequest(kv_limit_bytes=3 * context))
+
+
+def test_concurrency_and_speculation() -> None:
+    plan = make_plan(SPEC, Files(), MACHINE)
+    assert plan.max_concurrency.value > 1
+    assert plan.speculation.value == "ngram"
+    for word in ("off", "ngram", "draft:smollm2"):
+        assert make_plan(SPEC, Files(), MACHINE, PlanRequest(speculation=word)).speculation.value == word
+    for word in ("draft:", "draft", "on", "ngrams"):
+        with pytest.raises(UnknownOption):
+            make_plan(SPEC, Files(), MACHINE, PlanRequest(speculation=word))
+    assert make_plan(SPEC, Files(), MACHINE, PlanRequest(max_concurrency=3)).max_concurrency.value == 3
+    with pytest.raises(InvalidRequest, match="concurrency is 0"):
+        make_plan(SPEC, Files(), MACHINE, PlanRequest(max_concurrency=0))

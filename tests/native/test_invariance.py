@@ -6,11 +6,12 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from madang.core import Completion, Message, Request, SamplingParams, collect, streaming
+from madang.core import Completion, Message, Regex, Request, SamplingParams, collect, streaming
 from madang.native import NativeEngine, load
 from tests.native.conftest import OpenEngine, as_files, as_plan
 
@@ -142,6 +143,7 @@ def test_the_starter_model(open_starter: OpenEngine) -> None:
         for question in ("Why is the sky blue?", "Say la la la la la la la la.")
         for temperature in (0, 0.8)
     ]
+    requests += [replace(request, constraint=Regex(r"(la )+end")) for request in requests[2:]]
     first = open_starter()
     alone = [bits(collect(first.generate(request))) for request in requests]
     crowd = [Request(messages=(system, Message("user", "x " * n)), max_tokens=8) for n in range(5, 60, 9)]

@@ -157,6 +157,17 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one(make: Callable[..., Sche
     assert long.tokens == expected(text(600))
 
 
+@pytest.mark.parametrize("lengths", [(600, 12), (600, 300), (10, 500), (20, 5, 200), (600, 2, 2, 2)])
+def test_the_whole_of_a_step_is_used(make: Callable[..., Scheduler], lengths: tuple[int, ...]) -> None:
+    scheduler = make(chunk_tokens=64)
+    works = [add(scheduler, text(n, seed)) for seed, n in enumerate(lengths)]
+    shares = scheduler.schedule()
+    assert sum(share.n_tokens for share in shares) == 64
+    scheduler._run(shares)
+    run(scheduler)
+    assert [work.tokens for work in works] == [expected(text(n, seed)) for seed, n in enumerate(lengths)]
+
+
 def test_background_work_waits_for_chats(make: Callable[..., Scheduler]) -> None:
     scheduler = make()
     background = add(scheduler, text(40), Greedy(20), "background")
@@ -321,3 +332,19 @@ def test_guessing_changes_nothing_but_the_number_of_steps(make: Callable[..., Sc
         counts.append(len(run(scheduler)))
         assert [work.tokens for work in works] == [expected(loop[:n], 60) for n in (72, 50)]
     assert counts[1] < counts[0]
+
+
+def test_a_guesser_that_fails_is_not_asked_again(make: Callable[..., Scheduler], decoder: _core.Decoder) -> None:
+    asked: list[int] = []
+
+    class Broken(NgramGuesser):
+        def chances(self, tokens: Any) -> list[float]:
+            asked.append(len(tokens))
+            raise MemoryError
+
+    limits = Limits(chunk_tokens=32, concurrency=8, cache_bytes=2**20, vocab_size=MODEL.vocab_size)
+    scheduler = Scheduler(decoder, limits, Broken)
+    works = [add(scheduler, text(20, seed)) for seed in range(2)]
+    run(scheduler)
+    assert [work.tokens for work in works] == [expected(text(20, seed)) for seed in range(2)]
+    assert len(asked) == 2

@@ -101,3 +101,14 @@ def test_the_starter_model_answers(home: Path, starter_gguf: Path) -> None:
         assert engine.info.context_tokens == 256
         request = Request(prompt="The capital of France is", sampling=SamplingParams(temperature=0), max_tokens=8)
         assert "Paris" in collect(engine.generate(request)).text
+
+
+def test_the_draft_model_is_found_by_name(home: Path, starter_gguf: Path) -> None:
+    reference = f"file:{starter_gguf}"
+    with pytest.raises(ModelNotFound, match="smollm2"):
+        open_model(reference, settings(home, context=256, speculation="draft:smollm2"))
+    chosen = settings(home, context=256, speculation=f"draft:{reference}", concurrency=3, kv_memory="50MB")
+    with closing(open_model(reference, chosen)) as engine:
+        assert engine.info.max_concurrency == 3
+        request = Request(prompt="The capital of France is", sampling=SamplingParams(temperature=0), max_tokens=8)
+        assert "Paris" in collect(engine.generate(request)).text

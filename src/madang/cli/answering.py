@@ -77,6 +77,8 @@ def stats_line(done: Done) -> str:
     usage, timings, ledger = done.usage, done.timings, done.ledger
     parts = [f"prompt {usage.prompt_tokens} tokens, {usage.cached_tokens} cached{_rate(timings.prompt_tokens_per_s)}"]
     parts.append(f"answer {usage.completion_tokens} tokens{_rate(timings.decode_tokens_per_s)}")
+    if timings.drafted_tokens:
+        parts.append(f"{timings.accepted_tokens} of {timings.drafted_tokens} guessed tokens came true")
     parts.append(f"first token {format_duration(timings.time_to_first_token_s)}")
     parts.append(f"context {ledger.kept_tokens + ledger.generated_tokens} of {ledger.n_ctx}")
     if done.seed is not None:
@@ -98,6 +100,8 @@ def answer_document(engine: Engine, request: Request, completion: Completion) ->
             "time_to_first_token_s": done.timings.time_to_first_token_s,
             "prompt_tokens_per_s": done.timings.prompt_tokens_per_s,
             "decode_tokens_per_s": done.timings.decode_tokens_per_s,
+            "drafted_tokens": done.timings.drafted_tokens,
+            "accepted_tokens": done.timings.accepted_tokens,
         },
         "ledger": {**asdict(done.ledger), "free_tokens": done.ledger.free_tokens},
     }

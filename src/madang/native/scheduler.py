@@ -26,7 +26,7 @@ from madang.native.cache import PagedCache
 from madang.native.pacing import Pace
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.sequence import CachedSequence, Share
-from madang.native.speculation import Guesser, worthwhile_drafts
+from madang.native.speculation import Guesser, Guessless, worthwhile_drafts
 
 _LOGITS_BYTES = 32 << 20  # of one step's rows
 _MOST_ROWS = 128
@@ -186,13 +186,14 @@ class Scheduler:
     # ---- how much
 
     def _chunks(self, reading: list[CachedSequence], n_decoding: int) -> list[Share]:
-        """Pieces of prompts: half of the step for who came first, the rest for those who need least."""
+        """Pieces of prompts: at least half of the step for who came first, the rest for those who need least."""
         left = self.pace.chunk_tokens(n_decoding, self.limits.chunk_tokens)
         rows_left = self.limits.rows - n_decoding
         first, *others = reading
+        for_others = min(sum(s.n_left for s in others), left // 2)
         shares: list[Share] = []
         for sequence in [first, *sorted(others, key=lambda s: s.n_left)]:
-            most = max(left // 2, 1) if sequence is first and others else left
+            most = left - for_others if sequence is first else left
             share = _within_rows(Share(sequence, min(sequence.n_left, most), []), rows_left)
             if share.n_tokens > 0 and self._make_room(sequence, share.n_tokens):
                 shares.append(share)
@@ -207,12 +208,19 @@ class Scheduler:
             if not sequence.work.chooses or sequence not in self.running:
                 continue
             guesser = self._guessers.get(sequence) or self._guessers.setdefault(sequence, make_guesser())
-            chances = guesser.chances(sequence.tokens)[: self._most_drafts(sequence, n_rows)]
-            n = worthwhile_drafts(chances, n_rows, self.pace, guesser) if chances else 0
-            if n > 0 and self.cache.grow(sequence, 1 + n):
-                drafts = guesser.guess(sequence.tokens, n)
-                shares[i] = Share(sequence, 1, drafts)
-                n_rows += len(drafts)
+            try:
+                drafts = self._drafts(sequence, guesser, n_rows)
+            except Exception:  # a draft model may run out of memory; answers do not need it
+                guesser.close()
+                self._guessers[sequence] = Guessless()
+                continue
+            shares[i] = Share(sequence, 1, drafts)
+            n_rows += len(drafts)
+
+    def _drafts(self, sequence: CachedSequence, guesser: Guesser, n_rows: int) -> list[int]:
+        chances = guesser.chances(sequence.tokens)[: self._most_drafts(sequence, n_rows)]
+        n = worthwhile_drafts(chances, n_rows, self.pace, guesser) if chances else 0
+        return guesser.guess(sequence.tokens, n) if n > 0 and self.cache.grow(sequence, 1 + n) else []
 
     def _most_drafts(self, sequence: CachedSequence, n_rows: int) -> int:
         most = self.limits.rows - n_rows

@@ -66,6 +66,28 @@ def worthwhile_drafts(chances: Sequence[float], n_rows: int, pace: Pace, guesser
     return best
 
 
+class Guessless:
+    """Has given up."""
+
+    def chances(self, tokens: Sequence[int]) -> list[float]:
+        """See Guesser."""
+        return []
+
+    def guess(self, tokens: Sequence[int], n: int) -> list[int]:
+        """See Guesser."""
+        return []
+
+    def guess_s(self, n: int) -> float:
+        """See Guesser."""
+        return 0.0
+
+    def learn(self, chosen: Sequence[int], n_drafted: int) -> None:
+        """See Guesser."""
+
+    def close(self) -> None:
+        """See Guesser."""
+
+
 class NgramGuesser:
     """Goes on as the text did where it last read the same; of several places, the one with the longest match."""
 

@@ -90,10 +90,13 @@ class Worker:
                 self._thread.start()
 
     def _work(self, scheduler: Scheduler) -> None:
-        while self._obey(scheduler):
+        is_open = True
+        while is_open:
             try:
-                scheduler.step()
-            except Exception as error:  # a fault in the scheduler itself: start again with nothing
+                is_open = self._obey(scheduler)
+                if is_open:
+                    scheduler.step()
+            except Exception as error:  # a fault in the scheduler itself: go on with nothing
                 failure = EngineError(f"The engine of {self._name} failed and dropped what it was doing: {error}.")
                 failure.__cause__ = error
                 scheduler.drop_all(failure)
