@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from madang.core import Request, SamplingParams, collect, streaming
 from madang.core.errors import EngineError, InvalidRequest, MadangError, UnknownOption
 from madang.core.request import AdapterChoice
 from madang.native import NativeEngine, load
+from tests.formats.adapters.files import random_adapter, write_peft
 from tests.native.conftest import OpenEngine, as_files, as_plan
 from tests.native.test_engine import HOT, ask, same
 from tests.native.tiny import MODEL
-from tests.parity.checkpoints import random_weights, write_checkpoint
+from tests.parity.checkpoints import write_checkpoint
 
 TIMEOUT_S = 60
 
@@ -112,19 +112,21 @@ def test_closing_ends_every_stream(open_engine: OpenEngine) -> None:
         ask(engine, "more")
 
 
-def test_weights_that_are_not_numbers_end_the_request_and_not_the_engine(tmp_path: Path) -> None:
-    weights = random_weights(MODEL, np.random.default_rng(0))
-    weights["model.embed_tokens.weight"][3 + ord("#")] = np.nan
-    path = write_checkpoint(MODEL, tmp_path / "damaged.gguf", weights=weights).path
-    with closing(load(as_files(path), as_plan())) as engine:
+def test_numbers_that_overflow_end_the_request_and_not_the_engine(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(MODEL, tmp_path / "tiny.gguf")
+    adapter = write_peft(random_adapter(checkpoint.weights, 1, alpha=1e38), tmp_path / "adapter")
+    overflowing = AdapterChoice("adapter", scale=100)
+    with closing(load(as_files(checkpoint.path), as_plan())) as engine:
+        engine.load_adapter(adapter)
         with ThreadPoolExecutor(4) as pool:
             good = [pool.submit(ask, engine, f"good{n}", 20) for n in range(3)]
-            bad = pool.submit(ask, engine, "bad#", 20)
+            request = Request(prompt="bad", max_tokens=20, adapter=overflowing)
+            bad = pool.submit(lambda: collect(engine.generate(request)))
             with pytest.raises(EngineError, match="not finite numbers"):
                 bad.result(TIMEOUT_S)
             assert [answer.result(TIMEOUT_S).text for answer in good]
         with pytest.raises(EngineError, match="not finite numbers"):
-            engine.score(Request(prompt="bad#"), ["x"])
+            engine.score(Request(prompt="bad", adapter=overflowing), ["x"])
         assert pages_in_use(engine) == 0
 
 
