@@ -31,8 +31,8 @@ private:
         int begin, end;  // consecutive tokens of one sequence
     };
 
-    int heads_per_unit() const { return std::min(shape_.heads_per_kv(), kMaxQueryTile); }
-    int units_per_kv() const { return (shape_.heads_per_kv() + heads_per_unit() - 1) / heads_per_unit(); }
+    int units_per_kv() const { return (shape_.heads_per_kv() + kMaxQueryTile - 1) / kMaxQueryTile; }
+    int heads_per_unit() const { return (shape_.heads_per_kv() + units_per_kv() - 1) / units_per_kv(); }
     void rotate(float* head, int token) const;
 
     const DecoderShape& shape_;

@@ -15,6 +15,8 @@ constexpr int kGroups = 1, kTokens = 4, kSignedZero = 128;
 constexpr int kGroups = 1, kTokens = 2, kSignedZero = 0;
 #endif
 
+constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
+
 static inline F32 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 static inline F32 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 static inline F32 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }

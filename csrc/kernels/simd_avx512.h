@@ -11,6 +11,8 @@ constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked wei
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
 
+constexpr int kQueryTile = 6, kScorePages = 2, kValueVectors = 4;  // of register tiles of attention
+
 static inline F32 zero() { return _mm512_setzero_ps(); }
 static inline F32 broadcast(float x) { return _mm512_set1_ps(x); }
 static inline F32 load(const float* p) { return _mm512_loadu_ps(p); }

@@ -9,6 +9,7 @@ struct Bytes { uint8_t v[64]; };
 constexpr int kTokenTile = 4;
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
+constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 constexpr int kSignedZero = 0;
 
 #define MADANG_LANES for (int i = 0; i < 16; ++i)
