@@ -2,10 +2,13 @@
 
 #include <cmath>
 
+#include "half.h"
+
 namespace madang {
 
 Attention::Attention(const DecoderShape& shape, const Kernels& kernels, Cache& cache, int n_threads)
-    : shape_(shape), kernels_(kernels), cache_(cache), scratch_(size_t(n_threads)) {
+    : shape_(shape), kernels_(kernels), cache_(cache), angles_(shape.ropes.size()),
+      scale_(shape.attention_scale.value_or(1.0f / std::sqrt(float(shape.head_dim)))), scratch_(size_t(n_threads)) {
     for (Scratch& scratch : scratch_) {
         scratch.attention.resize(size_t(attention_scratch_floats(shape.head_dim)));
         scratch.padded.resize(size_t(cache.value_stride()));
@@ -15,33 +18,46 @@ Attention::Attention(const DecoderShape& shape, const Kernels& kernels, Cache& c
 
 void Attention::resize(int n_tokens) {
     for (Rows* rows : {&query, &key, &value, &attended}) rows->resize(n_tokens);
-    angles_.resize(size_t(n_tokens) * 2 * shape_.inverse_frequencies.size());
+}
+
+void Attention::set_angles(const Rope& rope, const Rope* long_rope, std::vector<float>& angles) const {
+    const size_t pairs = size_t(rope.pairs());
+    angles.resize(std::max(angles.size(), size_t(batch_->size()) * 2 * pairs));
+    for (int t = 0; t < batch_->size(); ++t) {
+        const bool is_long = !batch_->long_rope.empty() && batch_->long_rope[batch_->sequences[t]] != 0;
+        const Rope& used = is_long && long_rope ? *long_rope : rope;
+        float* cosines = angles.data() + size_t(t) * 2 * pairs;
+        for (size_t i = 0; i < pairs; ++i) {
+            const double angle = double(batch_->positions[t]) * used.inverse_frequencies[i];
+            cosines[i] = float(std::cos(angle)) * used.magnitude;
+            cosines[pairs + i] = float(std::sin(angle)) * used.magnitude;
+        }
+    }
 }
 
 void Attention::prepare(const Batch& batch) {
     batch_ = &batch;
     const int n = batch.size();
-    const size_t pairs = shape_.inverse_frequencies.size();
-    for (int t = 0; t < n; ++t)
-        for (size_t i = 0; i < pairs; ++i) {
-            const double angle = double(batch.positions[t]) * shape_.inverse_frequencies[i];
-            angles_[(size_t(t) * 2) * pairs + i] = float(std::cos(angle)) * shape_.rope_magnitude;
-            angles_[(size_t(t) * 2 + 1) * pairs + i] = float(std::sin(angle)) * shape_.rope_magnitude;
-        }
+    for (size_t i = 0; i < shape_.ropes.size(); ++i)
+        set_angles(shape_.ropes[i], shape_.long_rope ? &*shape_.long_rope : nullptr, angles_[i]);
     tiles_.clear();
     const int tile = std::max(1, kMaxQueryTile / heads_per_unit());
     for (int t = 0; t < n; ++t) {
-        const bool joins = !tiles_.empty() && batch.sequences[t] == batch.sequences[t - 1] && t - tiles_.back().begin < tile;
-        if (joins) tiles_.back().end = t + 1;
+        if (batch.continues(t) && t - tiles_.back().begin < tile) tiles_.back().end = t + 1;
         else tiles_.push_back({t, t + 1});
     }
+    if (shape_.causal) return;
+    last_position_.resize(size_t(n));
+    for (int t = n - 1; t >= 0; --t)
+        last_position_[size_t(t)] = t + 1 < n && batch.continues(t + 1) ? last_position_[size_t(t) + 1] : batch.positions[t];
 }
 
-void Attention::rotate(float* head, int token) const {
-    const int pairs = int(shape_.inverse_frequencies.size());
-    const float* cosines = angles_.data() + size_t(token) * 2 * pairs;
+void Attention::rotate(int rope, float* head, int token) const {
+    const Rope& how = shape_.ropes[size_t(rope)];
+    const int pairs = how.pairs();
+    const float* cosines = angles_[size_t(rope)].data() + size_t(token) * 2 * pairs;
     const float* sines = cosines + pairs;
-    const int step = shape_.rope_interleaved ? 2 : 1, partner = shape_.rope_interleaved ? 1 : pairs;
+    const int step = how.interleaved ? 2 : 1, partner = how.interleaved ? 1 : pairs;
     for (int i = 0; i < pairs; ++i) {
         const float a = head[i * step], b = head[i * step + partner];
         head[i * step] = a * cosines[i] - b * sines[i];
@@ -49,30 +65,51 @@ void Attention::rotate(float* head, int token) const {
     }
 }
 
-void Attention::store(int layer, int token, int thread) {
-    const float scale = 1.0f / std::sqrt(float(shape_.head_dim));
+void Attention::normalize_heads(const Norm& norm, float* row, int n_heads, float* padded) const {
+    const int n = shape_.head_dim;
+    for (int h = 0; h < n_heads; ++h, row += n) {
+        std::copy(row, row + n, padded);
+        norm.apply(shape_, kernels_, padded, padded, n, h);
+        std::copy(padded, padded + n, row);
+    }
+    std::fill(padded, padded + cache_.value_stride(), 0.0f);
+}
+
+void Attention::store(const Layer& layer, int index, int token, int thread) {
+    Scratch& scratch = scratch_[thread];
+    float* padded = scratch.padded.data();  // beyond head_dim it stays 0
+    uint16_t* halves = scratch.halves.data();
+    const int n = shape_.head_dim, rope = shape_.layer_ropes[size_t(index)];
+    if (!layer.query_norm.empty()) normalize_heads(layer.query_norm, query.row(token), shape_.n_heads, padded);
+    if (!layer.key_norm.empty()) normalize_heads(layer.key_norm, key.row(token), shape_.n_kv_heads, padded);
     for (int h = 0; h < shape_.n_heads; ++h) {
-        float* head = query.row(token) + h * shape_.head_dim;
-        rotate(head, token);
-        for (int d = 0; d < shape_.head_dim; ++d) head[d] *= scale;
+        float* head = query.row(token) + h * n;
+        if (rope >= 0) rotate(rope, head, token);
+        for (int d = 0; d < n; ++d) head[d] *= scale_;
     }
     const int position = batch_->positions[token], slot = position % kPageTokens;
     uint16_t* page = cache_.page(batch_->page_table(token)[position / kPageTokens]);
-    Scratch& scratch = scratch_[thread];
-    float* padded = scratch.padded.data();  // its end stays 0
-    uint16_t* halves = scratch.halves.data();
     for (int h = 0; h < shape_.n_kv_heads; ++h) {
-        uint16_t* keys = page + cache_.key_offset(layer, h);
-        uint16_t* values = page + cache_.value_offset(layer, h) + size_t(slot) * cache_.value_stride();
-        float* head = key.row(token) + h * shape_.head_dim;
-        rotate(head, token);
-        std::copy(head, head + shape_.head_dim, padded);
+        uint16_t* keys = page + cache_.key_offset(index, h);
+        uint16_t* values = page + cache_.value_offset(index, h) + size_t(slot) * cache_.value_stride();
+        float* head = key.row(token) + h * n;
+        if (rope >= 0) rotate(rope, head, token);
+        std::copy(head, head + n, padded);
         kernels_.to_half(padded, cache_.value_stride(), halves);
-        for (int d = 0; d < shape_.head_dim; ++d) keys[d * kPageTokens + slot] = halves[d];
-        head = value.row(token) + h * shape_.head_dim;
-        std::copy(head, head + shape_.head_dim, padded);
+        for (int d = 0; d < n; ++d) keys[d * kPageTokens + slot] = halves[d];
+        head = value.row(token) + h * n;
+        std::copy(head, head + n, padded);
         kernels_.to_half(padded, cache_.value_stride(), values);
     }
+}
+
+// With a window, an encoder sees as far ahead as back.
+Range Attention::visible(int layer, int token) const {
+    const int position = batch_->positions[token], window = shape_.window_tokens[size_t(layer)];
+    const int first = window > 0 ? std::max(0, position + 1 - window) : 0;
+    if (shape_.causal) return {first, position + 1};
+    const int64_t ahead = window > 0 ? int64_t(position) + window - 1 : INT32_MAX;
+    return {first, int(std::min<int64_t>(last_position_[size_t(token)], ahead)) + 1};
 }
 
 void Attention::attend(int layer, int unit, int thread) {
@@ -88,13 +125,42 @@ void Attention::attend(int layer, int unit, int thread) {
         for (int h = first_head; h < first_head + n_heads; ++h, ++n) {
             rows[n] = query.row(t) + h * shape_.head_dim;
             outputs[n] = attended.row(t) + h * shape_.head_dim;
-            last[n] = batch_->positions[t];
-            const int window = shape_.window_tokens[layer];
-            first[n] = window > 0 ? std::max(0, last[n] + 1 - window) : 0;
+            const Range range = visible(layer, t);
+            first[n] = range.begin;
+            last[n] = range.end - 1;
         }
-    kernels_.attend({n, shape_.head_dim, cache_.value_stride(), rows, first, last, batch_->page_table(queries.begin),
-                     cache_.pages(), cache_.key_offset(layer, kv_head), cache_.value_offset(layer, kv_head), outputs,
-                     scratch_[thread].attention.data()});
+    kernels_.attend({.n_queries = n,
+                     .head_dim = shape_.head_dim,
+                     .value_stride = cache_.value_stride(),
+                     .queries = rows,
+                     .softcap = shape_.attention_softcap.value_or(0.0f),
+                     .first = first,
+                     .last = last,
+                     .page_table = batch_->page_table(queries.begin),
+                     .pages = cache_.pages(),
+                     .key_offset = cache_.key_offset(layer, kv_head),
+                     .value_offset = cache_.value_offset(layer, kv_head),
+                     .outputs = outputs,
+                     .scratch = scratch_[thread].attention.data()});
+}
+
+void Attention::probabilities(int layer, int token, int head, float* out, int n) const {
+    const Range range = visible(layer, token);
+    const float* q = query.row(token) + head * shape_.head_dim;
+    const size_t keys = cache_.key_offset(layer, head / shape_.heads_per_kv());
+    std::fill(out, out + n, 0.0f);
+    float top = -INFINITY;
+    double sum = 0;
+    for (int p = range.begin; p < range.end; ++p) {
+        const uint16_t* page = cache_.page(batch_->page_table(token)[p / kPageTokens]) + keys;
+        double score = 0;
+        for (int d = 0; d < shape_.head_dim; ++d) score += double(q[d]) * half_to_float(page[d * kPageTokens + p % kPageTokens]);
+        if (shape_.attention_softcap) score = *shape_.attention_softcap * std::tanh(score / *shape_.attention_softcap);
+        out[p] = float(score);
+        top = std::max(top, out[p]);
+    }
+    for (int p = range.begin; p < range.end; ++p) sum += out[p] = std::exp(out[p] - top);
+    for (int p = range.begin; p < range.end; ++p) out[p] = float(out[p] / sum);
 }
 
 }  // namespace madang

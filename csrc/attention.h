@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "rows.h"
 #include "shape.h"
+#include "weights.h"
 
 namespace madang {
 
@@ -20,11 +21,13 @@ public:
     void resize(int n_tokens);
     // Lays out the tiles and angles of a batch; the batch must outlive the step.
     void prepare(const Batch& batch);
-    // Rotates one token's queries and keys, and writes its keys and values to the cache.
-    void store(int layer, int token, int thread);
+    // Normalizes and rotates one token's queries and keys, and writes its keys and values to the cache.
+    void store(const Layer& layer, int index, int token, int thread);
     // The work of a layer: each unit is a tile of queries that share a key-value head.
     int units() const { return int(tiles_.size()) * shape_.n_kv_heads * units_per_kv(); }
     void attend(int layer, int unit, int thread);
+    // Attention of one token's head to the n positions of its sequence, in plain loops: what attend() weighs values with.
+    void probabilities(int layer, int token, int head, float* out, int n) const;
 
 private:
     struct QueryTile {
@@ -33,14 +36,19 @@ private:
 
     int units_per_kv() const { return (shape_.heads_per_kv() + kMaxQueryTile - 1) / kMaxQueryTile; }
     int heads_per_unit() const { return (shape_.heads_per_kv() + units_per_kv() - 1) / units_per_kv(); }
-    void rotate(float* head, int token) const;
+    void set_angles(const Rope& rope, const Rope* long_rope, std::vector<float>& angles) const;
+    void normalize_heads(const Norm& norm, float* row, int n_heads, float* padded) const;
+    void rotate(int rope, float* head, int token) const;
+    Range visible(int layer, int token) const;  // positions
 
     const DecoderShape& shape_;
     const Kernels& kernels_;
     Cache& cache_;
     const Batch* batch_ = nullptr;
     std::vector<QueryTile> tiles_;
-    std::vector<float> angles_;  // per token: cosines, then sines
+    std::vector<int> last_position_;          // per token: the last of its sequence in this step; for encoders
+    std::vector<std::vector<float>> angles_;  // per rope; per token: cosines, then sines
+    float scale_;
     struct Scratch {
         std::vector<float> attention, padded;
         std::vector<uint16_t> halves;

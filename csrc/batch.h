@@ -3,21 +3,32 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/kernels.h"
+#include "shape.h"
 
 namespace madang {
 
 // Token i stands at positions[i] of sequence sequences[i], whose cache pages are page_tables[sequence * page_table_stride
-// ...]. A sequence's tokens come in rising order of position, and all earlier positions are in the cache.
+// ...]. A sequence's tokens come in rising order of position, and all earlier positions are in the cache; those of an
+// encoder come all at once. Spans per sequence may be empty.
 struct Batch {
     std::span<const int32_t> tokens, positions, sequences;
     std::span<const int32_t> page_tables;
     int page_table_stride;
-    std::span<const int32_t> outputs;  // indices of tokens whose logits are wanted
+    std::span<const int32_t> outputs;  // indices of tokens whose final state is wanted
+    bool wants_logits = true;          // of the outputs
+    std::span<const int32_t> long_rope = {};      // per sequence: 1 rotates with the long set of frequencies
+    std::span<const int32_t> adapters = {};       // per sequence: the id of its adapter, or -1
+    std::span<const float> adapter_scales = {};   // per sequence
+    bool trace = false;
 
     int size() const { return int(tokens.size()); }
     size_t n_sequences() const { return page_tables.size() / size_t(page_table_stride); }
     const int32_t* page_table(int token) const { return page_tables.data() + size_t(sequences[token]) * page_table_stride; }
+    // Whether token t goes on where the one before it stands.
+    bool continues(int t) const { return t > 0 && sequences[t] == sequences[t - 1]; }
+
+    // Throws std::invalid_argument when anything is out of range. max_positions is 0 where there is no limit.
+    void check(const DecoderShape& shape, int n_pages, int max_positions) const;
 };
 
 }  // namespace madang

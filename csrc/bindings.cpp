@@ -1,6 +1,7 @@
 // The Python face of the core. Calls that compute release the interpreter lock; exceptions become ValueError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -16,19 +17,42 @@ namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Reals = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-std::span<const int32_t> span_of(const Ints& array) { return {array.data(), array.size()}; }
-
-// An array of Python's own.
 template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_of(std::span<const T> values) {
-    T* copy = new T[values.size()];
-    std::copy(values.begin(), values.end(), copy);
-    return {copy, {values.size()}, nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
+std::span<const T> span_of(const nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>& array) {
+    return {array.data(), array.size()};
 }
 
-void bind_decoder(nb::module_& m) {
+template <class Array>
+auto span_of(const std::optional<Array>& array) {
+    return array ? span_of(*array) : decltype(span_of(*array)){};
+}
+
+// An array of Python's own.
+template <class T, size_t n_dims>
+nb::ndarray<nb::numpy, T, nb::ndim<n_dims>> copy_of(std::span<const T> values, const std::array<size_t, n_dims>& shape) {
+    T* copy = new T[values.size()];
+    std::copy(values.begin(), values.end(), copy);
+    return {copy, n_dims, shape.data(), nb::capsule(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
+}
+
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_of(std::span<const T> values) {
+    return copy_of<T, 1>(values, {values.size()});
+}
+
+void bind_shape(nb::module_& m) {
+    nb::enum_<Activation>(m, "Activation")
+        .value("silu", Activation::silu)
+        .value("gelu", Activation::gelu)
+        .value("gelu_tanh", Activation::gelu_tanh)
+        .value("relu", Activation::relu);
+
+    nb::class_<Rope>(m, "Rope")
+        .def(nb::init<bool, std::vector<float>, float>(), "interleaved"_a, "inverse_frequencies"_a, "magnitude"_a = 1.0f);
+
     nb::class_<DecoderShape>(m, "DecoderShape")
         .def(nb::init<>())
         .def_rw("n_layers", &DecoderShape::n_layers)
@@ -38,12 +62,29 @@ void bind_decoder(nb::module_& m) {
         .def_rw("head_dim", &DecoderShape::head_dim)
         .def_rw("n_ff", &DecoderShape::n_ff)
         .def_rw("vocab_size", &DecoderShape::vocab_size)
+        .def_rw("ropes", &DecoderShape::ropes)
+        .def_rw("layer_ropes", &DecoderShape::layer_ropes)
+        .def_rw("long_rope", &DecoderShape::long_rope, nb::arg().none())
+        .def_rw("window_tokens", &DecoderShape::window_tokens)
         .def_rw("norm_epsilon", &DecoderShape::norm_epsilon)
-        .def_rw("rope_interleaved", &DecoderShape::rope_interleaved)
-        .def_rw("inverse_frequencies", &DecoderShape::inverse_frequencies)
-        .def_rw("rope_magnitude", &DecoderShape::rope_magnitude)
-        .def_rw("window_tokens", &DecoderShape::window_tokens);
+        .def_rw("layer_norm", &DecoderShape::layer_norm)
+        .def_rw("norms_sum", &DecoderShape::norms_sum)
+        .def_rw("parallel", &DecoderShape::parallel)
+        .def_rw("gated", &DecoderShape::gated)
+        .def_rw("causal", &DecoderShape::causal)
+        .def_rw("activation", &DecoderShape::activation)
+        .def_rw("n_experts", &DecoderShape::n_experts)
+        .def_rw("n_experts_used", &DecoderShape::n_experts_used)
+        .def_rw("experts_normalized", &DecoderShape::experts_normalized)
+        .def_rw("attention_scale", &DecoderShape::attention_scale, nb::arg().none())
+        .def_rw("attention_softcap", &DecoderShape::attention_softcap, nb::arg().none())
+        .def_rw("logit_softcap", &DecoderShape::logit_softcap, nb::arg().none())
+        .def_rw("embedding_scale", &DecoderShape::embedding_scale)
+        .def_rw("residual_scale", &DecoderShape::residual_scale)
+        .def_rw("logit_scale", &DecoderShape::logit_scale);
+}
 
+void bind_decoder(nb::module_& m) {
     nb::class_<Decoder>(m, "Decoder")
         .def(nb::init<DecoderShape, int, const std::string&, float>(), "shape"_a, "n_threads"_a, "isa"_a, "outlier"_a = 0.0f)
         .def(
@@ -55,24 +96,57 @@ void bind_decoder(nb::module_& m) {
             },
             "name"_a, "type"_a, "rows"_a, "columns"_a, "data"_a)
         .def("complete", &Decoder::complete)
-        .def("reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def(
+            "reserve_pages", [](Decoder& self, int n) { self.cache().reserve(n); }, "n"_a,
+            nb::call_guard<nb::gil_scoped_release>())
         .def("copy_page", [](Decoder& self, int from, int to) { self.cache().copy(from, to); }, "source"_a, "target"_a)
         .def("read_page", [](const Decoder& self, int page) { return copy_of(self.cache().read(page)); }, "page"_a)
         .def(
             "write_page",
             [](Decoder& self, int page, const Octets& bytes) { self.cache().write(page, {bytes.data(), bytes.size()}); },
             "page"_a, "data"_a)
+        .def("add_adapter", [](Decoder& self) { return self.adapters().add(); })
+        .def(
+            "set_adapter_matrix",
+            [](Decoder& self, int id, const std::string& name, int rank, const std::pair<uint32_t, Octets>& a,
+               const std::pair<uint32_t, Octets>& b) {
+                self.adapters().set(id, name, rank, {a.first, {a.second.data(), a.second.size()}},
+                                    {b.first, {b.second.data(), b.second.size()}}, self.pool());
+            },
+            "adapter"_a, "name"_a, "rank"_a, "a"_a, "b"_a)
+        .def("remove_adapter", [](Decoder& self, int id) { self.adapters().remove(id); }, "adapter"_a)
         .def(
             "step",
             [](Decoder& self, const Ints& tokens, const Ints& positions, const Ints& sequences, const Table& page_tables,
-               const Ints& outputs) {
-                const Batch batch{span_of(tokens), span_of(positions), span_of(sequences),
-                                  {page_tables.data(), page_tables.size()}, int(page_tables.shape(1)), span_of(outputs)};
+               const Ints& outputs, bool wants_logits, const std::optional<Ints>& long_rope,
+               const std::optional<Ints>& adapters, const std::optional<Reals>& adapter_scales, bool trace) {
+                const Batch batch{.tokens = span_of(tokens),
+                                  .positions = span_of(positions),
+                                  .sequences = span_of(sequences),
+                                  .page_tables = {page_tables.data(), page_tables.size()},
+                                  .page_table_stride = int(page_tables.shape(1)),
+                                  .outputs = span_of(outputs),
+                                  .wants_logits = wants_logits,
+                                  .long_rope = span_of(long_rope),
+                                  .adapters = span_of(adapters),
+                                  .adapter_scales = span_of(adapter_scales),
+                                  .trace = trace};
                 nb::gil_scoped_release release;
                 self.step(batch);
             },
-            "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a)
+            "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a, nb::kw_only(), "wants_logits"_a = true,
+            "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "trace"_a = false)
         .def("logits", [](const Decoder& self, int row) { return copy_of(self.logits(row)); }, "row"_a)
+        .def("hidden", [](const Decoder& self, int row) { return copy_of(self.hidden(row)); }, "row"_a)
+        .def("traced_hidden", [](const Decoder& self) {
+            const size_t layers = size_t(self.shape().n_layers), n = size_t(self.trace().n_tokens());
+            return copy_of<float, 3>(self.trace().hidden(), {layers + 1, n, size_t(self.shape().n_embd)});
+        })
+        .def("traced_attention", [](const Decoder& self) {
+            const size_t layers = size_t(self.shape().n_layers), heads = size_t(self.shape().n_heads);
+            const size_t n = size_t(self.trace().n_tokens()), positions = size_t(self.trace().n_positions());
+            return copy_of<float, 4>(self.trace().attention(), {layers, heads, n, positions});
+        })
         .def_prop_ro("n_pages", [](const Decoder& self) { return self.cache().n_pages(); })
         .def_prop_ro("page_bytes", [](const Decoder& self) { return self.cache().page_bytes(); })
         .def_prop_ro("weight_bytes", &Decoder::weight_bytes)
@@ -111,8 +185,8 @@ void bind_sampler(nb::module_& m) {
             "decoder"_a, "row"_a, "n_alternatives"_a = -1)
         .def(
             "sample_from",
-            [](Sampler& self, nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> logits, int n_alternatives) {
-                return self.sample({logits.data(), logits.size()}, select_kernels(""), n_alternatives);
+            [](Sampler& self, const Reals& logits, int n_alternatives) {
+                return self.sample(span_of(logits), select_kernels(""), n_alternatives);
             },
             "logits"_a, "n_alternatives"_a = -1, "The same on logits of the caller's own.");
 }
@@ -130,6 +204,7 @@ NB_MODULE(_core, m) {
             return types;
         },
         "The types that run: (id, (elements, bytes) of a block).");
+    bind_shape(m);
     bind_decoder(m);
     bind_sampler(m);
 }

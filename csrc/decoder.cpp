@@ -1,37 +1,50 @@
 #include "decoder.h"
 
 #include <functional>
+#include <numeric>
 #include <stdexcept>
 
 namespace madang {
 
 namespace {
 
-constexpr int kSerialTokens = 2;  // up to here, sharing row work costs more than doing it
-constexpr int kFewTokens = 8;     // up to here, products wait for memory
+constexpr int kSerialTokens = 2;    // up to here, sharing row work costs more than doing it
+constexpr int kFewTokens = 8;       // up to here, products wait for memory
+constexpr int kLogitPiece = 4096;   // logits that a thread scales at a time
+constexpr int kMaxStageProducts = 3;
 
 DecoderShape checked(DecoderShape shape) {
     shape.check();
     return shape;
 }
 
+// 0, 1, ... n - 1
+std::vector<int32_t> counted(int n) {
+    std::vector<int32_t> numbers(static_cast<size_t>(n));
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+}
+
 }  // namespace
+
+// ---- setting up ------------------------------------------------------------------------------------------------------
 
 Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier)
     : shape_(checked(std::move(shape))), kernels_(select_kernels(isa)), pool_(n_threads), weights_(shape_), cache_(shape_),
-      attention_(shape_, kernels_, cache_, pool_.size()) {
+      attention_(shape_, kernels_, cache_, pool_.size()), routing_(shape_), adapters_(weights_), trace_(shape_) {
     const DecoderShape& s = shape_;
-    hidden_.set_width(s.n_embd);
-    // Queries, keys, values and the last rows always keep 15 bits: little work, and much depends on it.
-    attention_in_.set_width(s.n_embd);
-    last_.set_width(s.n_embd);
+    for (Rows* rows : {&hidden_, &branch_, &expert_out_}) rows->set_width(s.n_embd);
+    // Queries, keys, values, routers and the last rows always keep 15 bits: little work, and much depends on it.
+    for (Rows* rows : {&attention_in_, &last_}) rows->set_width(s.n_embd);
     attention_.query.set_width(s.n_heads * s.head_dim);
     attention_.key.set_width(s.n_kv_heads * s.head_dim);
     attention_.value.set_width(s.n_kv_heads * s.head_dim);
     attention_.attended.set_width(s.n_heads * s.head_dim, outlier);
-    ffn_in_.set_width(s.n_embd, outlier);
+    ffn_in_.set_width(s.n_embd, s.n_experts > 0 ? 0 : outlier);
+    expert_in_.set_width(s.n_embd, outlier);
     gate_.set_width(s.n_ff, outlier);
     up_.set_width(s.n_ff);
+    router_.set_width(s.n_experts);
     logits_.set_width(s.vocab_size);
 }
 
@@ -41,64 +54,102 @@ void Decoder::set_tensor(const std::string& name, uint32_t type, int rows, int c
 
 void Decoder::complete() {
     weights_.complete();
-    last_.add_reader(weights_.output_matrix(), kernels_);
-    for (const Layer& layer : weights_.layers) {
-        for (const PackedMatrix* matrix : {&layer.query, &layer.key, &layer.value}) attention_in_.add_reader(*matrix, kernels_);
-        for (const PackedMatrix* matrix : {&layer.ffn_gate, &layer.ffn_up}) ffn_in_.add_reader(*matrix, kernels_);
-        attention_.attended.add_reader(layer.attention_output, kernels_);
-        gate_.add_reader(layer.ffn_down, kernels_);
-    }
+    const DecoderShape& s = shape_;
+    const Layer& layer = weights_.layers[0];  // all have the same tensors
+    const auto direct = [&](const Norm& post_norm) { return s.residual_scale == 1 && (post_norm.empty() || s.norms_sum); };
+    attention_direct_ = direct(layer.attention_post_norm);
+    ffn_direct_ = direct(layer.ffn_post_norm) && s.n_experts == 0;
+    joins_after_attention_ = !s.parallel && (!attention_direct_ || s.norms_sum);
+    joins_after_ffn_ = !ffn_direct_ || s.norms_sum;
+    shares_input_ = s.parallel && layer.ffn_norm.empty();
+    add_readers();
     is_complete_ = true;
 }
 
-void Decoder::check(const Batch& batch) const {
-    const size_t n = batch.tokens.size();
-    const auto require = [](bool good, const char* what) {
-        if (!good) throw std::invalid_argument(what);
+void Decoder::add_readers() {
+    const auto reads = [&](Rows& rows, const Linear& linear) {
+        if (!linear.matrix.empty()) rows.add_reader(linear.matrix, kernels_);
     };
-    require(is_complete_, "the decoder has not been completed");
-    require(n > 0 && batch.positions.size() == n && batch.sequences.size() == n, "a batch needs tokens, positions and sequences of one length");
-    require(batch.page_table_stride > 0, "a batch needs page tables");
-    for (size_t i = 0; i < n; ++i) {
-        require(batch.tokens[i] >= 0 && batch.tokens[i] < shape_.vocab_size, "a token id is outside of the vocabulary");
-        require(batch.sequences[i] >= 0 && size_t(batch.sequences[i]) < batch.n_sequences(), "a sequence has no page table");
-        require(batch.positions[i] >= 0 && batch.positions[i] / kPageTokens < batch.page_table_stride, "a position is beyond its page table");
-        const int32_t* table = batch.page_table(int(i));
-        for (int p = 0; p <= batch.positions[i] / kPageTokens; ++p)
-            require(table[p] >= 0 && table[p] < cache_.n_pages(), "a page does not exist");
-        require(i == 0 || batch.sequences[i] != batch.sequences[i - 1] || batch.positions[i] == batch.positions[i - 1] + 1,
-                "the tokens of a sequence must be consecutive");
+    if (shape_.causal) last_.add_reader(weights_.output_matrix(), kernels_);
+    Rows& ffn_in = shares_input_ ? attention_in_ : ffn_in_;
+    for (const Layer& layer : weights_.layers) {
+        for (const Linear* linear : {&layer.query, &layer.key, &layer.value}) reads(attention_in_, *linear);
+        reads(attention_.attended, layer.attention_output);
+        for (const Linear* linear : {&layer.router, &layer.ffn.gate, &layer.ffn.up}) reads(ffn_in, *linear);
+        reads(gate_, layer.ffn.down);
+        for (const FeedForward& expert : layer.experts) {
+            reads(expert_in_, expert.gate);
+            reads(expert_in_, expert.up);
+            reads(gate_, expert.down);
+        }
     }
-    for (const int32_t output : batch.outputs) require(output >= 0 && size_t(output) < n, "an output is not in the batch");
+}
+
+void Decoder::resize(int n_tokens, int n_outputs) {
+    if (n_tokens > hidden_.size()) {
+        const int n_slots = n_tokens * shape_.slots_per_token();
+        for (Rows* rows : {&attention_in_, &ffn_in_}) rows->resize(n_tokens);
+        if (!attention_direct_ || !ffn_direct_) branch_.resize(n_tokens);
+        gate_.resize(n_slots);
+        if (shape_.gated) up_.resize(n_slots);
+        if (shape_.n_experts > 0) {
+            router_.resize(n_tokens);
+            for (Rows* rows : {&expert_in_, &expert_out_}) rows->resize(n_slots);
+        }
+        attention_.resize(n_tokens);
+        hidden_.resize(n_tokens);  // last: its size says that all are there
+    }
+    if (n_outputs > last_.size()) {
+        if (shape_.causal) logits_.resize(n_outputs);
+        last_.resize(n_outputs);
+    }
+}
+
+void Decoder::prepare_adapters(const Batch& batch) {
+    token_runs_.clear();
+    output_runs_.clear();
+    if (batch.adapters.empty()) return;
+    token_runs_ = adapters_.runs(batch, counted(batch.size()));
+    output_runs_ = adapters_.runs(batch, batch.outputs);
+    const int n = std::max(batch.size(), int(batch.outputs.size()));
+    low_.resize(kMaxStageProducts);
+    for (Rows& low : low_) {
+        if (low.size() >= n && low.width() >= adapters_.max_rank()) continue;
+        low.set_width(adapters_.max_rank());
+        low.resize(n);
+    }
 }
 
 void Decoder::prepare(const Batch& batch) {
-    const int n = batch.size(), n_outputs = int(batch.outputs.size());
-    if (n > hidden_.size()) {
-        for (Rows* rows : {&attention_in_, &ffn_in_, &gate_, &up_}) rows->resize(n);
-        attention_.resize(n);
-        hidden_.resize(n);  // last: its size says that all are there
-    }
-    if (n_outputs > logits_.size()) {
-        last_.resize(n_outputs);
-        logits_.resize(n_outputs);
-    }
+    resize(batch.size(), int(batch.outputs.size()));
+    prepare_adapters(batch);
     attention_.prepare(batch);
+    trace_.prepare(batch);
 }
 
 void Decoder::step(const Batch& batch) {
-    check(batch);
-    n_outputs_ = 0;
+    if (!is_complete_) throw std::invalid_argument("the decoder has not been completed");
+    batch.check(shape_, cache_.n_pages(), weights_.position_embedding.rows);
+    adapters_.check(batch);
+    n_outputs_ = n_logits_ = 0;
     prepare(batch);
     const std::function<void(int)> job = [&](int thread) { forward(batch, thread); };
     pool_.run(job);
     n_outputs_ = int(batch.outputs.size());
+    n_logits_ = shape_.causal && batch.wants_logits ? n_outputs_ : 0;
 }
 
 std::span<const float> Decoder::logits(int row) const {
-    if (row < 0 || row >= n_outputs_) throw std::invalid_argument("the last step left no such row of logits");
+    if (row < 0 || row >= n_logits_) throw std::invalid_argument("the last step left no such row of logits");
     return {logits_.row(row), size_t(shape_.vocab_size)};
 }
+
+std::span<const float> Decoder::hidden(int row) const {
+    if (row < 0 || row >= n_outputs_) throw std::invalid_argument("the last step left no such row of hidden states");
+    return {last_.row(row), size_t(shape_.n_embd)};
+}
+
+// ---- stages ----------------------------------------------------------------------------------------------------------
 
 // Ends a shared stage and does row work for n tokens before the next: by the last thread when it is little, else by all.
 template <class Work>
@@ -112,9 +163,12 @@ void Decoder::between(int n, Work work) {
     }
 }
 
-void Decoder::normalize(const Rows& from, const std::vector<float>& weight, const Rows& to, int source, int target) const {
-    kernels_.rms_norm(from.row(source), weight.data(), to.row(target), shape_.n_embd, shape_.norm_epsilon);
-    to.encode(kernels_, target);
+// The same, row by row.
+template <class Work>
+void Decoder::between_rows(int n, Work work) {
+    between(n, [&](Range rows) {
+        for (int t = rows.begin; t < rows.end; ++t) work(t);
+    });
 }
 
 // Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
@@ -125,73 +179,250 @@ int Decoder::piece_groups(int groups, int n_tokens) const {
     return few ? even : int(round_up(even, kernels_.group_tile));
 }
 
-void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n) {
+void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
+    if (!runs.empty()) lower(products, in, n, runs);
     int groups = 0;
     for (const Product& product : products) groups += product.matrix->groups();
     const Activations activations = in.activations();
     pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         int offset = 0;
+        size_t i = 0;
         for (const Product& product : products) {
             const Range own{std::max(0, range.begin - offset), std::min(product.matrix->groups(), range.end - offset)};
-            if (own.begin < own.end) kernels_.multiply(*product.matrix, own, activations, {0, n}, product.out);
+            if (own.begin < own.end) project(product, activations, own, {0, n});
+            if (own.begin < own.end && !runs.empty()) raise(product, low_[i], own, runs);
             offset += product.matrix->groups();
+            ++i;
         }
     });
 }
 
-// gate = silu(gate) * up
-void Decoder::gate_and_up(const Layer& layer, int n) {
-    const Activations activations = ffn_in_.activations();
-    const int groups = layer.ffn_gate.groups();
-    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
-        kernels_.multiply(layer.ffn_gate, range, activations, {0, n}, gate_.output());
-        kernels_.multiply(layer.ffn_up, range, activations, {0, n}, up_.output());
-        const Range columns{range.begin * kLanes, range.end * kLanes};
-        for (int t = 0; t < n; ++t)
-            kernels_.silu_multiply(gate_.row(t) + columns.begin, up_.row(t) + columns.begin, columns.end - columns.begin);
-    });
+// A product's groups, with its bias.
+void Decoder::project(const Product& product, const Activations& in, Range groups, Range rows) {
+    kernels_.multiply(*product.matrix, groups, in, rows, product.out);
+    if (!product.bias) return;
+    for (int t = rows.begin; t < rows.end; ++t) {
+        float* out = product.out.data + size_t(t) * product.out.stride;
+        for (int c = groups.begin * kLanes; c < groups.end * kLanes; ++c) out[c] += product.bias[c];
+    }
 }
 
-void Decoder::run_layer(const Batch& batch, int index, int thread) {
-    const Layer& layer = weights_.layers[index];
-    const int n = batch.size();
-    multiply({{&layer.query, attention_.query.output()}, {&layer.key, attention_.key.output()}, {&layer.value, attention_.value.output()}}, attention_in_, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) attention_.store(index, t, thread);
+// An adapter's first factor: low = scale * A x, for all products of a stage.
+void Decoder::lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
+    const Activations activations = in.activations();
+    pool_.share(n, kMaxQueryTile, [&](Range rows) {
+        size_t i = 0;
+        for (const Product& product : products) {
+            const Rows& low = low_[i++];
+            for (const AdapterRun& run : runs) {
+                const Range own{std::max(rows.begin, run.rows.begin), std::min(rows.end, run.rows.end)};
+                const LowRank* adapter = own.begin < own.end ? adapters_.find(run.adapter, product.matrix) : nullptr;
+                if (!adapter) continue;
+                kernels_.multiply(adapter->a, {0, adapter->a.groups()}, activations, own, low.output());
+                for (int t = own.begin; t < own.end; ++t)
+                    for (int c = 0; c < adapter->a.rows; ++c) low.row(t)[c] *= run.scale;
+            }
+        }
     });
+    pool_.barrier();
+}
+
+// The second: out += B low.
+void Decoder::raise(const Product& product, const Rows& low, Range groups, const Runs& runs) {
+    for (const AdapterRun& run : runs)
+        if (const LowRank* adapter = adapters_.find(run.adapter, product.matrix))
+            kernels_.multiply(adapter->b, groups, low.activations(), run.rows, {product.out.data, product.out.stride, true});
+}
+
+// gate = activation(gate) * up, or activation(up)
+void Decoder::gate_and_up(const FeedForward& ffn, const Activations& in, Range groups, Range rows, const Runs& runs) {
+    if (shape_.gated) {
+        const Product gate(ffn.gate, gate_.output());
+        project(gate, in, groups, rows);
+        if (!runs.empty()) raise(gate, low_[0], groups, runs);
+    }
+    const Product up(ffn.up, shape_.gated ? up_.output() : gate_.output());
+    project(up, in, groups, rows);
+    if (!runs.empty()) raise(up, low_[1], groups, runs);
+    const int begin = groups.begin * kLanes, n = (groups.end - groups.begin) * kLanes;
+    for (int t = rows.begin; t < rows.end; ++t)
+        kernels_.activate(shape_.activation, gate_.row(t) + begin, shape_.gated ? up_.row(t) + begin : nullptr, n);
+}
+
+// ---- rows of the residual stream -------------------------------------------------------------------------------------
+
+void Decoder::embed(const Batch& batch, int token) {
+    const int n = shape_.n_embd;
+    float* row = hidden_.row(token);
+    unpack_row(weights_.token_embedding, batch.tokens[token], row);
+    if (shape_.embedding_scale != 1)
+        for (int i = 0; i < n; ++i) row[i] *= shape_.embedding_scale;
+    if (const float* type = weights_.type_embedding.row())
+        for (int i = 0; i < n; ++i) row[i] += type[i];
+    if (!weights_.position_embedding.empty()) {
+        float* position = attention_in_.row(token);  // free until the first layer
+        unpack_row(weights_.position_embedding, batch.positions[token], position);
+        for (int i = 0; i < n; ++i) row[i] += position[i];
+    }
+    if (!weights_.embedding_norm.empty()) weights_.embedding_norm.apply(shape_, kernels_, row, row, n);
+}
+
+// What a branch reads: the stream, normalized where there is a norm.
+void Decoder::read_stream(const Norm& norm, const Rows& to, int source, int target) const {
+    const float* row = hidden_.row(source);
+    if (norm.empty()) std::copy(row, row + shape_.n_embd, to.row(target));
+    else norm.apply(shape_, kernels_, row, to.row(target), shape_.n_embd);
+    to.encode(kernels_, target);
+}
+
+// The end of a branch whose product could not simply be added to the stream.
+void Decoder::join_stream(const Norm& post_norm, bool direct, int token) const {
+    const int n = shape_.n_embd;
+    float* stream = hidden_.row(token);
+    if (!direct) {
+        float* branch = branch_.row(token);
+        if (!post_norm.empty() && !shape_.norms_sum) post_norm.apply(shape_, kernels_, branch, branch, n);
+        for (int i = 0; i < n; ++i) stream[i] += shape_.residual_scale * branch[i];
+    }
+    if (shape_.norms_sum) post_norm.apply(shape_, kernels_, stream, stream, n);
+}
+
+void Decoder::end_ffn(const Layer& layer, int token) {
+    if (shape_.n_experts > 0) {
+        float* branch = branch_.row(token);
+        if (!branches_add()) std::fill(branch, branch + shape_.n_embd, 0.0f);
+        routing_.combine(token, expert_out_, branch, shape_.n_embd);
+    }
+    join_stream(layer.ffn_post_norm, ffn_direct_, token);
+}
+
+void Decoder::begin_layer(int index, int token) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    if (index > 0 && joins_after_ffn_) end_ffn(weights_.layers[size_t(index) - 1], token);
+    if (trace_.on()) trace_.keep_hidden(index, token, hidden_.row(token));
+    read_stream(layer.attention_norm, attention_in_, token, token);
+    if (shape_.parallel && !shares_input_) read_stream(layer.ffn_norm, ffn_in_, token, token);
+}
+
+// ---- a step ----------------------------------------------------------------------------------------------------------
+
+void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
+    Rows &query = attention_.query, &key = attention_.key, &value = attention_.value;
+    multiply({{layer.query, query.output()}, {layer.key, key.output()}, {layer.value, value.output()}}, attention_in_, n, token_runs_);
+    between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); });
     pool_.share(attention_.units(), 1, [&](Range units) {
         for (int u = units.begin; u < units.end; ++u) attention_.attend(index, u, thread);
     });
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) attention_.attended.encode(kernels_, t);
+    between_rows(n, [&](int t) {
+        attention_.attended.encode(kernels_, t);
+        if (trace_.on()) trace_.keep_attention(index, t, attention_);
     });
-    multiply({{&layer.attention_output, hidden_.output(true)}}, attention_.attended, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, layer.ffn_norm, ffn_in_, t, t);
+    const Output out = attention_direct_ ? hidden_.output(true) : branch_.output();
+    multiply({{layer.attention_output, out}}, attention_.attended, n, token_runs_);
+}
+
+void Decoder::run_ffn(const Layer& layer, int n) {
+    const Rows& in = ffn_input();
+    if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, n, token_runs_);
+    const Activations activations = in.activations();
+    const int groups = layer.ffn.up.matrix.groups();
+    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
+        gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_);
     });
-    gate_and_up(layer, n);
-    between(n, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) gate_.encode(kernels_, t);
+    between_rows(n, [&](int t) { gate_.encode(kernels_, t); });
+    multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, n, token_runs_);
+}
+
+// Hands out the row groups of all experts that any token takes: work(expert, groups, slots).
+template <class Work>
+void Decoder::share_experts(const Layer& layer, int groups, int n, Work work) {
+    const std::span<const Routing::Share> shares = routing_.shares();
+    const int total = groups * int(shares.size());
+    pool_.share(total, piece_groups(total, n), [&](Range range) {
+        for (int at = range.begin; at < range.end;) {
+            const Routing::Share& share = shares[size_t(at / groups)];
+            const Range own{at % groups, std::min(groups, at % groups + range.end - at)};
+            work(layer.experts[size_t(share.expert)], own, share.slots);
+            at += own.end - own.begin;
+        }
     });
-    multiply({{&layer.ffn_down, hidden_.output(true)}}, gate_, n);
+}
+
+void Decoder::run_experts(const Layer& layer, int n) {
+    const Rows& in = ffn_input();
+    const int n_slots = n * shape_.n_experts_used;
+    const auto gather = [&](Range slots) {
+        for (int s = slots.begin; s < slots.end; ++s) {
+            const float* row = in.row(routing_.token_of(s));
+            std::copy(row, row + shape_.n_embd, expert_in_.row(s));
+            expert_in_.encode(kernels_, s);
+        }
+    };
+    multiply({{layer.router, router_.output()}}, in, n, token_runs_);
+    pool_.barrier([&] {
+        routing_.assign(router_, n);
+        if (n <= kSerialTokens) gather({0, n_slots});
+    });
+    if (n > kSerialTokens) {
+        pool_.share(n_slots, 2, gather);
+        pool_.barrier();
+    }
+    share_experts(layer, layer.experts[0].up.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
+        gate_and_up(expert, expert_in_.activations(), groups, slots, {});
+    });
+    between_rows(n_slots, [&](int s) { gate_.encode(kernels_, s); });
+    share_experts(layer, layer.experts[0].down.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
+        project({expert.down, expert_out_.output()}, gate_.activations(), groups, slots);
+    });
+}
+
+void Decoder::run_layer(int n, int index, int thread) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    run_attention(layer, n, index, thread);
+    if (shape_.parallel) {
+        pool_.barrier();
+    } else {
+        between_rows(n, [&](int t) {
+            if (joins_after_attention_) join_stream(layer.attention_post_norm, attention_direct_, t);
+            read_stream(layer.ffn_norm, ffn_in_, t, t);
+        });
+    }
+    if (shape_.n_experts > 0) run_experts(layer, n);
+    else run_ffn(layer, n);
+}
+
+void Decoder::run_output(int n) {
+    multiply({{weights_.output_matrix(), weights_.output.bias.row(), logits_.output()}}, last_, n, output_runs_);
+    if (shape_.logit_scale == 1 && !shape_.logit_softcap) return;
+    pool_.barrier();
+    const int per_row = (logits_.width() + kLogitPiece - 1) / kLogitPiece;
+    pool_.share(n * per_row, 1, [&](Range pieces) {
+        for (int p = pieces.begin; p < pieces.end; ++p) {
+            const int begin = p % per_row * kLogitPiece, size = std::min(kLogitPiece, logits_.width() - begin);
+            float* piece = logits_.row(p / per_row) + begin;
+            for (int i = 0; i < size; ++i) piece[i] *= shape_.logit_scale;
+            if (shape_.logit_softcap) kernels_.soft_cap(piece, size, *shape_.logit_softcap);
+        }
+    });
 }
 
 void Decoder::forward(const Batch& batch, int thread) {
     const int n = batch.size(), n_outputs = int(batch.outputs.size());
     pool_.share(n, 1, [&](Range tokens) {
-        for (int t = tokens.begin; t < tokens.end; ++t) unpack_row(weights_.token_embedding, batch.tokens[t], hidden_.row(t));
+        for (int t = tokens.begin; t < tokens.end; ++t) embed(batch, t);
     });
     for (int i = 0; i < shape_.n_layers; ++i) {
-        between(n, [&](Range tokens) {
-            for (int t = tokens.begin; t < tokens.end; ++t) normalize(hidden_, weights_.layers[i].attention_norm, attention_in_, t, t);
-        });
-        run_layer(batch, i, thread);
+        between_rows(n, [&](int t) { begin_layer(i, t); });
+        run_layer(n, i, thread);
     }
+    if (joins_after_ffn_ || trace_.on())
+        between_rows(n, [&](int t) {
+            if (joins_after_ffn_) end_ffn(weights_.layers.back(), t);
+            if (trace_.on()) trace_.keep_hidden(shape_.n_layers, t, hidden_.row(t));
+        });
     if (n_outputs == 0) return pool_.barrier();
-    between(n_outputs, [&](Range outputs) {
-        for (int i = outputs.begin; i < outputs.end; ++i) normalize(hidden_, weights_.output_norm, last_, batch.outputs[i], i);
-    });
-    multiply({{&weights_.output_matrix(), logits_.output()}}, last_, n_outputs);
+    between_rows(n_outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); });
+    if (shape_.causal && batch.wants_logits) run_output(n_outputs);
 }
 
 }  // namespace madang

@@ -1,17 +1,20 @@
-// A decoder-only transformer: whole forward steps over a batch of tokens of any sequences.
+// A transformer: whole forward steps over a batch of tokens of any sequences.
 #pragma once
 #include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "adapters.h"
 #include "attention.h"
 #include "batch.h"
 #include "cache.h"
 #include "cpu.h"
+#include "experts.h"
 #include "rows.h"
 #include "shape.h"
 #include "thread_pool.h"
+#include "trace.h"
 #include "weights.h"
 
 namespace madang {
@@ -29,32 +32,65 @@ public:
 
     Cache& cache() { return cache_; }
     const Cache& cache() const { return cache_; }
+    Adapters& adapters() { return adapters_; }
+    ThreadPool& pool() { return pool_; }
 
-    // Runs the batch and leaves one row of logits per output. Throws std::invalid_argument when an index is out of range,
-    // or the decoder is not complete.
+    // Runs the batch and leaves one row per output. Throws std::invalid_argument when an index is out of range, or the
+    // decoder is not complete.
     void step(const Batch& batch);
-    // Throws std::invalid_argument when the last step left no such row.
+    // Logits, and the final hidden state that they are made of. Throw std::invalid_argument when the last step left no such
+    // row; an encoder leaves no logits.
     std::span<const float> logits(int row) const;
+    std::span<const float> hidden(int row) const;
+    const Trace& trace() const { return trace_; }
 
+    const DecoderShape& shape() const { return shape_; }
     const Kernels& kernels() const { return kernels_; }
     int n_threads() const { return pool_.size(); }
 
 private:
     struct Product {
+        Product(const Linear& linear, const Output& to) : matrix(&linear.matrix), bias(linear.bias.row()), out(to) {}
+        Product(const PackedMatrix& m, const float* b, const Output& to) : matrix(&m), bias(b), out(to) {}
         const PackedMatrix* matrix;
+        const float* bias;  // or nullptr
         Output out;
     };
+    using Runs = std::vector<AdapterRun>;
 
-    void check(const Batch& batch) const;
+    void add_readers();
+    void resize(int n_tokens, int n_outputs);
+    void prepare_adapters(const Batch& batch);
     void prepare(const Batch& batch);
-    void forward(const Batch& batch, int thread);
-    void run_layer(const Batch& batch, int index, int thread);
+
     template <class Work>
     void between(int n, Work work);
-    void normalize(const Rows& from, const std::vector<float>& weight, const Rows& to, int source, int target) const;
+    template <class Work>
+    void between_rows(int n, Work work);
     int piece_groups(int groups, int n_tokens) const;
-    void multiply(std::initializer_list<Product> products, const Rows& in, int n);
-    void gate_and_up(const Layer& layer, int n);
+    void multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
+    void project(const Product& product, const Activations& in, Range groups, Range rows);
+    void lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
+    void raise(const Product& product, const Rows& low, Range groups, const Runs& runs);
+    void gate_and_up(const FeedForward& ffn, const Activations& in, Range groups, Range rows, const Runs& runs);
+
+    void embed(const Batch& batch, int token);
+    void read_stream(const Norm& norm, const Rows& to, int source, int target) const;
+    void join_stream(const Norm& post_norm, bool direct, int token) const;
+    void end_ffn(const Layer& layer, int token);
+    void begin_layer(int index, int token);
+    const Rows& ffn_input() const { return shares_input_ ? attention_in_ : ffn_in_; }
+    // Whether the feed-forward part adds to what attention left in branch_.
+    bool branches_add() const { return shape_.parallel && !attention_direct_; }
+
+    void run_attention(const Layer& layer, int n, int index, int thread);
+    void run_ffn(const Layer& layer, int n);
+    template <class Work>
+    void share_experts(const Layer& layer, int groups, int n, Work work);
+    void run_experts(const Layer& layer, int n);
+    void run_layer(int n, int index, int thread);
+    void run_output(int n);
+    void forward(const Batch& batch, int thread);
 
     const DecoderShape shape_;
     const Kernels& kernels_;
@@ -62,10 +98,18 @@ private:
     Weights weights_;
     Cache cache_;
     Attention attention_;
+    Routing routing_;
+    Adapters adapters_;
+    Trace trace_;
 
     bool is_complete_ = false;
-    int n_outputs_ = 0;  // rows of logits that the last step left
-    Rows hidden_, attention_in_, ffn_in_, gate_, up_, last_, logits_;
+    // How branches join the residual stream: `direct` ones are added by the product itself, others wait in branch_.
+    bool attention_direct_ = true, ffn_direct_ = true;
+    bool joins_after_attention_ = false, joins_after_ffn_ = false, shares_input_ = false;
+    int n_outputs_ = 0, n_logits_ = 0;  // rows that the last step left
+    Rows hidden_, attention_in_, ffn_in_, branch_, gate_, up_, router_, expert_in_, expert_out_, last_, logits_;
+    Runs token_runs_, output_runs_;  // of adapters
+    std::vector<Rows> low_;          // A x, for each product of a stage
 };
 
 }  // namespace madang

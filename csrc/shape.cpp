@@ -1,20 +1,42 @@
 #include "shape.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
-
-#include "layout.h"
 
 namespace madang {
 
 namespace {
+
 constexpr int kMaxHeadDim = 1024;
+
+bool dimensions_fit(const DecoderShape& s) {
+    const auto all_positive = {s.n_layers, s.n_embd, s.n_heads, s.n_kv_heads, s.head_dim, s.n_ff, s.vocab_size};
+    return std::min(all_positive) > 0 && s.head_dim <= kMaxHeadDim && s.n_heads % s.n_kv_heads == 0 &&
+           int64_t(s.n_heads) * s.head_dim <= kMaxColumns;
 }
 
+bool ropes_fit(const DecoderShape& s) {
+    const auto fits = [&](const Rope& rope) { return 2 * int64_t(rope.pairs()) <= s.head_dim; };
+    const auto long_fits = [&](const Rope& rope) {
+        return !s.long_rope || (rope.pairs() == s.long_rope->pairs() && rope.interleaved == s.long_rope->interleaved);
+    };
+    const auto known = [&](int rope) { return rope >= -1 && rope < int(s.ropes.size()); };
+    return int(s.layer_ropes.size()) == s.n_layers && std::all_of(s.layer_ropes.begin(), s.layer_ropes.end(), known) &&
+           std::all_of(s.ropes.begin(), s.ropes.end(), fits) && std::all_of(s.ropes.begin(), s.ropes.end(), long_fits);
+}
+
+bool layers_fit(const DecoderShape& s) {
+    const bool windows = int(s.window_tokens.size()) == s.n_layers &&
+                         *std::min_element(s.window_tokens.begin(), s.window_tokens.end()) >= 0;
+    const bool experts = s.n_experts == 0 ? s.n_experts_used == 0 : s.n_experts_used > 0 && s.n_experts_used <= s.n_experts;
+    return windows && experts && !(s.parallel && s.norms_sum);
+}
+
+}  // namespace
+
 void DecoderShape::check() const {
-    const bool positive = n_layers > 0 && n_embd > 0 && n_heads > 0 && n_kv_heads > 0 && head_dim > 0 && n_ff > 0 && vocab_size > 0;
-    if (!positive || head_dim > kMaxHeadDim || n_heads % n_kv_heads != 0 || int64_t(n_heads) * head_dim > kMaxColumns ||
-        int(window_tokens.size()) != n_layers || 2 * int(inverse_frequencies.size()) > head_dim)
+    if (!dimensions_fit(*this) || !ropes_fit(*this) || !layers_fit(*this))
         throw std::invalid_argument("the decoder's dimensions contradict each other");
 }
 

@@ -145,6 +145,8 @@ static void attend(const AttentionTile& tile) {
         const int stop = std::min(begin + kPartition, end);
         const int padded = int(round_up(stop - begin, kPageTokens));
         score_partition(tile, begin, stop, scores);
+        if (tile.softcap > 0)
+            for (int q = 0; q < tile.n_queries; ++q) soft_cap(scores + q * kPartition, padded, tile.softcap);
         float tops[kMaxQueryTile], sums[kMaxQueryTile];
         for (int q = 0; q < tile.n_queries; ++q)
             soften(scores + q * kPartition, begin, padded, tile.first[q], tile.last[q], tops[q], sums[q]);

@@ -10,6 +10,8 @@ struct Range {
     int begin, end;
 };
 
+enum class Activation { silu, gelu, gelu_tanh, relu };
+
 // 32 columns of one row, quantized to scale * (128 * high + low) with a scale of largest / 16319. Only blocks that hold
 // outliers of their row are `wide`; the others have low bytes of zero, so that whether a kernel reads them changes no bit
 // (docs/decisions/0002 has the figures). Sums over the 32 columns and over both halves of 16 turn the zero points and
@@ -41,7 +43,8 @@ struct Output {
 // pages[page_table[p / 16]], where this layer and head keep keys as [head_dim][16] and values as [16][value_stride] float16.
 struct AttentionTile {
     int n_queries, head_dim, value_stride;
-    const float* const* queries;  // scaled by 1 / sqrt(head_dim)
+    const float* const* queries;  // scaled
+    float softcap;                // scores become softcap * tanh(score / softcap); 0 is off
     const int* first;             // per query: first visible position
     const int* last;              // per query: last visible position
     const int32_t* page_table;
@@ -70,8 +73,12 @@ struct Kernels {
     // of 32.
     void (*quantize)(const float* x, int n, float outlier, QuantizedBlock* blocks);
     void (*to_bfloat)(const float* x, int n, uint16_t* y);
-    // gate = silu(gate) * up; n is a multiple of 16
-    void (*silu_multiply)(float* gate, const float* up, int n);
+    // The same of x; y = (x - mean) / sqrt(variance + epsilon) * weight + bias, where there is a bias
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int n, float epsilon);
+    // x = activation(x), times `up` where there is one; n is a multiple of 16
+    void (*activate)(Activation, float* x, const float* up, int n);
+    // x = cap * tanh(x / cap); n is a multiple of 16
+    void (*soft_cap)(float* x, int n, float cap);
     void (*attend)(const AttentionTile&);
     void (*to_half)(const float* x, int n, uint16_t* y);
     float (*max)(const float* x, int n);

@@ -24,6 +24,30 @@ static void rms_norm(const float* x, const float* weight, float* y, int n, float
     for (int i = 0; i < n; i += kLanes) store(y + i, mul(mul(load(x + i), scale), load(weight + i)));
 }
 
+static void layer_norm(const float* x, const float* weight, const float* bias, float* y, int n, float epsilon) {
+    F32 sums = zero();
+    for (int i = 0; i < n; i += kLanes) sums = add(sums, load(x + i));
+    const F32 mean = broadcast(reduce_add(sums) / float(n));
+    const int whole = n / kLanes * kLanes;
+    F32 squares = zero();
+    for (int i = 0; i < whole; i += kLanes) {
+        const F32 off = sub(load(x + i), mean);
+        squares = fma(off, off, squares);
+    }
+    if (whole < n) {  // the zeros after the end are no deviations
+        float rest[kLanes];
+        store(rest, mean);
+        std::copy(x + whole, x + n, rest);
+        const F32 off = sub(load(rest), mean);
+        squares = fma(off, off, squares);
+    }
+    const F32 scale = broadcast(1.0f / std::sqrt(reduce_add(squares) / float(n) + epsilon));
+    for (int i = 0; i < n; i += kLanes) {
+        const F32 normal = mul(sub(load(x + i), mean), scale), w = load(weight + i);
+        store(y + i, bias ? fma(normal, w, load(bias + i)) : mul(normal, w));
+    }
+}
+
 static void quantize(const float* x, int n, float outlier, QuantizedBlock* blocks) {
     constexpr float kLargest = 127 * 128 + 63;
     const int n_blocks = n / kBlock;
@@ -60,11 +84,54 @@ static void to_half(const float* x, int n, uint16_t* y) {
     for (int i = 0; i < n; i += kLanes) store_half(y + i, load(x + i));
 }
 
-static void silu_multiply(float* gate, const float* up, int n) {
-    const F32 one = broadcast(1.0f);
+// 1 / (1 + exp(-x)) as a divisor of what it would multiply
+static inline F32 logistic_divisor(F32 x) { return add(broadcast(1.0f), exponential(sub(zero(), x))); }
+
+// erfc(x) for x >= 0, to 1.2e-7 of itself (Chebyshev fit; Numerical Recipes, "erfcc").
+static inline F32 complementary_error(F32 x) {
+    const F32 t = div(broadcast(1.0f), fma(x, broadcast(0.5f), broadcast(1.0f)));
+    F32 p = broadcast(0.17087277f);
+    for (const float c : {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f,
+                          1.00002368f, -1.26551223f})
+        p = fma(p, t, broadcast(c));
+    return mul(t, exponential(sub(p, mul(x, x))));
+}
+
+template <Activation activation>
+static inline F32 activated(F32 x) {
+    if constexpr (activation == Activation::silu) return div(x, logistic_divisor(x));
+    if constexpr (activation == Activation::relu) return max(x, zero());
+    if constexpr (activation == Activation::gelu) {  // x * normal cdf, without the cancellation of 1 + erf
+        const F32 size = abs(x), tail = complementary_error(mul(size, broadcast(0.70710678118654752f)));
+        return sub(max(x, zero()), mul(mul(size, broadcast(0.5f)), tail));
+    }
+    // (1 + tanh(u)) / 2 is the logistic function of 2 u.
+    const F32 u = mul(x, fma(mul(x, x), broadcast(0.044715f), broadcast(1.0f)));
+    return div(x, logistic_divisor(mul(u, broadcast(2 * 0.79788456080286536f))));
+}
+
+template <Activation activation>
+static void activate_with(float* x, const float* up, int n) {
     for (int i = 0; i < n; i += kLanes) {
-        const F32 x = load(gate + i);
-        store(gate + i, mul(div(x, add(one, exponential(sub(zero(), x)))), load(up + i)));
+        const F32 y = activated<activation>(load(x + i));
+        store(x + i, up ? mul(y, load(up + i)) : y);
+    }
+}
+
+static void activate(Activation activation, float* x, const float* up, int n) {
+    switch (activation) {
+        case Activation::silu: return activate_with<Activation::silu>(x, up, n);
+        case Activation::gelu: return activate_with<Activation::gelu>(x, up, n);
+        case Activation::gelu_tanh: return activate_with<Activation::gelu_tanh>(x, up, n);
+        case Activation::relu: return activate_with<Activation::relu>(x, up, n);
+    }
+}
+
+static void soft_cap(float* x, int n, float cap) {
+    const F32 one = broadcast(1.0f), factor = broadcast(cap), inverse = broadcast(2.0f / cap);
+    for (int i = 0; i < n; i += kLanes) {  // tanh(x) = 1 - 2 / (1 + exp(2 x))
+        const F32 e = exponential(mul(load(x + i), inverse));
+        store(x + i, mul(factor, sub(one, div(broadcast(2.0f), add(one, e)))));
     }
 }
 

@@ -1,9 +1,12 @@
 """The C++ core (csrc/). Dimensions: n tokens in a batch, s sequences, p pages of a sequence, v words."""
 
+import enum
+
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
+TypedBytes = tuple[int, npt.NDArray[np.uint8]]  # a float type's id, and data of it
 
 PAGE_TOKENS: int
 
@@ -13,7 +16,18 @@ def available_isas() -> list[str]:
 def tensor_types() -> list[tuple[int, tuple[int, int]]]:
     """The types that run: (id, (elements, bytes) of a block)."""
 
+class Activation(enum.Enum):
+    silu = ...
+    gelu = ...
+    gelu_tanh = ...
+    relu = ...
+
+class Rope:
+    def __init__(self, interleaved: bool, inverse_frequencies: list[float], magnitude: float = 1.0) -> None: ...
+
 class DecoderShape:
+    """Starts as a Llama's, without dimensions; csrc/shape.h says what each means."""
+
     n_layers: int
     n_embd: int
     n_heads: int
@@ -21,11 +35,26 @@ class DecoderShape:
     head_dim: int
     n_ff: int
     vocab_size: int
-    norm_epsilon: float
-    rope_interleaved: bool
-    inverse_frequencies: list[float]
-    rope_magnitude: float
+    ropes: list[Rope]
+    layer_ropes: list[int]
+    long_rope: Rope | None
     window_tokens: list[int]
+    norm_epsilon: float
+    layer_norm: bool
+    norms_sum: bool
+    parallel: bool
+    gated: bool
+    causal: bool
+    activation: Activation
+    n_experts: int
+    n_experts_used: int
+    experts_normalized: bool
+    attention_scale: float | None
+    attention_softcap: float | None
+    logit_softcap: float | None
+    embedding_scale: float
+    residual_scale: float
+    logit_scale: float
 
 class Decoder:
     def __init__(self, shape: DecoderShape, n_threads: int, isa: str, outlier: float = 0.0) -> None: ...
@@ -36,10 +65,39 @@ class Decoder:
     def read_page(self, page: int) -> npt.NDArray[np.uint8]:
         """A copy of a page's keys and values, [page_bytes]; they mean something to the same model only."""
     def write_page(self, page: int, data: npt.NDArray[np.uint8]) -> None: ...
-    def step(self, tokens: Ints, positions: Ints, sequences: Ints, page_tables: Ints, outputs: Ints) -> None:
-        """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong."""
+    def add_adapter(self) -> int:
+        """An empty one; its id. Adapters change only while no step runs."""
+    def set_adapter_matrix(self, adapter: int, name: str, rank: int, a: TypedBytes, b: TypedBytes) -> None:
+        """y += scale * B (A x) for the matrix of that name: A is rank x n_in, B n_out x rank, of float types."""
+    def remove_adapter(self, adapter: int) -> None: ...
+    def step(
+        self,
+        tokens: Ints,
+        positions: Ints,
+        sequences: Ints,
+        page_tables: Ints,
+        outputs: Ints,
+        *,
+        wants_logits: bool = True,
+        long_rope: Ints | None = None,
+        adapters: Ints | None = None,
+        adapter_scales: npt.NDArray[np.float32] | None = None,
+        trace: bool = False,
+    ) -> None:
+        """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong.
+
+        long_rope       [s]: 1 rotates a sequence with the shape's ``long_rope``
+        adapters        [s]: ids, or -1; with adapter_scales [s]
+        trace           keep what ``traced_hidden`` and ``traced_attention`` give, until the next step
+        """
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy, [v]; row i belongs to outputs[i] of the last step."""
+    def hidden(self, row: int) -> npt.NDArray[np.float32]:
+        """A copy of what the logits are made of, [n_embd]: the last layer's state after the output norm."""
+    def traced_hidden(self) -> npt.NDArray[np.float32]:
+        """[layers + 1, n, n_embd]: what each layer reads, and what the last one leaves."""
+    def traced_attention(self) -> npt.NDArray[np.float32]:
+        """[layers, heads, n, positions]: probabilities over the positions of each token's own sequence."""
     @property
     def n_pages(self) -> int: ...
     @property

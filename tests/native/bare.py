@@ -44,9 +44,8 @@ class BareModel:
             "n_ff": self.n_ff,
             "vocab_size": self.vocab_size,
             "norm_epsilon": 1e-5,
-            "rope_interleaved": True,
-            "inverse_frequencies": base_frequencies(10_000.0, self.head_dim).tolist(),
-            "rope_magnitude": 1.0,
+            "ropes": [_core.Rope(True, base_frequencies(10_000.0, self.head_dim).tolist())],
+            "layer_ropes": [0] * len(self.windows),
             "window_tokens": list(self.windows),
             **self.edits,
         }

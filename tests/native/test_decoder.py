@@ -137,7 +137,7 @@ BAD_SHAPES = {
     "negative": {"n_embd": -1},
     "windows for other layers": {"window_tokens": [0]},
     "huge heads": {"head_dim": 1 << 20},
-    "more frequencies than pairs": {"inverse_frequencies": [1.0] * 9},
+    "more frequencies than pairs": {"head_dim": 14},
 }
 
 
@@ -189,3 +189,30 @@ def test_bytes_that_are_no_such_tensor(tensor_type: int, rows: int, columns: int
     decoder = _core.Decoder(MODEL.shape(), 1, "")
     with pytest.raises(ValueError, match="tensor"):
         decoder.set_tensor("0.query", tensor_type, rows, columns, np.zeros(n_bytes, np.uint8))
+
+
+# ---- more that a step may be told
+
+
+@pytest.mark.parametrize("flags", [[], [0, 1]])
+def test_long_rope_is_said_of_every_sequence(decoder: _core.Decoder, flags: list[int]) -> None:
+    batch = {name: np.array(values, np.int32) for name, values in GOOD.items()}
+    if flags:
+        with pytest.raises(ValueError, match="one entry per sequence"):
+            decoder.step(**batch, long_rope=np.array(flags, np.int32))
+    else:
+        decoder.step(**batch, long_rope=np.array(flags, np.int32))
+
+
+def test_a_step_without_logits_leaves_hidden_states(decoder: _core.Decoder) -> None:
+    batch = {name: np.array(values, np.int32) for name, values in GOOD.items()}
+    decoder.step(**batch)
+    expected = decoder.hidden(0)
+    assert expected.shape == (MODEL.n_embd,)
+    decoder.step(**batch, wants_logits=False)
+    assert np.array_equal(decoder.hidden(0), expected)
+    with pytest.raises(ValueError, match="row of logits"):
+        decoder.logits(0)
+    for row in (-1, 1):
+        with pytest.raises(ValueError, match="row of hidden"):
+            decoder.hidden(row)

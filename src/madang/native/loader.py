@@ -9,7 +9,7 @@ import numpy as np
 from madang import _core
 from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
 from madang.formats.mapped import map_file
-from madang.formats.spec import DecoderSpec, ModelDescription
+from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 from madang.formats.tensors import DerivedTensor, Octets, TensorSource
 from madang.hardware import Plan
 
@@ -30,7 +30,9 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     any_tensor = next(iter(description.tensors.values()))
     mapped = {path: map_file(path) for path in {tensor.path for tensor in description.tensors.values()}}
     try:
-        decoder = _core.Decoder(_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value])
+        decoder = _core.Decoder(
+            decoder_shape(description.spec), plan.threads.value, isa, _OUTLIER[plan.precision.value]
+        )
         for canonical, tensor in description.tensors.items():
             _hand_over(decoder, canonical, tensor, _read(mapped[tensor.path], tensor))
             _let_go(mapped[tensor.path], tensor)
@@ -83,20 +85,46 @@ def _checked_isa(isa: str) -> str:
     return isa
 
 
-def _shape(spec: DecoderSpec) -> _core.DecoderShape:
+def decoder_shape(spec: DecoderSpec) -> _core.DecoderShape:
+    """The same facts in the form that the core takes."""
     shape = _core.DecoderShape()
-    shape.n_layers = spec.n_layers
-    shape.n_embd = spec.n_embd
-    shape.n_heads = spec.n_heads
-    shape.n_kv_heads = spec.n_kv_heads
-    shape.head_dim = spec.head_dim
-    shape.n_ff = spec.n_ff
-    shape.vocab_size = spec.vocab_size
-    shape.norm_epsilon = spec.norm_epsilon
-    rope = spec.ropes[0]
-    assert rope is not None
-    shape.rope_interleaved = rope.layout == "interleaved"
-    shape.inverse_frequencies = list(rope.inverse_frequencies)
-    shape.rope_magnitude = rope.magnitude
+    for name in _SAME_IN_SHAPE:
+        setattr(shape, name, getattr(spec, name))
+    ropes = list(dict.fromkeys(rope for rope in spec.ropes if rope is not None))
+    shape.ropes = [_rope(rope) for rope in ropes]
+    shape.layer_ropes = [-1 if rope is None else ropes.index(rope) for rope in spec.ropes]
+    shape.long_rope = None if spec.long_rope is None else _rope(spec.long_rope.rope)
     shape.window_tokens = list(spec.window_tokens)
+    shape.layer_norm = spec.norm == "layer"
+    shape.activation = _core.Activation[spec.activation]
+    if spec.experts is not None:
+        shape.n_experts = spec.experts.n_experts
+        shape.n_experts_used = spec.experts.n_used
+        shape.experts_normalized = spec.experts.normalized
     return shape
+
+
+def _rope(rope: RopeSpec) -> _core.Rope:
+    return _core.Rope(rope.layout == "interleaved", list(rope.inverse_frequencies), rope.magnitude)
+
+
+_SAME_IN_SHAPE = (
+    "n_layers",
+    "n_embd",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "n_ff",
+    "vocab_size",
+    "norm_epsilon",
+    "norms_sum",
+    "parallel",
+    "gated",
+    "causal",
+    "attention_scale",
+    "attention_softcap",
+    "logit_softcap",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
+)
