@@ -34,8 +34,8 @@ private:
         int begin, end;  // consecutive tokens of one sequence
     };
 
-    int heads_per_unit() const { return std::min(shape_.heads_per_kv(), kMaxQueryTile); }
-    int units_per_kv() const { return (shape_.heads_per_kv() + heads_per_unit() - 1) / heads_per_unit(); }
+    int units_per_kv() const { return (shape_.heads_per_kv() + kMaxQueryTile - 1) / kMaxQueryTile; }
+    int heads_per_unit() const { return (shape_.heads_per_kv() + units_per_kv() - 1) / units_per_kv(); }
     void set_angles(const Rope& rope, const Rope* long_rope, std::vector<float>& angles) const;
     void normalize_heads(const Norm& norm, float* row, int n_heads, float* padded) const;
     void rotate(int rope, float* head, int token) const;

@@ -21,15 +21,17 @@ static inline void score_pages(const AttentionTile& tile, const uint16_t* const*
         for (int i = 0; i < n_queries; ++i) store(scores + (q + i) * kPartition + p * kPageTokens, total[p][i]);
 }
 
-// Calls tile.operator()<n>(q) for queries in tiles of `largest`, then 2 and 1.
-template <int largest, class Tile>
+// Calls tile.operator()<n>(q) for queries in tiles of kQueryTile, and of 4 or less where that leaves a better rest.
+template <class Tile>
 static inline void for_query_tiles(int n_queries, Tile tile) {
-    int q = 0;
-    for (; q + largest <= n_queries; q += largest) tile.template operator()<largest>(q);
-    if (largest > 4 && q + 4 <= n_queries) tile.template operator()<4>(q), q += 4;
-    if (largest > 3 && q + 3 <= n_queries) tile.template operator()<3>(q), q += 3;
-    if (q + 2 <= n_queries) tile.template operator()<2>(q), q += 2;
-    if (q < n_queries) tile.template operator()<1>(q);
+    for (int q = 0; q < n_queries;) {
+        const int left = n_queries - q;
+        if (left == kQueryTile || left > kQueryTile + 2) tile.template operator()<kQueryTile>(q), q += kQueryTile;
+        else if (kQueryTile > 4 && left >= 4) tile.template operator()<4>(q), q += 4;
+        else if (left >= 3) tile.template operator()<3>(q), q += 3;
+        else if (left == 2) tile.template operator()<2>(q), q += 2;
+        else tile.template operator()<1>(q), q += 1;
+    }
 }
 
 static inline const uint16_t* page_at(const AttentionTile& tile, int page, size_t offset) {
@@ -41,20 +43,26 @@ static inline void prefetch_half_page(const uint16_t* p, int elements) {
     for (int i = 0; i < elements; i += 32) prefetch((const uint8_t*)(p + i));
 }
 
+static void prefetch_pages(const AttentionTile& tile, int page, int end) {
+    for (int next = page + 2 * kScorePages; next < std::min(page + 3 * kScorePages, end); ++next)
+        prefetch_half_page(page_at(tile, next, tile.key_offset), tile.head_dim * kPageTokens);
+    for (int now = page; now < page + kScorePages; ++now)
+        prefetch_half_page(page_at(tile, now, tile.value_offset), tile.value_stride * kPageTokens);
+}
+
 static void score_partition(const AttentionTile& tile, int begin, int end, float* scores) {
     const int first = begin / kPageTokens, pages = (end - begin + kPageTokens - 1) / kPageTokens;
+    const bool one_token = tile.last[0] == tile.last[tile.n_queries - 1];  // then memory is the limit
     int p = 0;
-    for (; p + 2 <= pages; p += 2) {
-        for (int next = p + 4; next < std::min(p + 6, pages); ++next)
-            prefetch_half_page(page_at(tile, first + next, tile.key_offset), tile.head_dim * kPageTokens);
-        for (int now = p; now < p + 2; ++now)
-            prefetch_half_page(page_at(tile, first + now, tile.value_offset), tile.value_stride * kPageTokens);
-        const uint16_t* keys[2] = {page_at(tile, first + p, tile.key_offset), page_at(tile, first + p + 1, tile.key_offset)};
-        for_query_tiles<4>(tile.n_queries, [&]<int n>(int q) { score_pages<2, n>(tile, keys, q, scores + p * kPageTokens); });
+    for (; p + kScorePages <= pages; p += kScorePages) {
+        if (one_token) prefetch_pages(tile, first + p, first + pages);
+        const uint16_t* keys[kScorePages];
+        for (int i = 0; i < kScorePages; ++i) keys[i] = page_at(tile, first + p + i, tile.key_offset);
+        for_query_tiles(tile.n_queries, [&]<int n>(int q) { score_pages<kScorePages, n>(tile, keys, q, scores + p * kPageTokens); });
     }
-    if (p < pages) {
+    for (; p < pages; ++p) {
         const uint16_t* keys[1] = {page_at(tile, first + p, tile.key_offset)};
-        for_query_tiles<8>(tile.n_queries, [&]<int n>(int q) { score_pages<1, n>(tile, keys, q, scores + p * kPageTokens); });
+        for_query_tiles(tile.n_queries, [&]<int n>(int q) { score_pages<1, n>(tile, keys, q, scores + p * kPageTokens); });
     }
 }
 
@@ -99,9 +107,11 @@ static inline void weigh_values(const AttentionTile& tile, int begin, int end, c
 }
 
 static inline void weigh_partition(const AttentionTile& tile, int begin, int end, const float* weights, float* out, int out_stride) {
-    for_query_tiles<4>(tile.n_queries, [&]<int n>(int q) {
+    constexpr int kWidth = kValueVectors * kLanes;
+    for_query_tiles(tile.n_queries, [&]<int n>(int q) {
         int d = 0;
-        for (; d + 4 * kLanes <= tile.value_stride; d += 4 * kLanes) weigh_values<4, n>(tile, begin, end, weights, q, d, out, out_stride);
+        for (; d + kWidth <= tile.value_stride; d += kWidth)
+            weigh_values<kValueVectors, n>(tile, begin, end, weights, q, d, out, out_stride);
         for (; d < tile.value_stride; d += kLanes) weigh_values<1, n>(tile, begin, end, weights, q, d, out, out_stride);
     });
 }

@@ -55,7 +55,7 @@ struct AttentionTile {
 };
 
 constexpr int kPageTokens = 16;
-constexpr int kMaxQueryTile = 8;
+constexpr int kMaxQueryTile = 12;
 constexpr int kPartition = 256;  // positions between two softmax merges; fixed, so that results do not depend on the batch
 
 constexpr int attention_scratch_floats(int head_dim) {

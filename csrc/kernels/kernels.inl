@@ -5,5 +5,8 @@
 #include "rows.inl"
 #include "attention.inl"
 
-#define MADANG_KERNEL_TABLE(name)                                                                                                  \
-    { name, kGroups, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap, attend, to_half, max_of, exponentials }
+#define MADANG_KERNEL_TABLE(name)                                                                                     \
+    {                                                                                                                 \
+        name, kGroups, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap, attend, \
+            to_half, max_of, exponentials                                                                             \
+    }

@@ -165,16 +165,6 @@ static void multiply_float_tile(const PackedMatrix& w, int g, const Activations&
 
 // ---- tiling ----------------------------------------------------------------------------------------------------------
 
-// Tokens in tiles of kTokenTile, the rest in tiles of 4, 2 and 1.
-template <class Tile>
-static inline void for_token_tiles(Range tokens, Tile tile) {
-    int t = tokens.begin;
-    for (; t + kTokenTile <= tokens.end; t += kTokenTile) tile.template operator()<kTokenTile>(t);
-    if (kTokenTile > 4 && t + 4 <= tokens.end) tile.template operator()<4>(t), t += 4;
-    if (t + 2 <= tokens.end) tile.template operator()<2>(t), t += 2;
-    if (t < tokens.end) tile.template operator()<1>(t);
-}
-
 // Calls tile.operator()<n>(t) for tokens in tiles of `largest`, the rest in tiles of 4, 2 and 1.
 template <int largest, class Tile>
 static inline void for_tiles(Range tokens, Tile tile) {
@@ -216,13 +206,26 @@ static void multiply_quantized(const PackedMatrix& w, Range groups, const Activa
     }
 }
 
+template <Type type, int n_groups, int n_tokens>
+static void multiply_float_groups(const PackedMatrix& w, Range groups, const Activations& a, int token, const Output& out) {
+    int g = groups.begin;
+    for (; g + n_groups <= groups.end; g += n_groups) multiply_float_tile<type, n_groups, n_tokens>(w, g, a, token, out);
+    for (; g < groups.end; ++g) multiply_float_tile<type, 1, n_tokens>(w, g, a, token, out);
+}
+
+// Many tokens: the weights of a few groups stay in the cache for all of them. Few: each weight is read once.
 template <Type type>
 static void multiply_float(const PackedMatrix& w, Range groups, const Activations& a, Range tokens, const Output& out) {
-    for_token_tiles(tokens, [&]<int n>(int t) {
-        constexpr int together = n >= 8 ? 1 : n >= 4 ? 2 : 4;
-        int g = groups.begin;
-        for (; g + together <= groups.end; g += together) multiply_float_tile<type, together, n>(w, g, a, t, out);
-        for (; g < groups.end; ++g) multiply_float_tile<type, 1, n>(w, g, a, t, out);
+    constexpr int kTile = type == Type::BF16 && !kHasBfloatDot ? 4 : kFloatTokens;  // taking pairs apart needs registers
+    const int whole = tokens.begin + (tokens.end - tokens.begin) / kTile * kTile;
+    if (whole > tokens.begin)
+        for (int g = groups.begin; g < groups.end; g += kFloatGroups) {
+            const Range own{g, std::min(g + kFloatGroups, groups.end)};
+            for (int t = tokens.begin; t < whole; t += kTile)
+                multiply_float_groups<type, kFloatGroups, kTile>(w, own, a, t, out);
+        }
+    for_tiles<4>({whole, tokens.end}, [&]<int n>(int rest) {
+        multiply_float_groups<type, n == 4 ? kFewGroups : 4, n>(w, groups, a, rest, out);
     });
 }
 

@@ -6,7 +6,6 @@ struct F32 { __m256 lo, hi; };
 struct I32 { __m256i lo, hi; };
 using Bytes = I32;
 
-constexpr int kTokenTile = 4;  // 16 registers: a tile of 8 would spill its sums
 constexpr int kFewTokens = 4;  // up to here, unpacking weights once more costs less than keeping them
 // Groups and tokens of a register tile with unpacked weights; what dot4_signed adds to every signed weight.
 #if defined(__AVXVNNI__)
@@ -14,6 +13,10 @@ constexpr int kGroups = 1, kTokens = 4, kSignedZero = 128;
 #else
 constexpr int kGroups = 1, kTokens = 2, kSignedZero = 0;
 #endif
+
+constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
+constexpr int kFewGroups = 2;  // with float weights and 4 tokens
+constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 
 static inline F32 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 static inline F32 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

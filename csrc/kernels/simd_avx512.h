@@ -6,10 +6,13 @@ using F32 = __m512;
 using I32 = __m512i;
 using Bytes = __m512i;
 
-constexpr int kTokenTile = 8;       // tokens per pass over a packed block
 constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
+
+constexpr int kFloatGroups = 2, kFloatTokens = 8;  // of a register tile with float weights
+constexpr int kFewGroups = 4;  // with float weights and 4 tokens
+constexpr int kQueryTile = 6, kScorePages = 2, kValueVectors = 4;  // of register tiles of attention
 
 static inline F32 zero() { return _mm512_setzero_ps(); }
 static inline F32 broadcast(float x) { return _mm512_set1_ps(x); }

@@ -6,9 +6,11 @@ struct F32 { float v[16]; };
 struct I32 { int32_t v[16]; };
 struct Bytes { uint8_t v[64]; };
 
-constexpr int kTokenTile = 4;
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
+constexpr int kFloatGroups = 2, kFloatTokens = 4;  // of a register tile with float weights
+constexpr int kFewGroups = 2;  // with float weights and 4 tokens
+constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 constexpr int kSignedZero = 0;
 
 #define MADANG_LANES for (int i = 0; i < 16; ++i)
