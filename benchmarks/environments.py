@@ -74,10 +74,14 @@ TRANSFORMERS = Environment(
     (("torch==2.13.0",), ("transformers==5.23.0", "accelerate", GGUF)),
 )
 
+# Not in any package index: whoever has built it names its llama-bench in MADANG_LLAMA_BENCH.
+IK_LLAMA_CPP = Environment("ik_llama.cpp", "ik_llama.cpp", ())
+
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("llama.cpp", LLAMA_CPP, "worker_llama_cpp.py"),
+        Peer("ik_llama.cpp", IK_LLAMA_CPP, "worker_llama_bench.py"),
         Peer("openvino", OPENVINO, "worker_openvino.py"),
         Peer("transformers-bf16", TRANSFORMERS, "worker_transformers.py", "bfloat16"),
         Peer("transformers-f32", TRANSFORMERS, "worker_transformers.py", "float32"),
