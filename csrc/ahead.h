@@ -33,7 +33,7 @@ public:
     }
 
 private:
-    static constexpr int kMostBytes = 192 << 10, kStepBytes = 4 << 10, kMostSpans = 4;
+    static constexpr int kMostBytes = 192 << 10, kStepBytes = 16 << 10, kMostSpans = 4;
     struct Span {
         const uint8_t* data;
         size_t bytes;

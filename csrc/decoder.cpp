@@ -188,10 +188,10 @@ Ahead Decoder::ahead(std::initializer_list<const PackedMatrix*> matrices, int n_
     return ahead;
 }
 
-// Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
+// Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so there is one each.
 int Decoder::piece_groups(int groups, int n_tokens) const {
     const bool few = n_tokens <= kFewTokens;
-    const int pieces = pool_.size() * (few ? 2 : 8);
+    const int pieces = pool_.size() * (few ? 1 : 8);
     const int even = (groups + pieces - 1) / pieces;
     return few ? even : int(round_up(even, kernels_.group_tile));
 }
