@@ -152,29 +152,46 @@ std::span<const float> Decoder::hidden(int row) const {
 // ---- stages ----------------------------------------------------------------------------------------------------------
 
 // Ends a shared stage and does row work for n tokens before the next: by the last thread when it is little, else by all.
+// Those who wait fetch what they need `ahead`.
 template <class Work>
-void Decoder::between(int n, Work work) {
+void Decoder::between(int n, Work work, Ahead ahead) {
+    const auto meanwhile = [&] { return ahead.fetch(); };
     if (n <= kSerialTokens) {
-        pool_.barrier([&] { work(Range{0, n}); });
+        pool_.barrier([&] { work(Range{0, n}); }, meanwhile);
     } else {
         pool_.barrier();
         pool_.share(n, 2, work);
-        pool_.barrier();
+        pool_.barrier([] {}, meanwhile);
     }
 }
 
 // The same, row by row.
 template <class Work>
-void Decoder::between_rows(int n, Work work) {
-    between(n, [&](Range rows) {
+void Decoder::between_rows(int n, Work work, Ahead ahead) {
+    const auto rows_work = [&](Range rows) {
         for (int t = rows.begin; t < rows.end; ++t) work(t);
-    });
+    };
+    between(n, rows_work, ahead);
 }
 
-// Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so they are large.
+// What this thread will read first of a product with the matrices: one after the other, or the same groups of each.
+Ahead Decoder::ahead(std::initializer_list<const PackedMatrix*> matrices, int n_tokens, bool side_by_side) const {
+    Ahead ahead(kernels_);
+    if (n_tokens > kFewTokens) return ahead;
+    int groups = 0, offset = 0;
+    for (const PackedMatrix* matrix : matrices) groups = side_by_side ? matrix->groups() : groups + matrix->groups();
+    const Range range = pool_.first_piece(groups, piece_groups(groups, n_tokens));
+    for (const PackedMatrix* matrix : matrices) {
+        ahead.add(*matrix, {std::max(0, range.begin - offset), std::min(matrix->groups(), range.end - offset)});
+        if (!side_by_side) offset += matrix->groups();
+    }
+    return ahead;
+}
+
+// Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so there is one each.
 int Decoder::piece_groups(int groups, int n_tokens) const {
     const bool few = n_tokens <= kFewTokens;
-    const int pieces = pool_.size() * (few ? 2 : 8);
+    const int pieces = pool_.size() * (few ? 1 : 8);
     const int even = (groups + pieces - 1) / pieces;
     return few ? even : int(round_up(even, kernels_.group_tile));
 }
@@ -309,14 +326,15 @@ void Decoder::begin_layer(int index, int token) {
 void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
     Rows &query = attention_.query, &key = attention_.key, &value = attention_.value;
     multiply({{layer.query, query.output()}, {layer.key, key.output()}, {layer.value, value.output()}}, attention_in_, n, token_runs_);
-    between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); });
+    between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); }, ahead({&layer.attention_output.matrix}, n));
     pool_.share(attention_.units(), 1, [&](Range units) {
         for (int u = units.begin; u < units.end; ++u) attention_.attend(index, u, thread);
     });
-    between_rows(n, [&](int t) {
+    const auto encode = [&](int t) {
         attention_.attended.encode(kernels_, t);
         if (trace_.on()) trace_.keep_attention(index, t, attention_);
-    });
+    };
+    between_rows(n, encode, ahead({&layer.attention_output.matrix}, n));
     const Output out = attention_direct_ ? hidden_.output(true) : branch_.output();
     multiply({{layer.attention_output, out}}, attention_.attended, n, token_runs_);
 }
@@ -329,7 +347,7 @@ void Decoder::run_ffn(const Layer& layer, int n) {
     pool_.share(groups, piece_groups(groups, n), [&](Range range) {
         gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_);
     });
-    between_rows(n, [&](int t) { gate_.encode(kernels_, t); });
+    between_rows(n, [&](int t) { gate_.encode(kernels_, t); }, ahead({&layer.ffn.down.matrix}, n));
     multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, n, token_runs_);
 }
 
@@ -382,10 +400,12 @@ void Decoder::run_layer(int n, int index, int thread) {
     if (shape_.parallel) {
         pool_.barrier();
     } else {
-        between_rows(n, [&](int t) {
+        const auto join = [&](int t) {
             if (joins_after_attention_) join_stream(layer.attention_post_norm, attention_direct_, t);
             read_stream(layer.ffn_norm, ffn_in_, t, t);
-        });
+        };
+        const PackedMatrix& up = layer.ffn.up.matrix;  // of no groups where there are experts
+        between_rows(n, join, shape_.gated ? ahead({&layer.ffn.gate.matrix, &up}, n, true) : ahead({&up}, n));
     }
     if (shape_.n_experts > 0) run_experts(layer, n);
     else run_ffn(layer, n);
@@ -412,7 +432,8 @@ void Decoder::forward(const Batch& batch, int thread) {
         for (int t = tokens.begin; t < tokens.end; ++t) embed(batch, t);
     });
     for (int i = 0; i < shape_.n_layers; ++i) {
-        between_rows(n, [&](int t) { begin_layer(i, t); });
+        const Layer& layer = weights_.layers[size_t(i)];
+        between_rows(n, [&](int t) { begin_layer(i, t); }, ahead({&layer.query.matrix, &layer.key.matrix, &layer.value.matrix}, n));
         run_layer(n, i, thread);
     }
     if (joins_after_ffn_ || trace_.on())
@@ -421,7 +442,8 @@ void Decoder::forward(const Batch& batch, int thread) {
             if (trace_.on()) trace_.keep_hidden(shape_.n_layers, t, hidden_.row(t));
         });
     if (n_outputs == 0) return pool_.barrier();
-    between_rows(n_outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); });
+    between_rows(n_outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); },
+                 ahead({&weights_.output_matrix()}, n_outputs));
     if (shape_.causal && batch.wants_logits) run_output(n_outputs);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "adapters.h"
+#include "ahead.h"
 #include "attention.h"
 #include "batch.h"
 #include "cache.h"
@@ -64,9 +65,12 @@ private:
     void prepare(const Batch& batch);
 
     template <class Work>
-    void between(int n, Work work);
+    void between(int n, Work work, Ahead ahead);
     template <class Work>
-    void between_rows(int n, Work work);
+    void between_rows(int n, Work work, Ahead ahead);
+    template <class Work>
+    void between_rows(int n, Work work) { between_rows(n, work, Ahead(kernels_)); }
+    Ahead ahead(std::initializer_list<const PackedMatrix*> matrices, int n_tokens, bool side_by_side = false) const;
     int piece_groups(int groups, int n_tokens) const;
     void multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
     void project(const Product& product, const Activations& in, Range groups, Range rows);

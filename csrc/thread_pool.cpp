@@ -52,6 +52,7 @@ void ThreadPool::run(const std::function<void(int)>& job) {
 }
 
 void ThreadPool::work(int thread) {
+    thread_ = thread;
     for (unsigned seen = 0;;) {
         wait_for_change(generation_, seen);
         seen = generation_.load(std::memory_order_acquire);

@@ -1,7 +1,9 @@
 // Threads that run one function together and meet at barriers inside it. Waiting spins first, because the next stage of a
 // token is microseconds away, and parks when nothing comes.
 #pragma once
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -28,28 +30,45 @@ public:
 
     // The same; the last thread to arrive runs `last` before any goes on. For work too small to share.
     template <class Last>
-    void barrier(Last last) {
+    void barrier(Last last) { barrier(last, [] { return false; }); }
+
+    // The same; threads call `meanwhile` again and again while they wait, as long as it returns true. It must be short.
+    template <class Last, class Meanwhile>
+    void barrier(Last last, Meanwhile meanwhile) {
         const unsigned stage = stage_.load(std::memory_order_relaxed);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < n_threads_) return wait_for_stage_after(stage);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < n_threads_) {
+            while (stage_.load(std::memory_order_acquire) == stage && meanwhile()) {}
+            return wait_for_stage_after(stage);
+        }
+        meanwhile();
         last();
         release(stage);
     }
 
-    // Inside a job: hands out [0, n) in pieces until none is left. Every thread must call it with the same arguments, and
-    // a barrier must lie between two calls.
+    // Inside a job: hands out [0, n) in pieces until none is left; the first is first_piece(), the rest go to whoever asks.
+    // Every thread must call it with the same arguments, and a barrier must lie between two calls.
     template <class Work>
     void share(int n, int piece, Work work) {
         std::atomic<int>& next = next_[stage_.load(std::memory_order_relaxed) % kStages];
-        for (int begin; (begin = next.fetch_add(piece, std::memory_order_relaxed)) < n;)
-            work(Range{begin, begin + piece < n ? begin + piece : n});
+        for (Range own = first_piece(n, piece); own.begin < own.end; own = piece_at(next.fetch_add(1, std::memory_order_relaxed), n, piece))
+            work(own);
     }
+
+    // What this thread will begin with, so that it can fetch it beforehand.
+    Range first_piece(int n, int piece) const { return piece_at(thread_ - n_threads_, n, piece); }
 
 private:
     static constexpr int kStages = 4;
+    // Pieces beyond everybody's first are numbered from 0.
+    Range piece_at(int number, int n, int piece) const {
+        const int64_t begin = int64_t(number + n_threads_) * piece;
+        return {int(std::min<int64_t>(begin, n)), int(std::min<int64_t>(begin + piece, n))};
+    }
     void work(int thread);
     void wait_for_stage_after(unsigned stage);
     void release(unsigned stage);
 
+    inline static thread_local int thread_ = 0;  // of whatever pool; others, and the caller of run(), are 0
     const int n_threads_;
     std::vector<std::thread> threads_;
     std::mutex mutex_;

@@ -39,11 +39,11 @@ static inline const uint16_t* page_at(const AttentionTile& tile, int page, size_
 }
 
 // Pages lie far apart, so the hardware does not see the next one coming.
-static inline void prefetch_half_page(const uint16_t* p, int elements) {
+[[gnu::always_inline]] static inline void prefetch_half_page(const uint16_t* p, int elements) {
     for (int i = 0; i < elements; i += 32) prefetch((const uint8_t*)(p + i));
 }
 
-static void prefetch_pages(const AttentionTile& tile, int page, int end) {
+[[gnu::always_inline]] static inline void prefetch_pages(const AttentionTile& tile, int page, int end) {
     for (int next = page + 2 * kScorePages; next < std::min(page + 3 * kScorePages, end); ++next)
         prefetch_half_page(page_at(tile, next, tile.key_offset), tile.head_dim * kPageTokens);
     for (int now = page; now < page + kScorePages; ++now)

@@ -66,6 +66,8 @@ struct Kernels {
     const char* name;
     int group_tile;      // row groups that are best multiplied together when tokens are many
     bool wants_bfloats;  // BF16 matrices take bfloat16 activations (else float32)
+    // Asks for memory that will be read soon, into the second-level cache.
+    void (*fetch)(const uint8_t* p, size_t n_bytes);
     void (*multiply)(const PackedMatrix&, Range groups, const Activations&, Range tokens, const Output&);
     // x and weight of n (zero-padded to 16); y = x / sqrt(mean(x^2) + epsilon) * weight
     void (*rms_norm)(const float* x, const float* weight, float* y, int n, float epsilon);

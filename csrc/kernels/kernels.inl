@@ -7,6 +7,6 @@
 
 #define MADANG_KERNEL_TABLE(name)                                                                                     \
     {                                                                                                                 \
-        name, kGroups, kHasBfloatDot, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap, attend, \
-            to_half, max_of, exponentials                                                                             \
+        name, kGroups, kHasBfloatDot, fetch, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap,    \
+            attend, to_half, max_of, exponentials                                                                     \
     }

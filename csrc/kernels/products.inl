@@ -74,22 +74,28 @@ static inline void write_totals(const F32 (&totals)[n_groups][n_tokens], int gro
         }
 }
 
+// GCC 12 drops calls of functions that only prefetch, as if they did nothing; hence always_inline.
 // With few tokens, memory is the limit, and the planes of a group are too short for the hardware to see them as streams.
-static inline void prefetch_ahead(const uint8_t* p, size_t n_bytes) {
+[[gnu::always_inline]] static inline void prefetch_ahead(const uint8_t* p, size_t n_bytes, const uint8_t* end) {
     constexpr size_t kAhead = 16384;  // bytes: memory latency times the rate at which one core reads (docs/log.md)
+    if (p + kAhead + n_bytes > end) return;  // another thread's, or nobody's
     for (size_t i = 0; i < n_bytes; i += 64) prefetch(p + kAhead + i);
+}
+
+static void fetch(const uint8_t* p, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i += 64) prefetch_second_level(p + i);
 }
 
 // Few tokens: each block is unpacked on its way from memory.
 template <Type type, int n_tokens>
-static void multiply_few(const PackedMatrix& w, const Planes& planes, int g, const Activations& a, int token, const Output& out) {
-    const uint8_t* group = w.group(g);
+static void multiply_few(const PackedMatrix& w, const Planes& planes, Range groups, int g, const Activations& a, int token, const Output& out) {
+    const uint8_t *group = w.group(g), *end = w.group(groups.end);
     const int blocks = w.columns / kBlock, stride = a.stride / kBlock;
     const size_t bytes_per_block = w.group_bytes / size_t(blocks);
     F32 totals[1][n_tokens];
     for (F32& total : totals[0]) total = zero();
     for (int b = 0; b < blocks; ++b) {
-        if constexpr (n_tokens <= 2) prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block);
+        if constexpr (n_tokens <= 2) prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block, end);
         Block block;
         load_quants<type>(*w.traits, planes, group, b, block);
         load_scales<type>(*w.traits, planes, group, b, block);
@@ -201,7 +207,7 @@ static void multiply_quantized(const PackedMatrix& w, Range groups, const Activa
         for (; g < groups.end; ++g) unpack_and_multiply<type, 1>(w, planes, g, a, tokens, out);
     } else {
         for_tiles<kFewTokens>(tokens, [&]<int n>(int t) {
-            for (g = groups.begin; g < groups.end; ++g) multiply_few<type, n>(w, planes, g, a, t, out);
+            for (g = groups.begin; g < groups.end; ++g) multiply_few<type, n>(w, planes, groups, g, a, t, out);
         });
     }
 }

@@ -105,7 +105,8 @@ static inline void store_split(int8_t* high, int8_t* low, F32 x) {
 }
 static inline I32 times_128(I32 a) { return {_mm256_slli_epi32(a.lo, 7), _mm256_slli_epi32(a.hi, 7)}; }
 
-static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch_second_level(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 static inline Bytes load_bytes(const uint8_t* p) {
     return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 32))};
 }

@@ -63,7 +63,8 @@ static inline I32 times_128(I32 a) { return _mm512_slli_epi32(a, 7); }
 static inline I32 zero_int() { return _mm512_setzero_si512(); }
 static inline I32 minus(I32 a, int32_t b) { return _mm512_sub_epi32(a, _mm512_set1_epi32(b)); }
 
-static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch_second_level(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 static inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 static inline Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 static inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }

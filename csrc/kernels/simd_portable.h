@@ -81,6 +81,7 @@ static inline I32 minus(I32 a, int32_t b) {
 }
 
 static inline void prefetch(const uint8_t*) {}
+static inline void prefetch_second_level(const uint8_t*) {}
 static inline Bytes load_bytes(const uint8_t* p) {
     Bytes r;
     std::memcpy(r.v, p, 64);
