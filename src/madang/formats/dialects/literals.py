@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,7 +36,8 @@ def _parse(text: str, begin: int, end: int) -> ast.expr:
     if end - begin > MAX_CHARACTERS:
         raise NotACall(end)
     try:
-        return ast.parse(text[begin:end].strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore"):  # of what Python thinks of the model's style
+            return ast.parse(text[begin:end].strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise NotACall(end) from None
 

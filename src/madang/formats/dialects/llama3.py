@@ -14,24 +14,25 @@ from madang.core.messages import Tool
 from madang.formats.dialects.literals import read_call
 from madang.formats.dialects.scanning import (
     NotACall,
-    Unfinished,
+    Scan,
+    Source,
+    expect,
     json_end,
     named_arguments,
     python_end,
     read_json,
-    skip_space,
+    skip,
 )
 from madang.formats.dialects.syntax import CallSyntax, Found, Names, Spell, json_object_rules
 
 _TAG = "<|python_tag|>"
 _BEGINNINGS = ('{"name":"', '{"type":"function","name":"', '{"function":"')
-_BUILT_IN: Final = re.compile(r"(\w+)\.call(?=\()")
-_BUILT_IN_SO_FAR: Final = re.compile(r"\w+(\.(c(a(l(l)?)?)?)?)?")
+_WORD: Final = re.compile(r"\w*")
 
 
 def begins(text: str) -> bool | None:
     """Whether the answer looks like a call: an object whose first member is the name."""
-    compact = re.sub(r"\s+", "", text[:200])
+    compact = re.sub(r"\s+", "", text)
     for beginning in _BEGINNINGS:
         if compact.startswith(beginning):
             return True
@@ -40,16 +41,15 @@ def begins(text: str) -> bool | None:
     return False
 
 
-def read(text: str, at: int, names: Names) -> Found:
+def read(source: Source, at: int, names: Names) -> Scan[Found]:
     """One call: of a known tool, or of any behind the tag."""
-    tagged = text.startswith(_TAG, at)
-    at = skip_space(text, at + len(_TAG)) if tagged else at
-    if at == len(text):
-        raise Unfinished
-    if tagged and text[at] != "{":
-        return _read_built_in(text, at)
-    end = json_end(text, at, "{")
-    value = read_json(text, at, end)
+    tagged = source.text.startswith(_TAG, at)
+    if tagged:
+        at = yield from skip(source, at + len(_TAG))
+        if source.text[at] != "{":
+            return (yield from _read_built_in(source, at))
+    end = yield from json_end(source, at, "{")
+    value = read_json(source.text, at, end)
     if isinstance(value, dict) and isinstance(value.get("function"), str):
         value = {**value, "name": value["function"]}
     key = "arguments" if isinstance(value, dict) and "arguments" in value else "parameters"
@@ -59,14 +59,13 @@ def read(text: str, at: int, names: Names) -> Found:
     return Found(end, [(name, arguments)])
 
 
-def _read_built_in(text: str, at: int) -> Found:
-    match = _BUILT_IN.match(text, at)
-    if match is None:
-        if _BUILT_IN_SO_FAR.fullmatch(text, at):
-            raise Unfinished
+def _read_built_in(source: Source, at: int) -> Scan[Found]:
+    name_end = yield from skip(source, at, _WORD)
+    if name_end == at:
         raise NotACall(at)
-    end = python_end(text, match.end(), "(")
-    return Found(end, [(match[1], read_call(text, at, end)[1])])
+    arguments = yield from expect(source, name_end, ".call")
+    end = yield from python_end(source, arguments, "(")
+    return Found(end, [(source.text[at:name_end], read_call(source.text, at, end)[1])])
 
 
 def lark(tools: Sequence[Tool], spell: Spell) -> str:

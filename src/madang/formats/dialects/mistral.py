@@ -12,57 +12,51 @@ from typing import Final
 from madang.core.messages import Tool
 from madang.formats.dialects.scanning import (
     NotACall,
-    Unfinished,
+    Scan,
+    Source,
     expect,
     json_end,
     named_arguments,
-    partial_length,
+    one_of,
     read_json,
-    skip_space,
+    skip,
 )
 from madang.formats.dialects.syntax import CallSyntax, Found, Names, Spell, json_call_rules, json_object_rules
 
 _OPENING, _ARGUMENTS, _ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
-_NAME: Final = re.compile(r"[\w.-]+")
+_NAME: Final = re.compile(r"[\w.-]*")
+_WORD: Final = re.compile(r"\w*")
 _NINE = "call{:05}"
 
 
-def read(text: str, at: int, names: Names) -> Found:
+def read(source: Source, at: int, names: Names) -> Scan[Found]:
     """A list of calls, or one call of the newer form."""
-    at = skip_space(text, at + len(_OPENING))
-    if at == len(text):
-        raise Unfinished
-    return _read_list(text, at) if text[at] == "[" else _read_named(text, at)
+    at = yield from skip(source, at + len(_OPENING))
+    return (yield from (_read_list if source.text[at] == "[" else _read_named)(source, at))
 
 
-def _read_list(text: str, at: int) -> Found:
-    end = json_end(text, at, "[")
-    calls = read_json(text, at, end)
+def _read_list(source: Source, at: int) -> Scan[Found]:
+    end = yield from json_end(source, at, "[")
+    calls = read_json(source.text, at, end)
     if not calls:
         raise NotACall(end)
     return Found(end, [named_arguments(call, "arguments", end) for call in calls])
 
 
-def _read_named(text: str, at: int) -> Found:
-    match = _NAME.match(text, at)
-    if match is None:
+def _read_named(source: Source, at: int) -> Scan[Found]:
+    name_end = yield from skip(source, at, _NAME)
+    if name_end == at:
         raise NotACall(at)
-    name, at = match[0], skip_space(text, match.end())
-    if text.startswith(_ID, at):
-        at += len(_ID)
-        end = text.find(_ARGUMENTS, at)
-        rest = text[at:] if end < 0 else text[at:end]
-        held = partial_length(rest, (_ARGUMENTS,)) if end < 0 else 0
-        if not re.fullmatch(r"\s*\w*\s*", rest[: len(rest) - held]):
-            raise NotACall(at)
-        if end < 0:
-            raise Unfinished
-        at = end
-    elif at < len(text) and _ID.startswith(text[at:]):
-        raise Unfinished
-    begin = skip_space(text, expect(text, at, _ARGUMENTS))
-    end = json_end(text, begin, "{")
-    return Found(end, [(name, read_json(text, begin, end))])
+    name = source.text[at:name_end]
+    at = yield from skip(source, name_end)
+    if (yield from one_of(source, at, (_ID, _ARGUMENTS))) == _ID:
+        at = yield from skip(source, at + len(_ID))
+        at = yield from skip(source, at, _WORD)
+        at = yield from skip(source, at)
+    at = yield from expect(source, at, _ARGUMENTS)
+    begin = yield from skip(source, at)
+    end = yield from json_end(source, begin, "{")
+    return Found(end, [(name, read_json(source.text, begin, end))])
 
 
 def lark_list(tools: Sequence[Tool], spell: Spell) -> str:

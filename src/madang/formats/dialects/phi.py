@@ -6,18 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from madang.core.messages import Tool
-from madang.formats.dialects.scanning import NotACall, expect, json_end, named_arguments, read_json, skip_space
+from madang.formats.dialects.scanning import (
+    NotACall,
+    Scan,
+    Source,
+    expect,
+    json_end,
+    named_arguments,
+    read_json,
+    skip,
+)
 from madang.formats.dialects.syntax import CallSyntax, Found, Names, Spell, json_object_rules
 
 _OPENING, _CLOSING = "<|tool_call|>", "<|/tool_call|>"
 
 
-def read(text: str, at: int, names: Names) -> Found:
+def read(source: Source, at: int, names: Names) -> Scan[Found]:
     """All calls of one list."""
-    begin = skip_space(text, at + len(_OPENING))
-    body_end = json_end(text, begin, "[")
-    end = expect(text, skip_space(text, body_end), _CLOSING)
-    calls = read_json(text, begin, body_end)
+    begin = yield from skip(source, at + len(_OPENING))
+    body_end = yield from json_end(source, begin, "[")
+    closing = yield from skip(source, body_end)
+    end = yield from expect(source, closing, _CLOSING)
+    calls = read_json(source.text, begin, body_end)
     if not calls:
         raise NotACall(end)
     return Found(end, [_read_one(call, end) for call in calls])

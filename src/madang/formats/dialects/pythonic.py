@@ -12,7 +12,7 @@ from typing import Any, Final
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Tool
 from madang.formats.dialects.literals import read_calls
-from madang.formats.dialects.scanning import NotACall, Unfinished, python_end
+from madang.formats.dialects.scanning import NotACall, Scan, Source, find, python_end
 from madang.formats.dialects.syntax import (
     CallSyntax,
     Found,
@@ -35,37 +35,32 @@ def begins(text: str) -> bool | None:
     return None if _CALL_SO_FAR.fullmatch(text) else False
 
 
-def read_list(text: str, at: int, names: Names) -> Found:
+def read_list(source: Source, at: int, names: Names) -> Scan[Found]:
     """The calls of a list, all of known tools."""
-    end = python_end(text, at, "[")
-    calls = read_calls(text, at, end)
+    end = yield from python_end(source, at, "[")
+    calls = read_calls(source.text, at, end)
     if any(name not in names for name, _ in calls):
         raise NotACall(end)
     return Found(end, calls)
 
 
-def read_fenced(text: str, at: int, names: Names) -> Found:
-    """The calls in a fence, one on a line or a list of them; ``print`` around one is taken off."""
+def read_fenced(source: Source, at: int, names: Names) -> Scan[Found]:
+    """The calls in a fence, one on a line or a list of them; ``print`` around one is taken off.
+
+    The first closing fence there is ends it, also within a text of the call.
+    """
     at += len(_FENCE)
-    body_end = _fence_end(text, at)
+    body_end = yield from find(source, at, _FENCE_END)
     end = body_end + len(_FENCE_END)
     try:
-        return Found(end, read_calls(text, at, body_end))
+        return Found(end, read_calls(source.text, at, body_end))
     except NotACall:
         pass
-    lines = [line for line in text[at:body_end].splitlines() if line.strip()]
+    lines = [line for line in source.text[at:body_end].splitlines() if line.strip()]
     try:
         return Found(end, [call for line in lines for call in read_calls(line, 0, len(line))])
     except NotACall:
         raise NotACall(end) from None
-
-
-def _fence_end(text: str, at: int) -> int:
-    """Where the closing fence begins: the first there is, also within a text of the call."""
-    end = text.find(_FENCE_END, at)
-    if end < 0:
-        raise Unfinished
-    return end
 
 
 def lark_list(tools: Sequence[Tool], spell: Spell) -> str:

@@ -1,6 +1,7 @@
 """From the text of an answer, in pieces cut anywhere, to deltas.
 
-Text goes out as soon as it cannot become anything else. Blanks around calls and around the reasoning belong to them.
+Text goes out as soon as it cannot become anything else. Blanks around calls and around the reasoning belong to them,
+up to MAX_BLANKS before them, so that little is ever held.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ from typing import TypeAlias
 
 from madang.core.events import ReasoningDelta, TextDelta, ToolCallDelta
 from madang.core.messages import ToolCall
-from madang.formats.dialects.scanning import NotACall, Unfinished, first_of, partial_length
-from madang.formats.dialects.syntax import CallSyntax, Found, Names, Thinking
+from madang.formats.dialects.scanning import (
+    MAX_BLANKS,
+    NotACall,
+    Scan,
+    Source,
+    blanks_begin,
+    blanks_end,
+    first_of,
+    partial_length,
+)
+from madang.formats.dialects.syntax import MAX_BEGINNING, CallSyntax, Found, Names, Thinking
 
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta
 
@@ -72,8 +82,11 @@ class _ThinkingReader:
         return reasoning, self._behind(final=final) if self._state in ("behind", "without") else ""
 
     def _open(self, *, final: bool) -> None:
-        begin = self._held.lstrip()
-        if begin.startswith(self._tags.opening):
+        at = blanks_end(self._held, 0)
+        begin = self._held[at:]
+        if at > MAX_BLANKS:
+            self._state = "without"
+        elif begin.startswith(self._tags.opening):
             self._held = begin[len(self._tags.opening) :]
             self._state = "inside"
         elif final or not self._tags.opening.startswith(begin):
@@ -87,11 +100,12 @@ class _ThinkingReader:
         closing = self._tags.closing
         end = self._held.find(closing)
         if end >= 0:
-            reasoning, self._held = self._held[:end].rstrip(), self._held[end + len(closing) :]
+            reasoning = self._held[: blanks_begin(self._held, 0, end)]
+            self._held = self._held[end + len(closing) :]
             self._state, self._at_edge = "behind", True
             return reasoning
         n = len(self._held) if final else len(self._held) - partial_length(self._held, (closing,))
-        n = n if final else len(self._held[:n].rstrip())
+        n = n if final else blanks_begin(self._held, 0, n)
         reasoning, self._held = self._held[:n], self._held[n:]
         return reasoning
 
@@ -110,71 +124,77 @@ class _CallReader:
         self.n_calls = 0
         self._syntax = syntax
         self._names = names
-        self._held = ""
+        self._source = Source()
+        self._at = 0  # where the text begins that is not decided
+        self._scan: Scan[Found] | None = None  # of what may be a call there
+        self._scan_begin = 0
         self._only_calls = True  # no text so far
         self._behind_call = False  # and nothing but blanks since, or one separator
         self._separator = ""  # the one that may still come
 
     def read(self, text: str, *, final: bool) -> Iterator[TextDelta | ToolCallDelta]:
         """The deltas that ``text`` decides."""
-        self._held += text
-        while self._held:
-            self._skip_behind_call()
-            n_text, is_call = self._split(final=final)
-            yield from self._text(n_text)
-            if not is_call:
-                return
+        self._source.append(text)
+        while self._at < len(self._source.text):
+            if self._scan is None:
+                self._skip_behind_call()
+                end, is_call = self._split(final=final)
+                yield from self._text(end)
+                if not is_call:
+                    break
+                self._scan_begin = blanks_end(self._source.text, self._at)
+                self._scan = self._syntax.read(self._source, self._scan_begin, self._names)
             try:
-                found = self._syntax.read(self._held, _n_blanks(self._held), self._names)
+                next(self._scan)
+            except StopIteration as returned:
+                yield from self._calls(returned.value)
             except NotACall as error:
-                yield from self._text(max(error.end, _n_blanks(self._held) + 1))
-            except Unfinished:
-                if final:
-                    yield from self._text(len(self._held))
-                return
+                yield from self._text(max(error.end, self._scan_begin + 1))
             else:
-                yield from self._calls(found)
+                if final:
+                    yield from self._text(len(self._source.text))
+                return
+        self._source.text = self._source.text[self._at :]
+        self._at = 0
 
     def _skip_behind_call(self) -> None:
-        if self._behind_call:
-            self._held = self._held.lstrip()
-            if self._separator and self._held.startswith(self._separator):
-                self._held = self._held.removeprefix(self._separator).lstrip()
-                self._separator = ""
-            self._behind_call = not self._held
+        if not self._behind_call:
+            return
+        text = self._source.text
+        self._at = blanks_end(text, self._at)
+        if self._separator and text.startswith(self._separator, self._at):
+            self._at = blanks_end(text, self._at + len(self._separator))
+            self._separator = ""
+        self._behind_call = self._at == len(text)
 
     def _split(self, *, final: bool) -> tuple[int, bool]:
-        """How much of the held text is plain for certain, and whether a call may begin behind it."""
-        n_blanks = _n_blanks(self._held)
+        """Where the text ends that is plain for certain, and whether a call may begin behind it and some blanks."""
+        text = self._source.text
         if self._only_calls and self._syntax.begins is not None:
-            verdict = self._syntax.begins(self._held[n_blanks:]) if n_blanks < len(self._held) else None
-            if verdict:
-                return 0, True
-            if verdict is None and not final:
-                return 0, False
+            begin = blanks_end(text, self._at)
+            verdict = self._syntax.begins(text[begin : begin + MAX_BEGINNING]) if begin < len(text) else None
+            if verdict or (verdict is None and not final):
+                return blanks_begin(text, self._at, begin), verdict is not None
         markers = self._syntax.markers
-        at = first_of(self._held, markers)
-        if at >= 0:
-            return len(self._held[:at].rstrip()), True
+        marker = first_of(text, markers, self._at)
+        if marker >= 0:
+            return blanks_begin(text, self._at, marker), True
         if final:
-            return len(self._held), False
-        n = len(self._held) - partial_length(self._held, markers)
-        return len(self._held[:n].rstrip()) if markers else n, False
+            return len(text), False
+        n = len(text) - partial_length(text, markers, self._at)
+        return blanks_begin(text, self._at, n) if markers else n, False
 
-    def _text(self, n: int) -> Iterator[TextDelta]:
-        text, self._held = self._held[:n], self._held[n:]
+    def _text(self, end: int) -> Iterator[TextDelta]:
+        """The text up to ``end`` is plain."""
+        text, self._at, self._scan = self._source.text[self._at : end], end, None
         if text:
             self._only_calls = self._only_calls and text.isspace()
             self._behind_call = False
             yield TextDelta(text)
 
     def _calls(self, found: Found) -> Iterator[ToolCallDelta]:
+        self._at, self._scan = found.end, None
+        self._behind_call, self._separator = True, self._syntax.separator
         for name, arguments in found.calls:
             yield ToolCallDelta(ToolCall(self._syntax.call_id.format(self.n_calls), name, arguments))
             self.n_calls += 1
-        self._held = self._held[found.end :]
-        self._behind_call, self._separator = True, self._syntax.separator
-
-
-def _n_blanks(text: str) -> int:
-    return len(text) - len(text.lstrip())

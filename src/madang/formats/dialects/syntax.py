@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from madang.core.messages import Tool
+from madang.formats.dialects.scanning import Scan, Source
 
 Names: TypeAlias = frozenset[str]
 Spell: TypeAlias = Callable[[str], str]
+
+MAX_BEGINNING: Final = 200
 
 
 class Found(NamedTuple):
@@ -25,9 +28,10 @@ class CallSyntax:
     """How one kind of model writes tool calls.
 
     markers     each opens a call wherever it stands in an answer
-    read        (text, position of a marker, names of the tools) -> calls; raises as scanning.py says
+    read        (text, position of a marker, names of the tools): a scan, as in scanning.py, that returns calls
     lark        the grammar of one call of one of the tools; ``spell`` writes a marker as a terminal
-    begins      for calls without a marker: whether an answer that begins like this may be one; None is not known yet
+    begins      for calls without a marker: whether an answer that begins like this may be one; None is not known yet;
+                it is shown the first MAX_BEGINNING characters
     controls    texts that can be control tokens, and are then to be shown to the reader as text
     separator   what may stand between two calls, beside blanks
     call_id     the id of the n-th call of an answer, as a format string
@@ -35,7 +39,7 @@ class CallSyntax:
 
     name: str
     markers: tuple[str, ...]
-    read: Callable[[str, int, Names], Found]
+    read: Callable[[Source, int, Names], Scan[Found]]
     lark: Callable[[Sequence[Tool], Spell], str]
     begins: Callable[[str], bool | None] | None = None
     controls: tuple[str, ...] = ()
