@@ -27,7 +27,7 @@ TIMEOUT_S = 60
 
 def pages_in_use(engine: NativeEngine) -> int:
     """Beside those that the prefix tree keeps for later."""
-    return engine._worker.ask(lambda scheduler: scheduler.cache.pool.n_used - scheduler.cache.pool.n_idle)
+    return engine.cache_usage().held_pages
 
 
 def test_sixteen_threads_each_get_their_own_answer(open_engine: OpenEngine) -> None:
@@ -198,5 +198,5 @@ def test_a_crowd_of_everything_leaves_nothing_behind(open_engine: OpenEngine) ->
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(one, seeds, timeout=TIMEOUT_S))
     assert pages_in_use(engine) == 0
-    n_left = engine._worker.ask(lambda scheduler: (scheduler.cache.tree.clear(), scheduler.cache.pool.n_used)[1])
-    assert n_left == 0
+    engine.clear_cache()
+    assert engine.cache_usage().idle_pages == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from madang import _core
-from madang.core import Completion, Message, Request, SamplingParams, TextDelta, collect, streaming
+from madang.core import (
+    CacheHolder,
+    CacheUsage,
+    Completion,
+    Message,
+    Request,
+    SamplingParams,
+    TextDelta,
+    collect,
+    streaming,
+)
 from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest, NotEnoughMemory
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.hardware import kv_cache_bytes
 from madang.native import NativeEngine, load
 from tests.native.bare import BareModel, bare_decoder
-from tests.native.conftest import CONTEXT_TOKENS, OpenEngine, as_files, as_plan
+from tests.native.conftest import CONTEXT_TOKENS, PAGE_BYTES, OpenEngine, as_files, as_plan
 from tests.native.tiny import MODEL
 from tests.parity.checkpoints import TinyModel, add_byte_tokens, write_checkpoint
 
@@ -292,6 +303,24 @@ def test_the_estimate_of_the_cache_is_what_its_pages_take(
     )
     n_pages = -(-n_tokens // _core.PAGE_TOKENS)
     assert kv_cache_bytes(spec, n_tokens) == bare_decoder(shape).page_bytes * n_pages
+
+
+def test_it_says_what_its_cache_holds_and_what_that_is_good_for(open_engine: OpenEngine) -> None:
+    engine = open_engine(n_pages=50)
+    assert isinstance(engine, CacheHolder)
+    empty = CacheUsage(PAGE_BYTES, 50, 0, 0, 0, 0, 0, 0)
+    assert engine.cache_usage() == empty
+    ask(engine, "once-upon-a-time", 1)
+    assert engine.cache_usage() == replace(empty, idle_pages=2, asked_tokens=17)
+    with streaming(engine, Request(prompt="once-upon-a-tree", max_tokens=100, sampling=HOT)) as events:
+        next(events)
+        usage = engine.cache_usage()
+        assert (usage.asked_tokens, usage.found_tokens) == (34, 14)
+        assert usage.held_pages + usage.idle_pages <= usage.limit_pages
+    engine.clear_cache()
+    usage = engine.cache_usage()
+    assert (usage.held_pages, usage.idle_pages) == (0, 0)
+    assert usage.evicted_pages >= 2
 
 
 def test_it_says_what_it_is(open_engine: OpenEngine) -> None:

@@ -157,3 +157,21 @@ def test_a_longer_ending_takes_the_place_of_a_shorter_one() -> None:
     tree, pool = tree_of([1, 2, 3, 4, 5], [1, 2])
     assert len(tree) == 1
     assert tree.match("", [1, 2, 3, 9], 10).n_tokens == 3
+
+
+def test_a_namespace_that_holds_nothing_is_forgotten_unless_someone_is_about_to_fill_it() -> None:
+    pool = PagePool(Store(), LIMIT * PAGE_BYTES)
+    tree = PrefixTree(pool)
+    for number in range(100):  # adapters that come and go, scales of every size
+        tree.match(number, CHUNKS[0], PAGE_TOKENS)
+    assert tree.n_namespaces == 0
+    held = tree.match("held", CHUNKS[0], PAGE_TOKENS).node
+    assert tree.root("held") is held
+    page = pool.allocate(1)
+    assert page is not None
+    tree.add(held, CHUNKS[0], page[0])
+    pool.release(page)
+    del held
+    assert tree.match("held", CHUNKS[0], PAGE_TOKENS).pages == page
+    tree.clear()
+    assert tree.n_namespaces == 0

@@ -9,6 +9,8 @@ from madang.core.constraint import Constraint, Grammar, JsonSchema, Regex
 from madang.core.engine import (
     AdapterHost,
     Benchmarkable,
+    CacheHolder,
+    CacheUsage,
     Embedder,
     Embeddings,
     Engine,
@@ -45,6 +47,8 @@ __all__ = [
     "AdapterChoice",
     "AdapterHost",
     "Benchmarkable",
+    "CacheHolder",
+    "CacheUsage",
     "Completion",
     "Constraint",
     "ContextLedger",

@@ -147,3 +147,36 @@ class AdapterHost(Protocol):
     @property
     def adapter_bytes(self) -> Mapping[str, int]:
         """The loaded adapters by name, and the memory that each takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsage:
+    """What an engine keeps of the tokens that it computed, in pages, and what that was good for since it was opened.
+
+    limit_pages     the most there may be, of ``page_bytes`` each
+    held_pages      of requests that are computed now
+    idle_pages      kept for requests to come, and given up when room is needed
+    asked_tokens    tokens of prompts that were looked up; ``found_tokens`` of them need not be computed
+    evicted_pages   pages that were given up
+    step_backs      how often a request gave up its pages to another, to be computed again later
+    """
+
+    page_bytes: int
+    limit_pages: int
+    held_pages: int
+    idle_pages: int
+    asked_tokens: int
+    found_tokens: int
+    evicted_pages: int
+    step_backs: int
+
+
+@runtime_checkable
+class CacheHolder(Protocol):
+    """An engine that keeps what it computed for requests that begin alike."""
+
+    def cache_usage(self) -> CacheUsage:
+        """The state between two steps."""
+
+    def clear_cache(self) -> None:
+        """Give up everything that no request holds."""

@@ -19,11 +19,15 @@ class PagedCache:
 
     A sequence that is *attached* holds a reference to each of its pages. Its full pages are in the tree as soon as
     they have been computed, so that others can use them; the last one, into which it writes, is its own.
+
+    n_asked, n_found   tokens that were looked up in the tree, and of them, those that were there
     """
 
     def __init__(self, decoder: _core.Decoder, limit_bytes: int) -> None:
         self.pool = PagePool(decoder, limit_bytes)
         self.tree = PrefixTree(self.pool)
+        self.n_asked = 0
+        self.n_found = 0
         self._decoder = decoder
 
     def attach(self, sequence: CachedSequence) -> None:
@@ -39,6 +43,8 @@ class PagedCache:
             self._decoder.copy_page(match.partial.page, copy[0])
             sequence.add_pages(copy)
             sequence.n_computed += match.n_partial
+        self.n_asked += len(sequence.tokens)
+        self.n_found += sequence.n_computed
 
     def grow(self, sequence: CachedSequence, n_tokens: int) -> bool:
         """Pages for so many more tokens, at the cost of the longest unused prefixes. False when they do not suffice."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from madang.core.engine import EngineInfo, Scored
+from madang.core.engine import CacheUsage, EngineInfo, Scored
 from madang.core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -164,6 +164,14 @@ class NativeEngine:
         return len(tokens)
 
     # ---- facts and measurements
+
+    def cache_usage(self) -> CacheUsage:
+        """See core.engine.CacheHolder. Raises EngineError when closed."""
+        return self._worker.ask(lambda scheduler: scheduler.usage)
+
+    def clear_cache(self) -> None:
+        """See core.engine.CacheHolder. Raises EngineError when closed."""
+        self._worker.ask(lambda scheduler: scheduler.cache.tree.clear())
 
     def benchmark(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
         """Seconds to read a random prompt in one step per chunk, then to decode at that depth; others wait."""

@@ -14,11 +14,12 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from madang.native.pages import PAGE_TOKENS, PagePool
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Node:
     """Tokens and the page that holds them. A root has neither."""
 
@@ -56,17 +57,24 @@ class PrefixTree:
     """Pages by namespace and tokens; the longest unused go first.
 
     The order of use has every node before its ancestors: using a node uses all that leads to it. So what is oldest
-    among the idle nodes has no children that are in use.
+    among the idle nodes has no children that are in use. ``n_evicted`` counts the pages that were given up.
     """
 
     def __init__(self, pool: PagePool) -> None:
+        self.n_evicted = 0
         self._pool = pool
-        self._roots: dict[Hashable, Node] = {}
+        # A root lives as long as its children and the sequences that began there: adapters and scales come and go.
+        self._roots: WeakValueDictionary[Hashable, Node] = WeakValueDictionary()
         self._by_use: OrderedDict[Node, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Pages it keeps."""
         return len(self._by_use)
+
+    @property
+    def n_namespaces(self) -> int:
+        """Those that hold pages, or are about to."""
+        return len(self._roots)
 
     def root(self, namespace: Hashable) -> Node:
         """Where the tokens of a namespace begin."""
@@ -115,6 +123,7 @@ class PrefixTree:
         oldest = [node for node, _ in zip(self._idle(), range(n), strict=False)]
         for node in oldest:
             self._remove(node)
+        self.n_evicted += len(oldest)
         return len(oldest)
 
     def clear(self) -> None:

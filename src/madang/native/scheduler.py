@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from madang import _core
+from madang.core.engine import CacheUsage
 from madang.core.errors import EngineError, MadangError, NotEnoughMemory
 from madang.core.request import PRIORITIES
 from madang.native.batch import compute
@@ -62,7 +63,7 @@ class Limits:
 class Scheduler:
     """The sequences of one decoder. ``make_guesser`` makes what guesses the tokens of an answer; None never guesses.
 
-    ``waiting`` and ``running`` are in the order of rank.
+    ``waiting`` and ``running`` are in the order of rank. ``n_step_backs`` counts how often one went back to the others.
     """
 
     def __init__(
@@ -78,8 +79,24 @@ class Scheduler:
         self.pace = pace or Pace()
         self.waiting: list[CachedSequence] = []
         self.running: list[CachedSequence] = []
+        self.n_step_backs = 0
         self._make_guesser = make_guesser
         self._guessers: dict[CachedSequence, Guesser] = {}
+
+    @property
+    def usage(self) -> CacheUsage:
+        """What the cache holds, and what it was good for."""
+        pool, cache = self.cache.pool, self.cache
+        return CacheUsage(
+            page_bytes=self.decoder.page_bytes,
+            limit_pages=pool.limit_pages,
+            held_pages=pool.n_used - pool.n_idle,
+            idle_pages=pool.n_idle,
+            asked_tokens=cache.n_asked,
+            found_tokens=cache.n_found,
+            evicted_pages=cache.tree.n_evicted,
+            step_backs=self.n_step_backs,
+        )
 
     @property
     def is_busy(self) -> bool:
@@ -299,6 +316,7 @@ class Scheduler:
 
     def _step_back(self, sequence: CachedSequence) -> None:
         """Wait again, without pages."""
+        self.n_step_backs += 1
         self.running.remove(sequence)
         self.cache.detach(sequence)
         insort(self.waiting, sequence, key=_rank)
