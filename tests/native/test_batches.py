@@ -26,6 +26,7 @@ MODELS = {
     "F16": (MANY_HEADS, TensorType.F16),
     "BF16": (SMALL, TensorType.BF16),
     "Q8_0": (MANY_HEADS, TensorType.Q8_0),
+    "Q4_0": (WIDE, TensorType.Q4_0),
     "Q4_K": (WIDE, TensorType.Q4_K),
     "Q6_K": (WIDE, TensorType.Q6_K),
     "Q2_K": (WIDE, TensorType.Q2_K),
