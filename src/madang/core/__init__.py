@@ -18,6 +18,8 @@ from madang.core.engine import (
     Scored,
     Scorer,
     TokenCounter,
+    Trace,
+    Tracer,
     streaming,
 )
 from madang.core.errors import MadangError
@@ -76,6 +78,8 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Trace",
+    "Tracer",
     "Usage",
     "checked",
     "collect",
