@@ -21,6 +21,7 @@ namespace {
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Reals = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Octets = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bits = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -198,6 +199,15 @@ void bind_decoder(nb::module_& m) {
             const size_t n = size_t(self.trace().n_tokens()), positions = size_t(self.trace().n_positions());
             return copy_of<float, 4>(self.trace().attention(), {layers, heads, n, positions});
         })
+        .def("drop_trace", &Decoder::drop_trace)
+        .def(
+            "read_out",
+            [](Decoder& self, const Matrix& states) {
+                if (int(states.shape(1)) != self.shape().n_embd) throw std::invalid_argument("a state has n_embd elements");
+                nb::gil_scoped_release release;
+                self.read_out({states.data(), states.size()});
+            },
+            "states"_a)
         .def_prop_ro("n_pages", [](const Decoder& self) { return self.cache().n_pages(); })
         .def_prop_ro("page_bytes", [](const Decoder& self) { return self.cache().page_bytes(); })
         .def_prop_ro("weight_bytes", &Decoder::weight_bytes)

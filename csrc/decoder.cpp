@@ -139,6 +139,22 @@ void Decoder::step(const Batch& batch) {
     n_logits_ = shape_.causal && batch.wants_logits ? n_outputs_ : 0;
 }
 
+void Decoder::read_out(std::span<const float> states) {
+    if (!is_complete_ || !shape_.causal) throw std::invalid_argument("only a complete decoder of text has logits");
+    if (states.size() % size_t(shape_.n_embd)) throw std::invalid_argument("the states are not whole rows");
+    const int n = int(states.size() / size_t(shape_.n_embd));
+    n_outputs_ = n_logits_ = 0;
+    output_runs_.clear();
+    resize(n, n);
+    if (n == 0) return;
+    for (int t = 0; t < n; ++t) std::copy_n(states.data() + size_t(t) * shape_.n_embd, shape_.n_embd, hidden_.row(t));
+    pool_.run([&](int) {
+        between_rows(n, [&](int t) { read_stream(weights_.output_norm, last_, t, t); });
+        run_output(n);
+    });
+    n_outputs_ = n_logits_ = n;
+}
+
 std::span<const float> Decoder::logits(int row) const {
     if (row < 0 || row >= n_logits_) throw std::invalid_argument("the last step left no such row of logits");
     return {logits_.row(row), size_t(shape_.vocab_size)};

@@ -44,6 +44,10 @@ public:
     std::span<const float> logits(int row) const;
     std::span<const float> hidden(int row) const;
     const Trace& trace() const { return trace_; }
+    void drop_trace() { trace_.clear(); }
+    // Rows as a step leaves them, of states of the residual stream, [n][n_embd], of any layer; without adapters. Throws
+    // std::invalid_argument for an encoder, and when the states are not whole rows.
+    void read_out(std::span<const float> states);
 
     const DecoderShape& shape() const { return shape_; }
     const Kernels& kernels() const { return kernels_; }

@@ -13,7 +13,7 @@ void Trace::clear() {
 }
 
 void Trace::prepare(const Batch& batch) {
-    if (on_) clear();
+    clear();
     if (!batch.trace) return;
     const int n_positions = *std::max_element(batch.positions.begin(), batch.positions.end()) + 1;
     hidden_.resize(size_t(shape_.n_layers + 1) * batch.size() * shape_.n_embd);

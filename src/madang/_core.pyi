@@ -107,6 +107,10 @@ class Decoder:
         """[layers + 1, n, n_embd]: what each layer reads, and what the last one leaves."""
     def traced_attention(self) -> npt.NDArray[np.float32]:
         """[layers, heads, n, positions]: probabilities over the positions of each token's own sequence."""
+    def drop_trace(self) -> None:
+        """Free what the last step kept; the next one would."""
+    def read_out(self, states: npt.NDArray[np.float32]) -> None:
+        """Leave rows as a step does, of states of any layer, [n, n_embd], without adapters. ValueError: an encoder."""
     @property
     def n_pages(self) -> int: ...
     @property

@@ -80,13 +80,30 @@ def test_show(madang: Madang, stored: Path) -> None:
     assert sum(row["tensors"] for row in document["tensor_types"]) == 272
     assert document["tensor_types"][0]["type"] == "Q4_1"
     assert len(document["chat_template_sha256"]) == len(sha256().hexdigest())
+    native = document["native"]
+    assert (native["runs"], native["family"], native["makes"]) == (True, "llama", "answers")
+    assert native["context"] == 8192
     told = madang("show", NAME).out
-    for fact in ("98.4 MB", "135M (134515008)", "pre smollm", "Q4_1"):
+    for fact in ("98.4 MB", "135M (134515008)", "pre smollm", "Q4_1", "llama, makes answers"):
         assert fact in told
 
 
 def test_show_reads_a_file_anywhere(madang: Madang, stored: Path) -> None:
     assert madang("show", f"file:{stored}", "--json").json()["architecture"] == "llama"
+
+
+def test_show_says_why_a_model_does_not_run_here(madang: Madang, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "state.gguf", "mamba")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    result = madang("show", str(tmp_path / "state.gguf"), "--json")
+    assert result.status == 0
+    assert result.json()["native"]["runs"] is False
+    assert "state-space layers" in result.json()["native"]["because"]
+    assert "does not run it: " in madang("show", str(tmp_path / "state.gguf")).out
 
 
 @pytest.mark.parametrize("verb", ["show", "rm"])

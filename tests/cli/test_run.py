@@ -68,7 +68,17 @@ def test_an_argument_in_another_encoding_is_refused(echo: Madang) -> None:
 
 def test_json_has_the_keys_that_programs_rely_on(echo: Madang) -> None:
     document = echo("hello", "--json").json()
-    assert list(document) == ["model", "engine", "text", "finish_reason", "usage", "timings", "ledger"]
+    assert list(document) == [
+        "model",
+        "engine",
+        "text",
+        "reasoning",
+        "tool_calls",
+        "finish_reason",
+        "usage",
+        "timings",
+        "ledger",
+    ]
     assert (document["model"], document["engine"], document["text"]) == ("twin", "echo", "hello")
     assert document["finish_reason"] == "stop"
     assert document["usage"] == {"prompt_tokens": 6, "cached_tokens": 0, "completion_tokens": 3}

@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from madang.core import Embedder, EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError
+from madang.core import Embedder, EngineInfo, Request, Tracer
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
 from madang.formats.families import describe_folder
 from madang.formats.spec import EmbeddingSpec, Pooling
 from madang.native import NativeEmbedder
@@ -37,9 +37,11 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def embedder(built: Built, pooling: Pooling = "mean", *, normalized: bool = True, threads: int = 1) -> NativeEmbedder:
-    decoder = load_decoder("tiny", describe_folder(built.folder), as_plan(threads=threads))
+    description = describe_folder(built.folder)
+    decoder = load_decoder("tiny", description, as_plan(threads=threads))
     info = EngineInfo("native", "tiny", CONTEXT_TOKENS)
-    return NativeEmbedder(info, decoder, cast(Any, ByteTokens()), EmbeddingSpec(pooling, normalized))
+    tokenizer = cast(Any, ByteTokens())
+    return NativeEmbedder(info, decoder, tokenizer, description.spec, EmbeddingSpec(pooling, normalized))
 
 
 @pytest.mark.parametrize("normalized", [True, False])
@@ -77,3 +79,27 @@ def test_limits(built: Built) -> None:
     loaded.close()
     with pytest.raises(EngineError, match="closed"):
         loaded.embed(["a"])
+
+
+def test_the_inside_of_an_encoder(built: Built) -> None:
+    with torch.inference_mode():
+        tokens = ByteTokens().encode("of several words", parse_special=False)
+        output = built.reference(torch.tensor([tokens]), output_hidden_states=True, output_attentions=True)
+    with closing(embedder(built)) as loaded:
+        trace = loaded.trace(Request(prompt="of several words"))
+        assert isinstance(loaded, Tracer)
+        assert list(trace.tokens) == tokens
+        for ours, theirs in ((trace.hidden, output.hidden_states), (trace.attention, output.attentions)):
+            expected = torch.stack(theirs)[:, 0].numpy()
+            assert ours.shape == expected.shape
+            assert np.abs(ours - expected).max() < 3e-3 * max(expected.std(), 1)
+        assert trace.lens_tokens.shape == (*trace.hidden.shape[:2], 0)
+        for wrong in ([], [1, 10**6]):
+            with pytest.raises(InvalidRequest):
+                loaded.trace(wrong)
+        with pytest.raises(InvalidRequest, match="no logit lens"):
+            loaded.trace([1], n_top=1)
+        with pytest.raises(ContextLengthExceeded):
+            loaded.trace([1] * (CONTEXT_TOKENS + 1))
+    with pytest.raises(EngineError, match="closed"):
+        loaded.trace([1])

@@ -55,3 +55,25 @@ def test_an_untraced_step_leaves_nothing() -> None:
     for traced in (decoder.traced_hidden, decoder.traced_attention):
         with pytest.raises(ValueError, match="not traced"):
             traced()
+
+
+def test_states_of_a_layer_are_read_out_as_the_last_ones_are() -> None:
+    decoder, text = Variant(llama()).decoder(), list(range(20))
+    read_states(decoder, text, trace=True)
+    last, logits = decoder.traced_hidden()[-1], [decoder.logits(row) for row in range(len(text))]
+    decoder.read_out(last)
+    assert np.array_equal([decoder.logits(row) for row in range(len(text))], logits)
+    decoder.read_out(last[7:9])
+    assert np.array_equal(decoder.logits(1), logits[8])
+    with pytest.raises(ValueError, match="no such row"):
+        decoder.logits(2)
+    with pytest.raises(ValueError, match="n_embd"):
+        decoder.read_out(last[:, :-1].copy())
+
+
+def test_a_dropped_trace_is_gone() -> None:
+    decoder = Variant(llama()).decoder()
+    read_states(decoder, [1, 2], trace=True)
+    decoder.drop_trace()
+    with pytest.raises(ValueError, match="not traced"):
+        decoder.traced_hidden()

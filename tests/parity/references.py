@@ -57,6 +57,19 @@ class HalfCache(transformers.DynamicCache):
         return super().update(key_states.half().float(), value_states.half().float(), *args, **options)
 
 
+def reference_inside(reference: Any, tokens: Sequence[int]) -> tuple[Logits, Logits, Logits]:
+    """Hidden states before the output norm, attention, and the logits of every layer, with a float16 cache."""
+    states: list[Any] = []
+    hook = reference.model.norm.register_forward_pre_hook(lambda _, arguments: states.append(arguments[0]))
+    with torch.inference_mode():
+        options = {"output_hidden_states": True, "output_attentions": True, "past_key_values": HalfCache()}
+        output = reference(torch.tensor([list(tokens)]), **options)
+        hidden = torch.stack([*output.hidden_states[:-1], states[0]])[:, 0]
+        hook.remove()
+        logits = reference.lm_head(reference.model.norm(hidden))
+    return hidden.numpy(), torch.stack(output.attentions)[:, 0].numpy(), logits.numpy()
+
+
 def reference_logits(reference: Any, tokens: Sequence[int], *, half_cache: bool = False) -> Logits:
     """Logits after each token, in one pass."""
     cache = HalfCache() if half_cache else None

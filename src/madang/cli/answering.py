@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from madang.cli.console import data, data_json, dim_note, note
-from madang.core import Completion, Done, Engine, Message, Request, SamplingParams, TextDelta, collect, streaming
+from madang.core import (
+    AdapterChoice,
+    Completion,
+    Constraint,
+    Done,
+    Engine,
+    Message,
+    ReasoningDelta,
+    Request,
+    SamplingParams,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    collect,
+    streaming,
+)
 from madang.core.units import format_duration
 
 
@@ -18,17 +34,29 @@ class AnswerOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    constraint: Constraint | None = None
+    reasoning: bool | None = None
+    adapter: AdapterChoice | None = None
 
     def chat_request(self, messages: list[Message]) -> Request:
         """A request for the next turn of this conversation, the system message before it."""
         system = [] if self.system is None else [Message("system", self.system)]
-        return Request(
-            messages=(*system, *messages), sampling=self.sampling, max_tokens=self.max_tokens, stop=self.stop
-        )
+        return self._request(messages=(*system, *messages))
 
     def raw_request(self, prompt: str) -> Request:
         """A request that goes to the model as it is, without a template."""
-        return Request(prompt=prompt, sampling=self.sampling, max_tokens=self.max_tokens, stop=self.stop)
+        return self._request(prompt=prompt)
+
+    def _request(self, **prompt: Any) -> Request:
+        return Request(
+            **prompt,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            constraint=self.constraint,
+            reasoning=self.reasoning,
+            adapter=self.adapter,
+        )
 
 
 def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool) -> None:
@@ -44,20 +72,47 @@ def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool)
 
 
 def show_stream(engine: Engine, request: Request, shown: list[str]) -> Done:
-    """Print the text as it comes and return the last event; ``shown`` collects it, also when it is interrupted."""
+    """Print the answer as it comes and return the last event; ``shown`` collects it, also when it is interrupted.
+
+    Reasoning is a faint note; a tool call is a line of JSON in the answer.
+    """
+    is_reasoning = False
     with streaming(engine, request) as events:
         try:
             for event in events:
+                if is_reasoning and not isinstance(event, ReasoningDelta):
+                    is_reasoning = False
+                    note("")
                 match event:
+                    case ReasoningDelta():
+                        is_reasoning = True
+                        dim_note(event.text, end="")
                     case TextDelta():
-                        shown.append(event.text)
-                        data(event.text, end="")
+                        _show(event.text, shown)
+                    case ToolCallDelta():
+                        _show(("\n" if _is_in_line(shown) else "") + call_line(event.call) + "\n", shown)
                     case Done():
                         return event
         finally:
-            if shown and not shown[-1].endswith("\n"):
+            if is_reasoning:
+                note("")
+            if _is_in_line(shown):
                 data("")
     raise AssertionError("unreachable: a checked stream ends with Done")
+
+
+def _show(text: str, shown: list[str]) -> None:
+    shown.append(text)
+    data(text, end="")
+
+
+def _is_in_line(shown: list[str]) -> bool:
+    return bool(shown) and not shown[-1].endswith("\n")
+
+
+def call_line(call: ToolCall) -> str:
+    """A tool call in one line of JSON."""
+    return json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False, default=dict)
 
 
 def explain_end(done: Done) -> None:
@@ -93,6 +148,8 @@ def answer_document(engine: Engine, request: Request, completion: Completion) ->
         "model": engine.info.model,
         "engine": engine.info.engine,
         "text": completion.text,
+        "reasoning": completion.reasoning,
+        "tool_calls": [asdict(call) for call in completion.tool_calls],
         "finish_reason": done.finish_reason,
         "usage": asdict(done.usage),
         "timings": {

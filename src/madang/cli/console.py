@@ -33,19 +33,19 @@ def data_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None
         data("  ".join(cells).rstrip())
 
 
-def note(text: str) -> None:
+def note(text: str, end: str = "\n") -> None:
     """Print a line to stderr."""
-    print(harmless(text), file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, end=end, flush=True)
 
 
-def dim_note(text: str) -> None:
+def dim_note(text: str, end: str = "\n") -> None:
     """Print a line to stderr, faint where the terminal can."""
     if not sys.stderr.isatty():
-        note(text)
+        note(text, end)
         return
     from rich.console import Console
 
-    Console(stderr=True).print(harmless(text), style="dim", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(harmless(text), style="dim", markup=False, highlight=False, soft_wrap=True, end=end)
 
 
 def report_error(error: MadangError, as_json: bool) -> None:

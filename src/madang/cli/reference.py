@@ -55,7 +55,9 @@ def _verb(name: str, verb: Any) -> str:
 
 
 def _option(param: Any) -> str:
-    name = " ".join([", ".join(param.opts), *([] if param.is_flag else [param.metavar])])
+    name = " ".join(
+        ["/".join([", ".join(param.opts), *param.secondary_opts]), *([] if param.is_flag else [param.metavar])]
+    )
     default = "" if param.default is None or param.is_flag else f" (default {param.default})"
     return f"`{name}` {param.help}{default}"
 

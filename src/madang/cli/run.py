@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from madang.cli import options
 from madang.cli.answering import AnswerOptions, answer_once
+from madang.cli.forming import AdapterArgument, constraint_of
 from madang.cli.prompting import checked_text, read_prompt
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
@@ -60,6 +62,20 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         list[str] | None,
         typer.Option("--stop", metavar="TEXT", help="End the answer before this text; may be given several times."),
     ] = None,
+    schema: Annotated[
+        str | None, _option("--schema", "FILE|JSON", "The answer is JSON that this JSON schema accepts.")
+    ] = None,
+    regex: Annotated[str | None, _option("--regex", "PATTERN", "The answer matches this pattern as a whole.")] = None,
+    grammar: Annotated[
+        str | None, _option("--grammar", "FILE", "The answer follows this grammar, in Lark's notation.")
+    ] = None,
+    think: Annotated[
+        bool | None,
+        typer.Option("--think/--no-think", help="Whether a model that can think first does; unset: as it likes."),
+    ] = None,
+    adapter: Annotated[
+        str | None, _option("--adapter", "PATH[:SCALE]", "Answer with this LoRA adapter: a PEFT folder or GGUF file.")
+    ] = None,
     logprobs: Annotated[
         int | None, _option("--logprobs", "N", "With --json: how likely each token was, and N alternatives.")
     ] = None,
@@ -98,7 +114,10 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
             seed=seed,
             logprobs=logprobs,
         ),
+        constraint=constraint_of(schema, regex, grammar),
+        reasoning=think,
     )
+    own = None if adapter is None else AdapterArgument.of(adapter)
     text = read_prompt(prompt, sys.stdin)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
@@ -106,7 +125,10 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.runtime import open_model
 
     with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
+        if own is not None:
+            answer = replace(answer, adapter=own.load_into(loaded))
         if request is not None:
+            request = replace(request, adapter=answer.adapter)
             answer_once(loaded, request, as_json=as_json, stats=stats)
             return
         from madang.cli.chat import chat

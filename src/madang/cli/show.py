@@ -11,20 +11,23 @@ import typer
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, facts
 from madang.cli.pull import model_document
+from madang.core.errors import MadangError, MalformedFile
 from madang.core.units import format_bytes, format_count
 
 if TYPE_CHECKING:
+    from madang.core.settings import Settings
     from madang.formats.tensors import TensorInfo
     from madang.models import ModelFiles
 
 
 def show(ctx: typer.Context, model: options.Model, as_json: options.Json = False) -> None:
-    """Show what a model's file says: shape, tensors, tokenizer."""
+    """Show what a model's file says: shape, tensors, tokenizer; and how the native engine would run it."""
     from madang.models import Store
     from madang.runtime import find_files
 
-    files = find_files(model, Store(options.settings_of(ctx).home))
-    document = model_document(files) | _inside(files)
+    settings = options.settings_of(ctx)
+    files = find_files(model, Store(settings.home))
+    document = model_document(files) | _inside(files) | {"native": _native(files, settings)}
     if as_json:
         data_json(document)
     else:
@@ -77,6 +80,30 @@ def _checkpoint(files: ModelFiles) -> dict[str, Any]:
     }
 
 
+def _native(files: ModelFiles, settings: Settings) -> dict[str, Any]:
+    """Family and plan, each value with its reason; or why it does not run here."""
+    from madang._core import available_isas
+    from madang.formats.families import describe_model
+    from madang.runtime import plan_for
+
+    try:
+        description = describe_model(files.path, files.format)
+        plan = plan_for(files, settings)
+    except MalformedFile:
+        raise
+    except MadangError as error:
+        return {"runs": False, "because": error.message}
+    isa = available_isas()[0] if plan.isa.value == "auto" else plan.isa.value
+    values = {
+        "family": description.spec.architecture,
+        "makes": "answers" if description.embedding is None else "vectors",
+    }
+    chosen = {"instructions": isa, "threads": plan.threads, "context": plan.context_tokens, "precision": plan.precision}
+    memory = {} if plan.memory is None else {"memory_bytes": plan.memory.total_bytes}
+    plain = {name: getattr(choice, "value", choice) for name, choice in chosen.items()}
+    return {"runs": True, **values, **plain, **memory}
+
+
 def _weights(tensors: Iterable[TensorInfo]) -> dict[str, Any]:
     """How many weights there are, and what the tensors of each type take, largest first."""
     by_type: dict[str, dict[str, Any]] = {}
@@ -97,7 +124,17 @@ def _print(document: dict[str, Any]) -> None:
     simple["tokenizer"] = ", ".join(
         f"{key} {value}" for key, value in document["tokenizer"].items() if value is not None
     )
+    native = document["native"]
+    simple["native engine"] = _native_line(native) if native["runs"] else f"does not run it: {native['because']}"
     facts({name.replace("_", " "): str(value) for name, value in simple.items() if value is not None})
     data("")
     rows = [[row["type"], str(row["tensors"]), format_bytes(row["size_bytes"])] for row in document["tensor_types"]]
     data_table([["TYPE", "TENSORS", "SIZE"], *rows], right=[1, 2])
+
+
+def _native_line(native: dict[str, Any]) -> str:
+    parts = [f"{native['family']}, makes {native['makes']}", f"{native['threads']} threads", native["instructions"]]
+    parts += [f"context {native['context']}", f"precision {native['precision']}"]
+    if "memory_bytes" in native:
+        parts.append(f"{format_bytes(native['memory_bytes'])} of memory")
+    return " · ".join(parts)

@@ -20,6 +20,8 @@ from madang.core.engine import (
     Scored,
     Scorer,
     TokenCounter,
+    Trace,
+    Tracer,
     streaming,
 )
 from madang.core.errors import MadangError
@@ -80,6 +82,8 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Trace",
+    "Tracer",
     "Usage",
     "checked",
     "collect",

@@ -118,6 +118,35 @@ class LogitSource(Protocol):
         """Logits after each token: float32 arrays [n, words], a few tokens at a time, in order; none is kept."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """What a model does inside while it reads some tokens. Arrays; L layers, H heads, n tokens, k words.
+
+    tokens       the n tokens that were read
+    hidden       float32 [L + 1, n, n_embd]: what each layer reads, and what the last one leaves, before the output norm
+    attention    float32 [L, H, n, n]: probabilities; a row adds up to 1
+    lens_tokens  int32 [L + 1, n, k]: the k likeliest next tokens, likeliest first, if the model ended before that layer
+    lens_logits  float32 [L + 1, n, k]: their logits ("logit lens", nostalgebraist 2020); k is 0 for encoders
+    """
+
+    tokens: Sequence[int]
+    hidden: Any
+    attention: Any
+    lens_tokens: Any
+    lens_logits: Any
+
+
+@runtime_checkable
+class Tracer(Protocol):
+    """A model whose inside can be looked at."""
+
+    def trace(self, prompt: Request | Sequence[int], *, n_top: int = 5) -> Trace:
+        """Read a prompt and keep what happened; ``n_top`` words of the logit lens, 0 for none.
+
+        Raises InvalidRequest when it would be more than the limit on numbers, ContextLengthExceeded, NotEnoughMemory.
+        """
+
+
 @runtime_checkable
 class Benchmarkable(Protocol):
     """An engine that can time bare forward steps, without sampling or text."""

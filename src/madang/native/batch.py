@@ -15,9 +15,13 @@ Ints = npt.NDArray[np.int32]
 _ZERO = np.zeros(1, np.int32)
 
 
-def compute(decoder: _core.Decoder, shares: Sequence[Share]) -> None:
-    """Run the step. Rows of logits lie in the order of shares, and within one in the order of positions."""
-    if len(shares) == 1 and shares[0].n_tokens == 1 and not shares[0].drafts and shares[0].sequence.namespace == PLAIN:
+def compute(decoder: _core.Decoder, shares: Sequence[Share], *, trace: bool = False) -> None:
+    """Run the step. Rows of logits lie in the order of shares, and within one in the order of positions.
+
+    trace   keep the inside of the step, as ``_core.Decoder.step`` says
+    """
+    is_one = len(shares) == 1 and shares[0].n_tokens == 1 and not shares[0].drafts
+    if is_one and shares[0].sequence.namespace == PLAIN and not trace:
         _compute_one(decoder, shares[0])
         return
     tokens: list[int] = []
@@ -42,6 +46,7 @@ def compute(decoder: _core.Decoder, shares: Sequence[Share]) -> None:
         long_rope=None if is_plain else _ints([name.is_long for name in names]),
         adapters=None if is_plain else _ints([name.adapter for name in names]),
         adapter_scales=None if is_plain else np.array([name.adapter_scale for name in names], np.float32),
+        trace=trace,
     )
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from madang import _core
-from madang.core.engine import Embeddings, EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError
-from madang.formats.spec import EmbeddingSpec
+from madang.core.engine import Embeddings, EngineInfo, Trace
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
+from madang.core.request import Request
+from madang.formats.spec import DecoderSpec, EmbeddingSpec
 from madang.formats.tokenizers import Tokenizer
+from madang.native.tracing import as_trace_error, check_trace, no_lens
 
 Vector = npt.NDArray[np.float32]
 
@@ -22,11 +24,19 @@ _STEP_TOKENS = 512  # texts share a step up to here; a longer one has a step of 
 class NativeEmbedder:
     """An embedding model in memory. Texts that share a step do not see each other, nor does it change their bits."""
 
-    def __init__(self, info: EngineInfo, decoder: _core.Decoder, tokenizer: Tokenizer, spec: EmbeddingSpec) -> None:
+    def __init__(
+        self,
+        info: EngineInfo,
+        decoder: _core.Decoder,
+        tokenizer: Tokenizer,
+        spec: DecoderSpec,
+        embedding: EmbeddingSpec,
+    ) -> None:
         self.info = info
         self._decoder: _core.Decoder | None = decoder
         self._tokenizer = tokenizer
         self._spec = spec
+        self._embedding = embedding
         self._one_at_a_time = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
@@ -44,6 +54,27 @@ class NativeEmbedder:
                 vectors += [vector.tolist() for vector in self._run(together)]
         return Embeddings(vectors, sum(map(len, encoded)))
 
+    def trace(self, prompt: Request | Sequence[int], *, n_top: int = 0) -> Trace:
+        """See core.engine.Tracer. Of a request, the raw prompt is read as a text to embed; there are no logits."""
+        tokens = self._tokens(prompt)
+        if n_top > 0:
+            raise InvalidRequest(f"{self.info.model} writes no words, so it has no logit lens.", param="n_top")
+        if not tokens:
+            raise InvalidRequest("There is nothing to trace.", param="prompt")
+        if len(tokens) > self.info.context_tokens:
+            raise ContextLengthExceeded(len(tokens), self.info.context_tokens)
+        check_trace(self._spec, tokens, n_top)
+        with self._one_at_a_time:
+            decoder = self._open_decoder()
+            try:
+                self._step(decoder, [tokens], (), trace=True)
+                hidden, attention = decoder.traced_hidden(), decoder.traced_attention()
+            except (MemoryError, ValueError) as error:
+                raise as_trace_error(error, len(tokens)) from error
+            finally:
+                decoder.drop_trace()
+        return Trace(tuple(tokens), hidden, attention, *no_lens(hidden))
+
     def close(self) -> None:
         """Free the weights; a second call does nothing."""
         with self._one_at_a_time:
@@ -51,31 +82,50 @@ class NativeEmbedder:
 
     def _run(self, texts: Sequence[Sequence[int]]) -> Iterator[Vector]:
         """One forward step over some texts; none of them is empty."""
-        if self._decoder is None:
-            raise EngineError(f"The engine of {self.info.model} is closed.")
+        decoder = self._open_decoder()
         lengths = [len(text) for text in texts]
         starts = np.cumsum([0, *lengths])
         rows = [range(end)[self._pooled(end)] for end in lengths]
         outputs = [start + row for start, pooled in zip(starts, rows, strict=False) for row in pooled]
+        self._step(decoder, texts, outputs)
+        row = 0
+        for pooled in rows:
+            states = np.stack([decoder.hidden(row + i) for i in range(len(pooled))])
+            row += len(pooled)
+            yield self._finished(states)
+
+    def _open_decoder(self) -> _core.Decoder:
+        if self._decoder is None:
+            raise EngineError(f"The engine of {self.info.model} is closed.")
+        return self._decoder
+
+    def _tokens(self, prompt: Request | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, Request):
+            return list(prompt)
+        if prompt.prompt is None:
+            raise InvalidRequest(f"{self.info.model} reads a text, not a conversation.", param="messages")
+        return self._tokenizer.encode(prompt.prompt, parse_special=False)
+
+    @staticmethod
+    def _step(
+        decoder: _core.Decoder, texts: Sequence[Sequence[int]], outputs: Sequence[int], *, trace: bool = False
+    ) -> None:
+        lengths = [len(text) for text in texts]
         tables = _page_tables(lengths)
-        self._decoder.reserve_pages(int(tables.max()) + 1)
-        self._decoder.step(
+        decoder.reserve_pages(int(tables.max()) + 1)
+        decoder.step(
             np.concatenate([np.array(text, np.int32) for text in texts]),
             np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
             np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
             tables,
             np.array(outputs, np.int32),
             wants_logits=False,
+            trace=trace,
         )
-        row = 0
-        for pooled in rows:
-            states = np.stack([self._decoder.hidden(row + i) for i in range(len(pooled))])
-            row += len(pooled)
-            yield self._finished(states)
 
     def _pooled(self, n_tokens: int) -> slice:
         """Which tokens' states make the vector."""
-        match self._spec.pooling:
+        match self._embedding.pooling:
             case "mean":
                 return slice(None)
             case "cls":
@@ -85,7 +135,7 @@ class NativeEmbedder:
 
     def _finished(self, states: Vector) -> Vector:
         vector: npt.NDArray[np.float64] = states.mean(axis=0, dtype=np.float64)
-        if self._spec.normalized:
+        if self._embedding.normalized:
             vector /= max(float(np.linalg.norm(vector)), 1e-12)
         return vector.astype(np.float32)
 

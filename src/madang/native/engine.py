@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from madang.core.engine import CacheUsage, EngineInfo, Scored
+from madang.core.engine import CacheUsage, EngineInfo, Scored, Trace
 from madang.core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -39,6 +39,7 @@ from madang.native.prompt import Prompter
 from madang.native.scheduler import Scheduler
 from madang.native.scoring import encode_continuation, score_items
 from madang.native.sequence import CachedSequence, Namespace, Work
+from madang.native.tracing import check_trace, trace_tokens
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
 
@@ -124,6 +125,16 @@ class NativeEngine:
             work = Rows()
             yield self._finished(self._background(known, begin, work, of=len(tokens)), work)
 
+    def trace(self, prompt: Request | Sequence[int], *, n_top: int = 5) -> Trace:
+        """See core.engine.Tracer. What an adapter adds to the output matrix is not in the logit lens."""
+        tokens, namespace = self._tokens(prompt), Namespace()
+        if isinstance(prompt, Request):
+            namespace = self._adapters.namespace(prompt.adapter)
+        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        check_trace(self._model.description.spec, tokens, n_top)
+        namespace = namespace._replace(is_long=self._limits.is_long(len(tokens)))
+        return trace_tokens(self._worker, tokens, namespace, n_top)
+
     # ---- adapters
 
     def load_adapter(self, path: Path, name: str | None = None) -> str:
@@ -146,7 +157,7 @@ class NativeEngine:
 
         Raises what ``generate`` raises before its first event, and OSError.
         """
-        tokens = self._prompter.prompt(prompt).tokens if isinstance(prompt, Request) else list(prompt)
+        tokens = self._tokens(prompt)
         self._check_length(len(tokens), self.info.context_tokens, room=0)
         work = PageContents()
         pages = self._finished(self._background(tokens, len(tokens), work, of=len(tokens)), work)
@@ -210,6 +221,9 @@ class NativeEngine:
         first_row = n_prompt - 1 if limit > 0 else n_prompt
         namespace = self._adapters.namespace(request.adapter)
         return CachedSequence(list(prompt.tokens), first_row, work, request.priority, namespace), work
+
+    def _tokens(self, prompt: Request | Sequence[int]) -> list[int]:
+        return self._prompter.prompt(prompt).tokens if isinstance(prompt, Request) else list(prompt)
 
     def _context(self, request: Request) -> int:
         """The request's own context, which may be longer than the engine's: the cache grows as it is needed."""

@@ -49,7 +49,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
         load_s=time.perf_counter() - started,
     )
     if description.embedding is not None:
-        return NativeEmbedder(info, decoder, tokenizer, description.embedding)
+        return NativeEmbedder(info, decoder, tokenizer, description.spec, description.embedding)
     model = LoadedModel(
         description=description,
         tokenizer=tokenizer,
