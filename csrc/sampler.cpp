@@ -202,7 +202,7 @@ Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, in
         adjust();
         used = adjusted_;
         const float best = kernels.max(used.data(), int(used.size()));
-        if (!mask.empty() && best == -std::numeric_limits<float>::infinity()) throw NothingAllowed();
+        if (best == -std::numeric_limits<float>::infinity()) throw NothingAllowed();
         if (!std::isfinite(best)) throw NotNumbers();
     }
     Choice choice{options_.temperature > 0 ? draw(used, kernels) : argmax(used, kernels), 0, {}};

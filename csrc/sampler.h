@@ -20,9 +20,9 @@ struct SamplerOptions {
     std::vector<std::pair<int32_t, float>> bias;
 };
 
-// The mask and the model together leave no token that could come next.
+// Mask, bias and model together leave no token that could come next.
 struct NothingAllowed : std::runtime_error {
-    NothingAllowed() : std::runtime_error("the constraint allows no token here") {}
+    NothingAllowed() : std::runtime_error("no token is allowed here") {}
 };
 
 struct Choice {

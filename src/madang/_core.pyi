@@ -123,7 +123,7 @@ class Decoder:
     def isa(self) -> str: ...
 
 class NothingAllowed(RuntimeError):
-    """A mask left no token to draw."""
+    """Mask and bias left no token to draw."""
 
 class SamplerOptions:
     temperature: float

@@ -56,7 +56,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "x", "hi", "--seed", "soon"], "Invalid value for '--seed'", "See 'madang run --help'."),
         (["run", "x", "hi", "--engine", "ecko"], "There is no engine named 'ecko'.", "Did you mean echo?"),
         (["run", "x", "hi", "--threads", "0"], "--threads is '0', but must be a whole number from 1", ""),
-        (["run", "x", "hi", "--temperature", "-1"], "temperature is -1.0, but must be between 0 and 100.", ""),
+        (["run", "x", "hi", "--temperature", "-1"], "temperature is -1.0, but must be a number between 0 and 100.", ""),
         (["run", "a b", "hi"], "'a b' is not a model reference.", "hf:org/repo"),
         (["bench", "x", "--repetitions", "0"], "Invalid value for '--repetitions'", ""),
     ],

@@ -103,5 +103,5 @@ def test_what_does_not_fit_is_refused(open_engine: OpenEngine, tmp_path: Path) -
     engine.save_prefix(Request(prompt=TEXT), tmp_path / "prefix")
     with pytest.raises(NotEnoughMemory):
         open_engine(n_pages=3).load_prefix(tmp_path / "prefix")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InvalidPrefix):
         engine.load_prefix(tmp_path / "nothing")

@@ -74,7 +74,7 @@ class UnknownOption(InvalidRequest):
     code = "unknown_option"
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."
+        hint = did_you_mean(name, known) or (f"Known: {', '.join(known)}." if known else "There are none.")
         super().__init__(f"There is no {kind} named '{name}'.", param=name, hint=hint)
 
 

@@ -56,12 +56,8 @@ class Request:
     def __post_init__(self) -> None:
         if (self.prompt is None) == (not self.messages):
             raise InvalidRequest("A request has either messages or a prompt.", param="messages")
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise InvalidRequest(f"max_tokens is {self.max_tokens}, but must be 0 or more.", param="max_tokens")
-        if self.context_tokens is not None and self.context_tokens < 1:
-            raise InvalidRequest(
-                f"context_tokens is {self.context_tokens}, but must be 1 or more.", param="context_tokens"
-            )
+        _check_at_least(0, self.max_tokens, "max_tokens")
+        _check_at_least(1, self.context_tokens, "context_tokens")
         if len(self.stop) > MAX_STOP_STRINGS:
             raise InvalidRequest(f"{len(self.stop)} stop strings given, at most {MAX_STOP_STRINGS}.", param="stop")
         for text in self.stop:
@@ -77,3 +73,8 @@ class Request:
             raise InvalidRequest("tool_choice is 'required', but there are no tools.", param="tool_choice")
         if self.constraint is not None and self.tool_choice not in ("auto", "none"):
             raise InvalidRequest("An answer cannot be a tool call and follow a constraint.", param="constraint")
+
+
+def _check_at_least(least: int, value: int | None, name: str) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise InvalidRequest(f"{name} is {value!r}, but must be a whole number of {least} or more.", param=name)

@@ -22,7 +22,7 @@ class SamplingParams:
     presence_penalty    subtract once from the logit of every recent token
     frequency_penalty   subtract per occurrence
     seed                same seed, same request -> same tokens; None draws a fresh one, 0 is a seed like any other
-    logit_bias          token id -> value added to its logit
+    logit_bias          token id -> value added to its logit; minus infinity excludes the token
     logprobs            report the log-probability of each token and of this many alternatives; None is off
     """
 
@@ -41,8 +41,15 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, (low, high) in SAMPLING_LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InvalidRequest(f"{name} is {value}, but must be between {low} and {high}.", param=name)
+            if value is not None and not (_is_number(value, whole=name in _WHOLE) and low <= value <= high):
+                kind = "a whole number" if name in _WHOLE else "a number"
+                raise InvalidRequest(f"{name} is {value!r}, but must be {kind} between {low} and {high}.", param=name)
+        for token, bias in (self.logit_bias or {}).items():
+            if not (_is_number(token, whole=True) and _is_number(bias) and bias <= MOST_BIAS):
+                raise InvalidRequest(
+                    f"logit_bias has {bias!r} for token {token!r}, but takes ids, and numbers up to {MOST_BIAS}.",
+                    param="logit_bias",
+                )
 
     def resolved(self, model_defaults: SamplingParams | None = None) -> SamplingParams:
         """A copy with unset fields filled from the model's defaults, then from :data:`SAMPLING_DEFAULTS`."""
@@ -62,7 +69,13 @@ class SamplingParams:
         return cls(**options)
 
 
+def _is_number(value: object, *, whole: bool = False) -> bool:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+
+
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(SamplingParams))
+
+MOST_BIAS = 10_000  # what any logit is far below; -inf excludes a token
 
 SAMPLING_LIMITS: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 100),
@@ -76,6 +89,8 @@ SAMPLING_LIMITS: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**64 - 1),
     "logprobs": (0, 20),
 }
+
+_WHOLE = frozenset({"top_k", "repeat_last_n", "seed", "logprobs"})
 
 SAMPLING_DEFAULTS = SamplingParams(
     temperature=0.7,

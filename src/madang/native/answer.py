@@ -71,7 +71,7 @@ class Answer:
             mask = None if self._mask is None else self._mask.bitmask()
             return self._sampler.sample(decoder, row, self._n_alternatives, mask)
         except _core.NothingAllowed as error:
-            raise EngineError("No token of this model can go on within the constraint.") from error
+            raise EngineError("The constraint and logit_bias leave no token of this model to go on with.") from error
         except RuntimeError as error:
             raise EngineError(
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."

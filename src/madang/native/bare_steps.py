@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from madang.core.errors import NotEnoughMemory
+from madang.core.errors import InvalidRequest, NotEnoughMemory
 from madang.native.batch import compute
+from madang.native.pages import pages_for
 from madang.native.scheduler import Scheduler
 from madang.native.sequence import CachedSequence, Share
 from madang.native.work import Rows
@@ -17,8 +18,11 @@ def time_bare_steps(
 ) -> tuple[float, float]:
     """Seconds to read a random prompt in chunks, and to decode at that depth. Nothing of it stays in the cache.
 
-    Raises NotEnoughMemory.
+    Raises InvalidRequest for fewer tokens than none, NotEnoughMemory.
     """
+    if min(prompt_tokens, decode_tokens) < 0:
+        raise InvalidRequest(f"A benchmark of {prompt_tokens} and {decode_tokens} tokens makes no sense.")
+    _check_room(scheduler, prompt_tokens + decode_tokens)
     draw = random.Random(time.perf_counter_ns())
     tokens = [draw.randrange(vocab_size) for _ in range(prompt_tokens + decode_tokens)]
     sequence = CachedSequence(tokens, prompt_tokens - 1, Rows())
@@ -36,8 +40,13 @@ def time_bare_steps(
 
 def _advance(scheduler: Scheduler, sequence: CachedSequence, n: int) -> None:
     if not scheduler.cache.grow(sequence, n):
-        pool, page_bytes = scheduler.cache.pool, scheduler.decoder.page_bytes
-        needed = sequence.n_missing_pages(len(sequence.tokens)) * page_bytes
-        raise NotEnoughMemory("The benchmark's cache", needed, pool.n_obtainable * page_bytes)
+        raise NotEnoughMemory("The benchmark's cache", pages_for(n) * scheduler.decoder.page_bytes, None)
     compute(scheduler.decoder, [Share(sequence, n, [])])
     sequence.n_computed += n
+
+
+def _check_room(scheduler: Scheduler, n_tokens: int) -> None:
+    n_pages, n_obtainable = pages_for(n_tokens), scheduler.cache.pool.n_obtainable
+    if n_pages > n_obtainable:
+        page_bytes = scheduler.decoder.page_bytes
+        raise NotEnoughMemory("The benchmark's cache", n_pages * page_bytes, n_obtainable * page_bytes)

@@ -33,6 +33,7 @@ MAX_CHARACTERS: Final = 65_536  # of a pattern, a grammar, or a schema as JSON
 MAX_DEPTH: Final = 64  # objects and lists within each other in a schema
 MAX_COMPILED: Final = 32  # constraints whose parsers are kept for the next request
 _MAX_REASON: Final = 240
+_HALF_PAIR: Final = "it contains half of a surrogate pair, which is no character"
 # What llguidance may spend. The first two bound compiling to well below a second, the others a step to a few
 # milliseconds; real schemas stay a hundred times below them.
 _LIMITS: Final[Mapping[str, Any]] = {
@@ -164,18 +165,25 @@ def _grammar(constraint: Constraint) -> dict[str, Any]:
         case Regex():
             from llguidance import regex_to_lark
 
-            _check_length(kind, constraint.pattern)
+            _check_text(kind, constraint.pattern)
             return {"lark_grammar": f"start: /{regex_to_lark(constraint.pattern, '')}/"}
         case Grammar():
-            _check_length(kind, constraint.text)
+            _check_text(kind, constraint.text)
             if "<" in _LITERALS.sub("", constraint.text):
                 raise _refusal(kind, "control tokens, written <name> or <[number]>, have no place in it")
             return {"lark_grammar": constraint.text}
 
 
-def _check_length(kind: str, text: str) -> None:
+def _check_text(kind: str, text: str) -> None:
     if len(text) > MAX_CHARACTERS:
         raise _refusal(kind, f"it has {len(text)} characters, and at most {MAX_CHARACTERS} are allowed")
+    if _has_half_pair(text):
+        raise _refusal(kind, _HALF_PAIR)
+
+
+def _has_half_pair(text: str) -> bool:
+    """Half of a surrogate pair, which JSON can spell and no encoding can write."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def json_copy(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -191,9 +199,12 @@ def json_copy(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
                 raise _refusal(kind, f"it has more than {MAX_CHARACTERS} characters")
             if depth > MAX_DEPTH:
                 raise _refusal(kind, f"it is more than {MAX_DEPTH} levels deep")
-        copy: dict[str, Any] = json.loads("".join(chunks))
+        text = "".join(chunks)
+        copy: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(kind, f"it is not JSON ({str(error)[:80]})") from None
+    if _has_half_pair(text):
+        raise _refusal(kind, _HALF_PAIR)
     if "x-guidance" in copy:
         raise _refusal(kind, "'x-guidance' is not a keyword of JSON Schema")
     return copy

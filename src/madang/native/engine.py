@@ -119,7 +119,7 @@ class NativeEngine:
 
     def logits(self, tokens: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
         """See core.engine.LogitSource."""
-        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        self._check_tokens(tokens)
         for begin in range(0, len(tokens), _LOGIT_ROWS):
             known = list(tokens[: begin + _LOGIT_ROWS])
             work = Rows()
@@ -158,7 +158,7 @@ class NativeEngine:
         Raises what ``generate`` raises before its first event, and OSError.
         """
         tokens = self._tokens(prompt)
-        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        self._check_tokens(tokens)
         work = PageContents()
         pages = self._finished(self._background(tokens, len(tokens), work, of=len(tokens)), work)
         write_prefix(path, replace(self._model.prefix_facts, n_tokens=len(tokens)), tokens, pages)
@@ -246,6 +246,14 @@ class NativeEngine:
             raise InvalidRequest("The prompt is empty, and this model has no token that begins a text.", param="prompt")
         if n_tokens + room > n_ctx:
             raise ContextLengthExceeded(n_tokens, n_ctx)
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
+        """Those that a caller chose himself."""
+        self._check_length(len(tokens), self.info.context_tokens, room=0)
+        n_words = self._model.description.spec.vocab_size
+        wrong = next((token for token in tokens if not 0 <= token < n_words), None)
+        if wrong is not None:
+            raise InvalidRequest(f"There is no token {wrong}; this model has {n_words}.", param="tokens")
 
     def _background(self, tokens: list[int], first_row: int, work: Work, *, of: int) -> CachedSequence:
         """Background work on the beginning of a text of so many tokens."""

@@ -83,6 +83,8 @@ def read_prefix(path: Path, expected: PrefixFacts) -> tuple[list[int], list[Page
 
     Raises InvalidPrefix when the file is none, is damaged, or belongs to another model; OSError.
     """
+    if not path.is_file():
+        raise InvalidPrefix(path, "there is no such file")
     data = path.read_bytes()
     if len(data) < _HEAD.size + _DIGEST_BYTES or not data.startswith(_MAGIC):
         raise InvalidPrefix(path, "it is none, or cut off")

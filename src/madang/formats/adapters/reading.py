@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from madang.core.errors import ModelNotFound, UnsupportedModel
+from madang.core.errors import MalformedFile, ModelNotFound, UnsupportedModel
 from madang.formats.adapters.description import AdapterDescription, Floats
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import TensorInfo, TensorType
@@ -29,7 +29,7 @@ def read_adapter(path: Path, model: ModelDescription, name: str | None = None) -
 
 
 def load_floats(tensor: TensorInfo) -> Floats:
-    """The tensor as float32. Raises UnsupportedModel for a type that is not F32, F16 or BF16."""
+    """The tensor as float32. Raises UnsupportedModel for a type that is not F32, F16 or BF16, MalformedFile."""
     n = tensor.n_elements
     match tensor.type:
         case TensorType.F32:
@@ -41,4 +41,6 @@ def load_floats(tensor: TensorInfo) -> Floats:
             values = (halves.astype(np.uint32) << 16).view(np.float32)
         case _:
             raise UnsupportedModel(f"the adapter tensor '{tensor.name}' of type {tensor.type.name}")
+    if len(values) != n:
+        raise MalformedFile(tensor.path, "it became shorter while it was read")
     return values.astype(np.float32, copy=False).reshape(tensor.shape)
