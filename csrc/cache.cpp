@@ -5,24 +5,38 @@
 #include <stdexcept>
 #include <string>
 
+#include "half.h"
+
 namespace madang {
 
 namespace {
 constexpr size_t kSlabBytes = size_t(8) << 20;  // growth: a few huge pages at a time
+
+// Of one head: the elements of a page, n at each position, and the scales of each position.
+size_t part_bytes(KvType type, int n, int n_scales) {
+    const size_t position = type == KvType::int8 ? n + n_scales * sizeof(float) : n * sizeof(uint16_t);
+    return kPageTokens * position;
 }
 
-Cache::Cache(const DecoderShape& shape)
-    : n_kv_heads_(shape.n_kv_heads), value_stride_(int(round_up(shape.head_dim, kLanes))),
-      key_elements_(size_t(kPageTokens) * shape.head_dim),
-      head_elements_(key_elements_ + size_t(kPageTokens) * value_stride_),
-      page_elements_(head_elements_ * shape.n_kv_heads * shape.n_layers) {}
+template <class Element>
+void scatter(const Element* from, int n, int slot, Element* keys) {
+    for (int d = 0; d < n; ++d) keys[d * kPageTokens + slot] = from[d];
+}
+}  // namespace
+
+Cache::Cache(const DecoderShape& shape, KvType type)
+    : type_(type), n_kv_heads_(shape.n_kv_heads), head_dim_(shape.head_dim),
+      value_stride_(int(round_up(shape.head_dim, kLanes))),
+      key_bytes_(part_bytes(type, shape.head_dim, key_groups(shape.head_dim))),
+      head_bytes_(key_bytes_ + part_bytes(type, value_stride_, 1)),
+      page_bytes_(head_bytes_ * shape.n_kv_heads * shape.n_layers) {}
 
 void Cache::reserve(int n) {
     const int per_slab = std::max<int>(1, int(kSlabBytes / page_bytes()));
     while (n_pages() < n) {
         slabs_.emplace_back(page_bytes() * per_slab);
         for (int i = 0; i < per_slab; ++i)
-            pages_.push_back(reinterpret_cast<uint16_t*>(slabs_.back().data()) + size_t(i) * page_elements_);
+            pages_.push_back(slabs_.back().data() + size_t(i) * page_bytes_);
     }
 }
 
@@ -38,7 +52,7 @@ void Cache::copy(int from, int to) {
 
 std::span<const uint8_t> Cache::read(int page) const {
     require(page);
-    return {reinterpret_cast<const uint8_t*>(pages_[page]), page_bytes()};
+    return {pages_[page], page_bytes()};
 }
 
 void Cache::write(int page, std::span<const uint8_t> bytes) {
@@ -47,6 +61,34 @@ void Cache::write(int page, std::span<const uint8_t> bytes) {
         throw std::invalid_argument("a page of this model has " + std::to_string(page_bytes()) + " bytes, not " +
                                     std::to_string(bytes.size()));
     std::memcpy(pages_[page], bytes.data(), bytes.size());
+}
+
+void Cache::put_key(const Kernels& kernels, const Place& place, const float* key, uint8_t* scratch) {
+    if (type_ == KvType::f16) {
+        uint16_t* halves = reinterpret_cast<uint16_t*>(scratch);
+        kernels.to_half(key, value_stride_, halves);
+        return scatter(halves, head_dim_, place.slot, reinterpret_cast<uint16_t*>(keys(place)));
+    }
+    int8_t* bytes = reinterpret_cast<int8_t*>(scratch);
+    for (int group = 0; group < key_groups(head_dim_); ++group) {
+        const int begin = group * kKeyGroup, n = std::min(kKeyGroup, value_stride_ - begin);
+        key_scales(place)[group * kPageTokens + place.slot] = kernels.to_int8(key + begin, n, bytes + begin);
+    }
+    scatter(bytes, head_dim_, place.slot, reinterpret_cast<int8_t*>(keys(place)));
+}
+
+void Cache::put_value(const Kernels& kernels, const Place& place, const float* value) {
+    const size_t at = size_t(place.slot) * value_stride_;
+    if (type_ == KvType::f16)
+        kernels.to_half(value, value_stride_, reinterpret_cast<uint16_t*>(values(place)) + at);
+    else
+        value_scales(place)[place.slot] = kernels.to_int8(value, value_stride_, reinterpret_cast<int8_t*>(values(place)) + at);
+}
+
+float Cache::key_element(const Place& place, int element) const {
+    const int at = element * kPageTokens + place.slot;
+    if (type_ == KvType::f16) return half_to_float(reinterpret_cast<const uint16_t*>(keys(place))[at]);
+    return reinterpret_cast<const int8_t*>(keys(place))[at] * key_scales(place)[element / kKeyGroup * kPageTokens + place.slot];
 }
 
 }  // namespace madang

@@ -87,6 +87,8 @@ static inline void store_bytes(int8_t* p, I32 x) {
     const int16x8_t high = vcombine_s16(vqmovn_s32(x.v[2]), vqmovn_s32(x.v[3]));
     vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
 }
+// Rounds x, whose magnitude is at most 127.
+static inline void store_i8(int8_t* p, F32 x) { store_bytes(p, int_quarters([&](int i) { return vcvtnq_s32_f32(x.v[i]); })); }
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     const I32 q = int_quarters([&](int i) { return vcvtnq_s32_f32(x.v[i]); });

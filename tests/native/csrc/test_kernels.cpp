@@ -193,29 +193,65 @@ void test_rows(const Kernels& kernels, std::mt19937& rng) {
     std::vector<uint16_t> halves(n);
     kernels.to_half(x.data(), n, halves.data());
     for (int i = 0; i < n; ++i) expect(halves[i] == float_to_half(x[i]), kernels.name, "to_half");
+    std::vector<int8_t> bytes(n);
+    const float scale = kernels.to_int8(x.data(), n, bytes.data());
+    for (int i = 0; i < n; ++i)
+        expect(std::fabs(x[i] - scale * bytes[i]) <= 0.501f * scale && std::abs(bytes[i]) <= 127, kernels.name, "to_int8");
+    const Floats nothing(n);
+    expect(kernels.to_int8(nothing.data(), n, bytes.data()) == 0 && bytes == std::vector<int8_t>(n), kernels.name, "to_int8 of 0");
 }
 
-// Positions of one kv head on scattered pages of float16, and what attention makes of them in plain arithmetic.
+// Positions of one kv head on scattered pages, and what attention makes of them in plain arithmetic.
 struct PagedHead {
+    KvType type;
     int head_dim, stride;
-    size_t page;
+    size_t key_bytes, page_bytes;
     std::vector<int32_t> table;
-    std::vector<uint16_t> cache;
-    std::vector<const uint16_t*> pages;
+    std::vector<float> memory;
+    std::vector<const uint8_t*> pages;
 
-    PagedHead(int positions, int dim, std::mt19937& rng)
-        : head_dim(dim), stride(int(round_up(dim, kLanes))), page(size_t(kPageTokens) * (dim + stride)),
-          table(size_t(round_up(positions, kPageTokens) / kPageTokens)), cache(table.size() * page) {
+    PagedHead(KvType kv_type, int positions, int dim, std::mt19937& rng)
+        : type(kv_type), head_dim(dim), stride(int(round_up(dim, kLanes))),
+          key_bytes(part_bytes(dim, key_groups(dim))), page_bytes(key_bytes + part_bytes(stride, 1)),
+          table(size_t(round_up(positions, kPageTokens) / kPageTokens)), memory(table.size() * page_bytes / sizeof(float)) {
         std::iota(table.begin(), table.end(), 0);
         std::shuffle(table.begin(), table.end(), rng);
-        std::transform(cache.begin(), cache.end(), cache.begin(), [&](uint16_t) { return float_to_half(random_floats(1, rng)[0]); });
-        for (size_t i = 0; i < table.size(); ++i) pages.push_back(&cache[i * page]);
+        for (size_t i = 0; i < table.size(); ++i) {
+            uint8_t* page = reinterpret_cast<uint8_t*>(memory.data()) + i * page_bytes;
+            fill(page, dim, key_groups(dim), rng);
+            fill(page + key_bytes, stride, 1, rng);
+            pages.push_back(page);
+        }
     }
 
-    const uint16_t* at(int position) const { return pages[size_t(table[size_t(position / kPageTokens)])]; }
-    double key(int position, int d) const { return half_to_float(at(position)[d * kPageTokens + position % kPageTokens]); }
+    size_t part_bytes(int n, int n_scales) const { return kPageTokens * (type == KvType::f16 ? 2 * n : n + 4 * n_scales); }
+
+    void fill(uint8_t* part, int n, int n_scales, std::mt19937& rng) const {
+        const size_t elements = size_t(n) * kPageTokens;
+        if (type == KvType::f16) {
+            const Floats values = random_floats(elements, rng);
+            std::transform(values.begin(), values.end(), reinterpret_cast<uint16_t*>(part), float_to_half);
+        } else {
+            std::generate(part, part + elements, [&] { return uint8_t(rng()); });
+            const Floats scales = random_floats(size_t(n_scales) * kPageTokens, rng, 0.01f);
+            std::copy(scales.begin(), scales.end(), reinterpret_cast<float*>(part + elements));
+        }
+    }
+
+    // Element `at` of a part of n a position, with its scale.
+    double element(const uint8_t* part, int n, int at, int scale) const {
+        if (type == KvType::f16) return half_to_float(reinterpret_cast<const uint16_t*>(part)[at]);
+        return reinterpret_cast<const int8_t*>(part)[at] * double(reinterpret_cast<const float*>(part + n * kPageTokens)[scale]);
+    }
+
+    const uint8_t* at(int position) const { return pages[size_t(table[size_t(position / kPageTokens)])]; }
+    double key(int position, int d) const {
+        const int slot = position % kPageTokens;
+        return element(at(position), head_dim, d * kPageTokens + slot, d / kKeyGroup * kPageTokens + slot);
+    }
     double value(int position, int d) const {
-        return half_to_float(at(position)[kPageTokens * head_dim + position % kPageTokens * stride + d]);
+        const int slot = position % kPageTokens;
+        return element(at(position) + key_bytes, stride, slot * stride + d, slot);
     }
 
     std::vector<double> attended(const float* query, int first, int last, double softcap) const {
@@ -234,8 +270,8 @@ struct PagedHead {
 };
 
 // Queries that see different ranges, in tiles of every size.
-void test_attention(const Kernels& kernels, int head_dim, int positions, float softcap, std::mt19937& rng) {
-    const PagedHead head(positions, head_dim, rng);
+void test_attention(const Kernels& kernels, KvType type, int head_dim, int positions, float softcap, std::mt19937& rng) {
+    const PagedHead head(type, positions, head_dim, rng);
     Floats scratch(size_t(attention_scratch_floats(head_dim)));
     for (int n = 1; n <= kMaxQueryTile; ++n) {
         const Floats queries = random_floats(size_t(n) * head_dim, rng, 0.3f);
@@ -251,8 +287,8 @@ void test_attention(const Kernels& kernels, int head_dim, int positions, float s
         }
         kernels.attend({.n_queries = n, .head_dim = head_dim, .value_stride = head.stride, .queries = rows.data(),
                         .softcap = softcap, .first = first.data(), .last = last.data(), .page_table = head.table.data(),
-                        .pages = head.pages.data(), .key_offset = 0, .value_offset = size_t(kPageTokens) * head_dim,
-                        .outputs = outs.data(), .scratch = scratch.data()});
+                        .pages = head.pages.data(), .key_offset = 0, .value_offset = head.key_bytes,
+                        .kv_type = type, .outputs = outs.data(), .scratch = scratch.data()});
         for (int q = 0; q < n; ++q) {
             const std::vector<double> expected = head.attended(rows[q], first[q], last[q], softcap);
             for (int d = 0; d < head_dim; ++d)
@@ -276,8 +312,10 @@ int main() {
         test_norms(kernels, rng);
         test_activations(kernels, rng);
         test_rows(kernels, rng);
-        test_attention(kernels, 40, 40, 0, rng);
-        test_attention(kernels, 64, 600, 1.5f, rng);
+        for (const KvType type : {KvType::f16, KvType::int8}) {
+            test_attention(kernels, type, 40, 40, 0, rng);
+            test_attention(kernels, type, 64, 600, 1.5f, rng);
+        }
         std::printf("%s: %d failures so far\n", isa.c_str(), failures);
     }
     return failures > 0;
