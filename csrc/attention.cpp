@@ -9,8 +9,8 @@ Attention::Attention(const DecoderShape& shape, const Kernels& kernels, Cache& c
       scale_(shape.attention_scale.value_or(1.0f / std::sqrt(float(shape.head_dim)))), scratch_(size_t(n_threads)) {
     for (Scratch& scratch : scratch_) {
         scratch.attention.resize(size_t(attention_scratch_floats(shape.head_dim)));
-        scratch.padded.resize(size_t(cache.value_stride()));
-        scratch.elements.resize(size_t(cache.value_stride()) * sizeof(uint16_t));
+        scratch.padded.resize(size_t(cache.padded_head()));
+        scratch.elements.resize(size_t(cache.padded_head()) * sizeof(uint16_t));
     }
 }
 
@@ -70,7 +70,7 @@ void Attention::normalize_heads(const Norm& norm, float* row, int n_heads, float
         norm.apply(shape_, kernels_, padded, padded, n, h);
         std::copy(padded, padded + n, row);
     }
-    std::fill(padded, padded + cache_.value_stride(), 0.0f);
+    std::fill(padded, padded + cache_.padded_head(), 0.0f);
 }
 
 void Attention::store(const Layer& layer, int index, int token, int thread) {

@@ -13,22 +13,18 @@ namespace {
 constexpr size_t kSlabBytes = size_t(8) << 20;  // growth: a few huge pages at a time
 
 // Of one head: the elements of a page, n at each position, and the scales of each position.
-size_t part_bytes(KvType type, int n, int n_scales) {
-    const size_t position = type == KvType::int8 ? n + n_scales * sizeof(float) : n * sizeof(uint16_t);
-    return kPageTokens * position;
-}
+size_t int8_bytes(int n, int n_scales) { return kPageTokens * (n + n_scales * sizeof(float)); }
+size_t half_bytes(int n) { return kPageTokens * n * sizeof(uint16_t); }
 
-template <class Element>
-void scatter(const Element* from, int n, int slot, Element* keys) {
-    for (int d = 0; d < n; ++d) keys[d * kPageTokens + slot] = from[d];
-}
+// Where element d of an int8 key lies: four of a position are together.
+int key_byte(int d, int slot) { return (d / 4 * kPageTokens + slot) * 4 + d % 4; }
 }  // namespace
 
 Cache::Cache(const DecoderShape& shape, KvType type)
     : type_(type), n_kv_heads_(shape.n_kv_heads), head_dim_(shape.head_dim),
       value_stride_(int(round_up(shape.head_dim, kLanes))),
-      key_bytes_(part_bytes(type, shape.head_dim, key_groups(shape.head_dim))),
-      head_bytes_(key_bytes_ + part_bytes(type, value_stride_, 1)),
+      key_bytes_(type == KvType::f16 ? half_bytes(head_dim_) : int8_bytes(padded_head(), key_groups(head_dim_))),
+      head_bytes_(key_bytes_ + (type == KvType::f16 ? half_bytes(value_stride_) : int8_bytes(value_stride_, 1))),
       page_bytes_(head_bytes_ * shape.n_kv_heads * shape.n_layers) {}
 
 void Cache::reserve(int n) {
@@ -65,16 +61,16 @@ void Cache::write(int page, std::span<const uint8_t> bytes) {
 
 void Cache::put_key(const Kernels& kernels, const Place& place, const float* key, uint8_t* scratch) {
     if (type_ == KvType::f16) {
-        uint16_t* halves = reinterpret_cast<uint16_t*>(scratch);
+        uint16_t *halves = reinterpret_cast<uint16_t*>(scratch), *to = reinterpret_cast<uint16_t*>(keys(place));
         kernels.to_half(key, value_stride_, halves);
-        return scatter(halves, head_dim_, place.slot, reinterpret_cast<uint16_t*>(keys(place)));
+        for (int d = 0; d < head_dim_; ++d) to[d * kPageTokens + place.slot] = halves[d];
+        return;
     }
-    int8_t* bytes = reinterpret_cast<int8_t*>(scratch);
     for (int group = 0; group < key_groups(head_dim_); ++group) {
-        const int begin = group * kKeyGroup, n = std::min(kKeyGroup, value_stride_ - begin);
-        key_scales(place)[group * kPageTokens + place.slot] = kernels.to_int8(key + begin, n, bytes + begin);
+        int8_t* bytes = reinterpret_cast<int8_t*>(scratch) + group * kBlock;
+        key_scales(place)[group * kPageTokens + place.slot] = kernels.to_int8(key + group * kBlock, kBlock, bytes);
     }
-    scatter(bytes, head_dim_, place.slot, reinterpret_cast<int8_t*>(keys(place)));
+    for (int d = 0; d < padded_head(); d += 4) std::memcpy(keys(place) + key_byte(d, place.slot), scratch + d, 4);
 }
 
 void Cache::put_value(const Kernels& kernels, const Place& place, const float* value) {
@@ -86,9 +82,9 @@ void Cache::put_value(const Kernels& kernels, const Place& place, const float* v
 }
 
 float Cache::key_element(const Place& place, int element) const {
-    const int at = element * kPageTokens + place.slot;
-    if (type_ == KvType::f16) return half_to_float(reinterpret_cast<const uint16_t*>(keys(place))[at]);
-    return reinterpret_cast<const int8_t*>(keys(place))[at] * key_scales(place)[element / kKeyGroup * kPageTokens + place.slot];
+    if (type_ == KvType::f16) return half_to_float(reinterpret_cast<const uint16_t*>(keys(place))[element * kPageTokens + place.slot]);
+    const float scale = key_scales(place)[element / kBlock * kPageTokens + place.slot];
+    return reinterpret_cast<const int8_t*>(keys(place))[key_byte(element, place.slot)] * scale;
 }
 
 }  // namespace madang

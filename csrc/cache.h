@@ -1,5 +1,5 @@
-// The paged cache of keys and values. A page holds 16 positions of one sequence: all layers and heads, keys as
-// [head_dim][16] and values as [16][value_stride] (docs/decisions/0004), float16 or int8 with scales (0011).
+// The paged cache of keys and values. A page holds 16 positions of one sequence: all layers and heads, as float16
+// (docs/decisions/0004) or int8 with scales (0011). How they lie is told at AttentionTile (kernels/kernels.h).
 #pragma once
 #include <span>
 #include <vector>
@@ -24,6 +24,7 @@ public:
     KvType type() const { return type_; }
     size_t page_bytes() const { return page_bytes_; }
     int value_stride() const { return value_stride_; }
+    int padded_head() const { return key_groups(head_dim_) * kBlock; }
 
     // The content of a page, to share its beginning or to save it. Throws std::invalid_argument for a page that does not
     // exist, and for bytes that are not a page.
@@ -31,7 +32,8 @@ public:
     std::span<const uint8_t> read(int page) const;
     void write(int page, std::span<const uint8_t> bytes);
 
-    // Write one head's key or value, zero-padded to value_stride. `scratch` has 2 * value_stride bytes, aligned to 2.
+    // Write one head's key or value, zero-padded to padded_head() and value_stride(). `scratch` has 2 * padded_head() bytes,
+    // aligned to 2.
     void put_key(const Kernels& kernels, const Place& place, const float* key, uint8_t* scratch);
     void put_value(const Kernels& kernels, const Place& place, const float* value);
     float key_element(const Place& place, int element) const;
@@ -46,7 +48,7 @@ private:
     uint8_t* keys(const Place& at) const { return pages_[at.page] + key_offset(at.layer, at.kv_head); }
     uint8_t* values(const Place& at) const { return pages_[at.page] + value_offset(at.layer, at.kv_head); }
     // The scales of int8 keys, [key_groups][16], and values, [16].
-    float* key_scales(const Place& at) const { return reinterpret_cast<float*>(keys(at) + head_dim_ * kPageTokens); }
+    float* key_scales(const Place& at) const { return reinterpret_cast<float*>(keys(at) + padded_head() * kPageTokens); }
     float* value_scales(const Place& at) const { return reinterpret_cast<float*>(values(at) + value_stride_ * kPageTokens); }
 
     KvType type_;

@@ -1,59 +1,78 @@
-// Attention of a tile of queries over the paged cache, whose elements are float16 or int8.
+// Attention of a tile of queries over the paged cache, whose elements are float16 or int8. Int8 keys are multiplied like the
+// weights of a matrix; of int8 values, the scales go into the weights of the softmax.
 
 static inline F32 load_element(const uint16_t* p) { return load_half(p); }
 static inline F32 load_element(const int8_t* p) { return load_i8((const uint8_t*)p); }
-
-template <class Element>
-constexpr bool kHasScales = std::is_same_v<Element, int8_t>;
 
 static inline const uint8_t* page_at(const AttentionTile& tile, int page, size_t offset) {
     return tile.pages[tile.page_table[page]] + offset;
 }
 
-// sums[page][query] += elements `begin` to `end` of keys . queries, 16 positions of each page
-template <class Element, int n_pages, int n_queries>
-static inline void add_products(const uint8_t* const* keys, const float* const* queries, int begin, int end,
-                                F32 (&sums)[n_pages][n_queries]) {
-    for (int d = begin; d < end; ++d) {
-        F32 key[n_pages];
-        for (int p = 0; p < n_pages; ++p) key[p] = load_element((const Element*)keys[p] + d * kPageTokens);
-        for (int i = 0; i < n_queries; ++i) {
-            const F32 query = broadcast(queries[i][d]);
-            for (int p = 0; p < n_pages; ++p) sums[p][i] = fma(key[p], query, sums[p][i]);
-        }
-    }
-}
-
 template <int n_pages, int n_queries>
-static inline void clear(F32 (&sums)[n_pages][n_queries]) {
-    for (auto& row : sums)
-        for (F32& sum : row) sum = zero();
+static inline void write_scores(const F32 (&totals)[n_pages][n_queries], int q, float* scores) {
+    for (int p = 0; p < n_pages; ++p)
+        for (int i = 0; i < n_queries; ++i) store(scores + (q + i) * kPartition + p * kPageTokens, totals[p][i]);
 }
 
-// scores[q][16 positions of each page] = queries . keys, for n_pages pages at once
-template <class Element, int n_pages, int n_queries>
-static inline void score_pages(const AttentionTile& tile, const uint8_t* const* keys, int q, float* scores) {
-    F32 total[n_pages][n_queries];
-    clear(total);
-    const float* queries[n_queries];
-    for (int i = 0; i < n_queries; ++i) queries[i] = tile.queries[q + i];
-    const int head_dim = tile.head_dim;
-    if constexpr (kHasScales<Element>) {
-        for (int d = 0; d < head_dim; d += kKeyGroup) {
-            F32 part[n_pages][n_queries];
-            clear(part);
-            add_products<Element>(keys, queries, d, std::min(d + kKeyGroup, head_dim), part);
-            for (int p = 0; p < n_pages; ++p) {
-                const F32 scale = load((const float*)(keys[p] + head_dim * kPageTokens) + d / kKeyGroup * kPageTokens);
-                for (int i = 0; i < n_queries; ++i) total[p][i] = fma(part[p][i], scale, total[p][i]);
+// Scores of queries from q on with 16 positions of each of n_pages pages: scores[query][position].
+struct HalfScores {
+    const AttentionTile& tile;
+
+    template <int n_pages, int n_queries>
+    void run(const uint8_t* const* keys, int q, float* scores) const {
+        F32 totals[n_pages][n_queries];
+        for (auto& row : totals)
+            for (F32& total : row) total = zero();
+        const float* queries[n_queries];
+        for (int i = 0; i < n_queries; ++i) queries[i] = tile.queries[q + i];
+        const int head_dim = tile.head_dim;
+        for (int d = 0; d < head_dim; ++d) {
+            F32 key[n_pages];
+            for (int p = 0; p < n_pages; ++p) key[p] = load_half((const uint16_t*)keys[p] + d * kPageTokens);
+            for (int i = 0; i < n_queries; ++i) {
+                const F32 query = broadcast(queries[i][d]);
+                for (int p = 0; p < n_pages; ++p) totals[p][i] = fma(key[p], query, totals[p][i]);
             }
         }
-    } else {
-        add_products<Element>(keys, queries, 0, head_dim, total);
+        write_scores(totals, q, scores);
     }
-    for (int p = 0; p < n_pages; ++p)
-        for (int i = 0; i < n_queries; ++i) store(scores + (q + i) * kPartition + p * kPageTokens, total[p][i]);
-}
+};
+
+// The same with queries of 15 bits (QuantizedBlock), in integers within a group of 32 elements.
+struct Int8Scores {
+    static constexpr ProductForm kForm{.has_halves = false, .has_min = false, .is_signed = true, .largest = 255, .zero = kSignedZero};
+    int groups;
+    QuantizedBlock* queries;  // [query][group]
+
+    // `padded` has room for one query, filled up to whole groups.
+    Int8Scores(const AttentionTile& tile, float* padded, float* memory)
+        : groups(key_groups(tile.head_dim)), queries(reinterpret_cast<QuantizedBlock*>(memory)) {
+        std::fill(padded, padded + groups * kBlock, 0.0f);
+        for (int q = 0; q < tile.n_queries; ++q) {
+            std::copy(tile.queries[q], tile.queries[q] + tile.head_dim, padded);
+            quantize(padded, groups * kBlock, 0, queries + q * groups);
+        }
+    }
+
+    template <int n_pages, int n_queries>
+    void run(const uint8_t* const* keys, int q, float* scores) const {
+        F32 totals[n_pages][n_queries];
+        for (auto& row : totals)
+            for (F32& total : row) total = zero();
+        for (int b = 0; b < groups; ++b) {
+            Block blocks[n_pages];
+            BlockTile<kForm, n_pages, n_queries> product;
+            for (int p = 0; p < n_pages; ++p) {
+                for (int j = 0; j < 8; ++j) blocks[p].quants[j] = prepare_signed(load_bytes(keys[p] + (b * 8 + j) * 64));
+                blocks[p].scale[0] = load((const float*)(keys[p] + groups * 8 * 64) + b * kPageTokens);
+                product.weights[p] = &blocks[p];
+            }
+            for (int i = 0; i < n_queries; ++i) product.rows[i] = queries + (q + i) * groups + b;
+            product.accumulate(totals);
+        }
+        write_scores(totals, q, scores);
+    }
+};
 
 // Calls tile.operator()<n>(q) for queries in tiles of kQueryTile, and of 4 or less where that leaves a better rest.
 template <class Tile>
@@ -73,29 +92,29 @@ static inline void prefetch_bytes(const uint8_t* p, size_t n) {
     for (size_t i = 0; i < n; i += 64) prefetch(p + i);
 }
 
-template <class Element>
 static void prefetch_pages(const AttentionTile& tile, int page, int end) {
-    const size_t value_bytes = size_t(tile.value_stride) * kPageTokens * sizeof(Element);
+    const size_t positions = size_t(tile.value_stride) * kPageTokens;
+    const size_t value_bytes = tile.kv_type == KvType::int8 ? positions + kPageTokens * sizeof(float) : positions * sizeof(uint16_t);
     for (int next = page + 2 * kScorePages; next < std::min(page + 3 * kScorePages, end); ++next)
         prefetch_bytes(page_at(tile, next, tile.key_offset), tile.value_offset - tile.key_offset);
     for (int now = page; now < page + kScorePages; ++now)
-        prefetch_bytes(page_at(tile, now, tile.value_offset), value_bytes + (kHasScales<Element> ? kPageTokens * sizeof(float) : 0));
+        prefetch_bytes(page_at(tile, now, tile.value_offset), value_bytes);
 }
 
-template <class Element>
-static void score_partition(const AttentionTile& tile, int begin, int end, float* scores) {
+template <class Scores>
+static void score_partition(const AttentionTile& tile, const Scores& how, int begin, int end, float* scores) {
     const int first = begin / kPageTokens, pages = (end - begin + kPageTokens - 1) / kPageTokens;
     const bool one_token = tile.last[0] == tile.last[tile.n_queries - 1];  // then memory is the limit
     const auto score = [&]<int n_pages>(int p) {
         const uint8_t* keys[n_pages];
         for (int i = 0; i < n_pages; ++i) keys[i] = page_at(tile, first + p + i, tile.key_offset);
         for_query_tiles(tile.n_queries, [&]<int n>(int q) {
-            score_pages<Element, n_pages, n>(tile, keys, q, scores + p * kPageTokens);
+            how.template run<n_pages, n>(keys, q, scores + p * kPageTokens);
         });
     };
     int p = 0;
     for (; p + kScorePages <= pages; p += kScorePages) {
-        if (one_token) prefetch_pages<Element>(tile, first + p, first + pages);
+        if (one_token) prefetch_pages(tile, first + p, first + pages);
         score.template operator()<kScorePages>(p);
     }
     for (; p < pages; ++p) score.template operator()<1>(p);
@@ -181,8 +200,8 @@ static inline void merge(Running& running, float top, float sum, const float* pa
     running = {highest, running.sum * factors[0] + sum * factors[1]};
 }
 
-template <class Element>
-static void attend_to(const AttentionTile& tile) {
+template <class Element, class Scores>
+static void attend_to(const AttentionTile& tile, const Scores& how) {
     const int n = int(round_up(tile.head_dim, kLanes));
     float* scores = tile.scratch;
     float* part = scores + kMaxQueryTile * kPartition;
@@ -194,13 +213,13 @@ static void attend_to(const AttentionTile& tile) {
     for (int begin = first / kPartition * kPartition; begin < end; begin += kPartition) {
         const int stop = std::min(begin + kPartition, end);
         const int padded = int(round_up(stop - begin, kPageTokens));
-        score_partition<Element>(tile, begin, stop, scores);
+        score_partition(tile, how, begin, stop, scores);
         if (tile.softcap > 0)
             for (int q = 0; q < tile.n_queries; ++q) soft_cap(scores + q * kPartition, padded, tile.softcap);
         float tops[kMaxQueryTile], sums[kMaxQueryTile];
         for (int q = 0; q < tile.n_queries; ++q)
             soften(scores + q * kPartition, begin, padded, tile.first[q], tile.last[q], tops[q], sums[q]);
-        if constexpr (kHasScales<Element>) fold_value_scales(tile, begin, padded, scores);
+        if constexpr (std::is_same_v<Element, int8_t>) fold_value_scales(tile, begin, padded, scores);
         weigh_partition<Element>(tile, std::max(begin, first), stop, scores, part, n);
         for (int q = 0; q < tile.n_queries; ++q)  // a partition that a query does not see must leave no trace in it
             if (tile.last[q] >= begin && tile.first[q] < stop) merge(running[q], tops[q], sums[q], part + q * n, total + q * n, n);
@@ -210,8 +229,10 @@ static void attend_to(const AttentionTile& tile) {
 }
 
 static void attend(const AttentionTile& tile) {
+    const int row = int(round_up(tile.head_dim, kLanes));
+    float* part = tile.scratch + kMaxQueryTile * kPartition;
     switch (tile.kv_type) {
-        case KvType::f16: return attend_to<uint16_t>(tile);
-        case KvType::int8: return attend_to<int8_t>(tile);
+        case KvType::f16: return attend_to<uint16_t>(tile, HalfScores{tile});
+        case KvType::int8: return attend_to<int8_t>(tile, Int8Scores(tile, part, part + 2 * row * kMaxQueryTile));
     }
 }

@@ -63,12 +63,13 @@ def kv_cache_bytes(
     """Exact bytes of the keys and values of ``tokens`` positions of one sequence, in whole pages.
 
     n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) elements a position and
-    layer, and with "int8" their scales. With ``drop_beyond_window``, layers with a sliding window keep only the pages
+    layer; with "int8", keys are padded to whole groups and there are scales. With ``drop_beyond_window``, layers with a sliding window keep only the pages
     that it can touch.
     """
-    n_elements = spec.head_dim + _multiples(spec.head_dim, KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
-    n_scales = _multiples(spec.head_dim, KV_KEY_GROUP) + 1
-    head_bytes = n_elements + 4 * n_scales if kv_type == "int8" else 2 * n_elements
+    value_dim = _multiples(spec.head_dim, KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
+    n_groups = _multiples(spec.head_dim, KV_KEY_GROUP)
+    int8_bytes = (KV_KEY_GROUP + 4) * n_groups + value_dim + 4
+    head_bytes = int8_bytes if kv_type == "int8" else 2 * (spec.head_dim + value_dim)
     page_bytes = head_bytes * spec.n_kv_heads * page_tokens
     n_pages = _multiples(tokens, page_tokens)
     if not drop_beyond_window:
