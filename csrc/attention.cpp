@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "half.h"
-
 namespace madang {
 
 Attention::Attention(const DecoderShape& shape, const Kernels& kernels, Cache& cache, int n_threads)
@@ -11,8 +9,8 @@ Attention::Attention(const DecoderShape& shape, const Kernels& kernels, Cache& c
       scale_(shape.attention_scale.value_or(1.0f / std::sqrt(float(shape.head_dim)))), scratch_(size_t(n_threads)) {
     for (Scratch& scratch : scratch_) {
         scratch.attention.resize(size_t(attention_scratch_floats(shape.head_dim)));
-        scratch.padded.resize(size_t(cache.value_stride()));
-        scratch.halves.resize(size_t(cache.value_stride()));
+        scratch.padded.resize(size_t(cache.padded_head()));
+        scratch.elements.resize(size_t(cache.padded_head()) * sizeof(uint16_t));
     }
 }
 
@@ -72,13 +70,12 @@ void Attention::normalize_heads(const Norm& norm, float* row, int n_heads, float
         norm.apply(shape_, kernels_, padded, padded, n, h);
         std::copy(padded, padded + n, row);
     }
-    std::fill(padded, padded + cache_.value_stride(), 0.0f);
+    std::fill(padded, padded + cache_.padded_head(), 0.0f);
 }
 
 void Attention::store(const Layer& layer, int index, int token, int thread) {
     Scratch& scratch = scratch_[thread];
     float* padded = scratch.padded.data();  // beyond head_dim it stays 0
-    uint16_t* halves = scratch.halves.data();
     const int n = shape_.head_dim, rope = shape_.layer_ropes[size_t(index)];
     if (!layer.query_norm.empty()) normalize_heads(layer.query_norm, query.row(token), shape_.n_heads, padded);
     if (!layer.key_norm.empty()) normalize_heads(layer.key_norm, key.row(token), shape_.n_kv_heads, padded);
@@ -88,18 +85,16 @@ void Attention::store(const Layer& layer, int index, int token, int thread) {
         for (int d = 0; d < n; ++d) head[d] *= scale_;
     }
     const int position = batch_->positions[token], slot = position % kPageTokens;
-    uint16_t* page = cache_.page(batch_->page_table(token)[position / kPageTokens]);
+    const int page = batch_->page_table(token)[position / kPageTokens];
     for (int h = 0; h < shape_.n_kv_heads; ++h) {
-        uint16_t* keys = page + cache_.key_offset(index, h);
-        uint16_t* values = page + cache_.value_offset(index, h) + size_t(slot) * cache_.value_stride();
+        const Cache::Place place{index, h, page, slot};
         float* head = key.row(token) + h * n;
         if (rope >= 0) rotate(rope, head, token);
         std::copy(head, head + n, padded);
-        kernels_.to_half(padded, cache_.value_stride(), halves);
-        for (int d = 0; d < n; ++d) keys[d * kPageTokens + slot] = halves[d];
+        cache_.put_key(kernels_, place, padded, scratch.elements.data());
         head = value.row(token) + h * n;
         std::copy(head, head + n, padded);
-        kernels_.to_half(padded, cache_.value_stride(), values);
+        cache_.put_value(kernels_, place, padded);
     }
 }
 
@@ -140,6 +135,7 @@ void Attention::attend(int layer, int unit, int thread) {
                      .pages = cache_.pages(),
                      .key_offset = cache_.key_offset(layer, kv_head),
                      .value_offset = cache_.value_offset(layer, kv_head),
+                     .kv_type = cache_.type(),
                      .outputs = outputs,
                      .scratch = scratch_[thread].attention.data()});
 }
@@ -147,14 +143,14 @@ void Attention::attend(int layer, int unit, int thread) {
 void Attention::probabilities(int layer, int token, int head, float* out, int n) const {
     const Range range = visible(layer, token);
     const float* q = query.row(token) + head * shape_.head_dim;
-    const size_t keys = cache_.key_offset(layer, head / shape_.heads_per_kv());
     std::fill(out, out + n, 0.0f);
     float top = -INFINITY;
     double sum = 0;
     for (int p = range.begin; p < range.end; ++p) {
-        const uint16_t* page = cache_.page(batch_->page_table(token)[p / kPageTokens]) + keys;
+        const int page = batch_->page_table(token)[p / kPageTokens];
+        const Cache::Place place{layer, head / shape_.heads_per_kv(), page, p % kPageTokens};
         double score = 0;
-        for (int d = 0; d < shape_.head_dim; ++d) score += double(q[d]) * half_to_float(page[d * kPageTokens + p % kPageTokens]);
+        for (int d = 0; d < shape_.head_dim; ++d) score += double(q[d]) * cache_.key_element(place, d);
         if (shape_.attention_softcap) score = *shape_.attention_softcap * std::tanh(score / *shape_.attention_softcap);
         out[p] = float(score);
         top = std::max(top, out[p]);

@@ -51,7 +51,7 @@ private:
     float scale_;
     struct Scratch {
         std::vector<float> attention, padded;
-        std::vector<uint16_t> halves;
+        std::vector<uint8_t> elements;
     };
     std::vector<Scratch> scratch_;  // per thread
 };

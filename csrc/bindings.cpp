@@ -122,8 +122,11 @@ void bind_shape(nb::module_& m) {
 }
 
 void bind_decoder(nb::module_& m) {
+    nb::enum_<KvType>(m, "KvType").value("f16", KvType::f16).value("int8", KvType::int8);
+
     nb::class_<Decoder>(m, "Decoder")
-        .def(nb::init<DecoderShape, int, const std::string&, float>(), "shape"_a, "n_threads"_a, "isa"_a, "outlier"_a = 0.0f)
+        .def(nb::init<DecoderShape, int, const std::string&, float, KvType>(), "shape"_a, "n_threads"_a, "isa"_a,
+             "outlier"_a = 0.0f, "kv_type"_a = KvType::f16)
         .def(
             "set_tensor",
             [](Decoder& self, const std::string& name, uint32_t type, int rows, int columns, const Octets& bytes) {

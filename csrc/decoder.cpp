@@ -29,8 +29,8 @@ std::vector<int32_t> counted(int n) {
 
 // ---- setting up ------------------------------------------------------------------------------------------------------
 
-Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier)
-    : shape_(checked(std::move(shape))), kernels_(select_kernels(isa)), pool_(n_threads), weights_(shape_), cache_(shape_),
+Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier, KvType kv_type)
+    : shape_(checked(std::move(shape))), kernels_(select_kernels(isa)), pool_(n_threads), weights_(shape_), cache_(shape_, kv_type),
       attention_(shape_, kernels_, cache_, pool_.size()), routing_(shape_), adapters_(weights_), trace_(shape_) {
     const DecoderShape& s = shape_;
     for (Rows* rows : {&hidden_, &branch_, &expert_out_}) rows->set_width(s.n_embd);

@@ -24,7 +24,7 @@ class Decoder {
 public:
     // Blocks of activations whose largest magnitude exceeds `outlier` times their row's average keep 15 bits, others 8; 0 is
     // all. Throws std::invalid_argument for an isa that cannot run here and for a shape that contradicts itself.
-    Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier);
+    Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier, KvType kv_type);
 
     void set_tensor(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes);
     // Call once after the last tensor. Throws std::invalid_argument naming the first that is missing.

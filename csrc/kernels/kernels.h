@@ -39,8 +39,17 @@ struct Output {
     bool accumulate;  // add to what is there: the residual connection
 };
 
+enum class KvType { f16, int8 };
+
+constexpr int kPageTokens = 16;
+
+// Groups of 32 elements of an int8 key that share a scale; a value has one (docs/decisions/0011).
+constexpr int key_groups(int head_dim) { return (head_dim + kBlock - 1) / kBlock; }
+
 // One kv head, a tile of query rows that share it. The cache comes in pages of 16 positions: position p lies in page
 // pages[page_table[p / 16]], where this layer and head keep keys as [head_dim][16] and values as [16][value_stride] float16.
+// Or int8: keys as 16 rows of a packed matrix, [32 key_groups / 4][16][4], and values as above, both followed by their
+// float32 scales, [key_groups][16] and [16].
 struct AttentionTile {
     int n_queries, head_dim, value_stride;
     const float* const* queries;  // scaled
@@ -48,18 +57,19 @@ struct AttentionTile {
     const int* first;             // per query: first visible position
     const int* last;              // per query: last visible position
     const int32_t* page_table;
-    const uint16_t* const* pages;
-    size_t key_offset, value_offset;  // elements from the start of a page
+    const uint8_t* const* pages;
+    size_t key_offset, value_offset;  // bytes from the start of a page
+    KvType kv_type;
     float* const* outputs;
-    float* scratch;               // attention_scratch_floats(head_dim)
+    float* scratch;               // attention_scratch_floats(head_dim), aligned to 4 bytes
 };
 
-constexpr int kPageTokens = 16;
 constexpr int kMaxQueryTile = 12;
 constexpr int kPartition = 256;  // positions between two softmax merges; fixed, so that results do not depend on the batch
 
 constexpr int attention_scratch_floats(int head_dim) {
-    return kMaxQueryTile * kPartition + 2 * int(round_up(head_dim, kLanes)) * kMaxQueryTile;
+    constexpr int kBlockFloats = sizeof(QuantizedBlock) / sizeof(float);
+    return kMaxQueryTile * (kPartition + 2 * int(round_up(head_dim, kLanes)) + key_groups(head_dim) * kBlockFloats);
 }
 
 struct Kernels {
@@ -83,6 +93,8 @@ struct Kernels {
     void (*soft_cap)(float* x, int n, float cap);
     void (*attend)(const AttentionTile&);
     void (*to_half)(const float* x, int n, uint16_t* y);
+    // y = x / scale, rounded; the scale is the largest magnitude / 127. n is a multiple of 16.
+    float (*to_int8)(const float* x, int n, int8_t* y);
     float (*max)(const float* x, int n);
     // y = exp((x - max) * scale), returns the sum of y
     float (*exponentials)(const float* x, float max, float scale, float* y, int n);

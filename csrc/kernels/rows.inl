@@ -84,6 +84,15 @@ static void to_half(const float* x, int n, uint16_t* y) {
     for (int i = 0; i < n; i += kLanes) store_half(y + i, load(x + i));
 }
 
+static float to_int8(const float* x, int n, int8_t* y) {
+    F32 largest = zero();
+    for (int i = 0; i < n; i += kLanes) largest = max(largest, abs(load(x + i)));
+    const float top = reduce_max(largest);
+    const F32 inverse = broadcast(top > 0 ? 127.0f / top : 0.0f);
+    for (int i = 0; i < n; i += kLanes) store_i8(y + i, mul(load(x + i), inverse));
+    return top * (1 / 127.0f);
+}
+
 // 1 / (1 + exp(-x)) as a divisor of what it would multiply
 static inline F32 logistic_divisor(F32 x) { return add(broadcast(1.0f), exponential(sub(zero(), x))); }
 

@@ -96,6 +96,8 @@ static inline void store_bytes(int8_t* p, I32 x) {
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0xd8);
     _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
+// Rounds x, whose magnitude is at most 127.
+static inline void store_i8(int8_t* p, F32 x) { store_bytes(p, {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}); }
 static inline __m256i high_half(__m256i q) { return _mm256_srai_epi32(_mm256_add_epi32(q, _mm256_set1_epi32(64)), 7); }
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {

@@ -51,6 +51,8 @@ static inline F32 load_exponents(const uint8_t* p) {
     const I32 exponents = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)), 23);
     return mul(_mm512_castsi512_ps(_mm512_max_epi32(exponents, _mm512_set1_epi32(0x00400000))), broadcast(0.5f));
 }
+// Rounds x, whose magnitude is at most 127.
+static inline void store_i8(int8_t* p, F32 x) { _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))); }
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     const I32 q = _mm512_cvtps_epi32(x), h = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(64)), 7);

@@ -6,8 +6,12 @@ struct F32 { float32x4_t v[4]; };
 struct I32 { int32x4_t v[4]; };
 struct Bytes { uint8x16_t v[4]; };
 
-constexpr int kTokenTile = 4;
-constexpr int kSignedZero = 0;
+constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
+constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
+constexpr int kFewGroups = 1;  // with float weights and 4 tokens
+constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
+constexpr int kSignedZero = 0;      // what dot4_signed adds to every signed weight
 
 template <class Function>
 static inline F32 quarters(Function f) { return {{f(0), f(1), f(2), f(3)}}; }
@@ -55,6 +59,7 @@ static inline void store_half(uint16_t* p, F32 x) {
 }
 static inline F32 to_float(I32 a) { return quarters([&](int i) { return vcvtq_f32_s32(a.v[i]); }); }
 static inline I32 zero_int() { return int_quarters([](int) { return vdupq_n_s32(0); }); }
+static inline I32 minus(I32 a, int32_t b) { return int_quarters([&](int i) { return vsubq_s32(a.v[i], vdupq_n_s32(b)); }); }
 static inline I32 times_128(I32 a) { return int_quarters([&](int i) { return vshlq_n_s32(a.v[i], 7); }); }
 static inline I32 widen(uint8x16_t bytes) {
     const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_u8(vget_high_u8(bytes));
@@ -82,6 +87,8 @@ static inline void store_bytes(int8_t* p, I32 x) {
     const int16x8_t high = vcombine_s16(vqmovn_s32(x.v[2]), vqmovn_s32(x.v[3]));
     vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
 }
+// Rounds x, whose magnitude is at most 127.
+static inline void store_i8(int8_t* p, F32 x) { store_bytes(p, int_quarters([&](int i) { return vcvtnq_s32_f32(x.v[i]); })); }
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     const I32 q = int_quarters([&](int i) { return vcvtnq_s32_f32(x.v[i]); });
@@ -128,15 +135,29 @@ static inline Bytes lookup(Bytes table, Bytes indices) {
     return byte_quarters([&](int i) { return vqtbl1q_u8(table.v[i], indices.v[i]); });
 }
 
-// sum += weights . activations, both signed: unsigned quants are below 64. 4 columns in each of 16 rows.
-static inline I32 dot4(I32 sum, Bytes weights, const int8_t* activations) {
+// 4 activations, for every row.
+using Quad = int8x16_t;
+static inline Quad load_quad(const int8_t* p) {
     int32_t four;
-    std::memcpy(&four, activations, 4);
-    const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(four));
-    return int_quarters([&](int i) { return vdotq_s32(sum.v[i], vreinterpretq_s8_u8(weights.v[i]), a); });
+    std::memcpy(&four, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+// sum += weights . activations, 4 columns in each of 16 rows. Both are signed: unsigned quants are below 64.
+static inline I32 dot4(I32 sum, Bytes weights, Quad activations) {
+    return int_quarters([&](int i) { return vdotq_s32(sum.v[i], vreinterpretq_s8_u8(weights.v[i]), activations); });
 }
 static inline Bytes prepare_signed(Bytes a) { return a; }
-static inline I32 dot4_signed(I32 sum, Bytes prepared, const int8_t* activations) { return dot4(sum, prepared, activations); }
+static inline I32 dot4_signed(I32 sum, Bytes prepared, Quad activations) { return dot4(sum, prepared, activations); }
+
+// A sum of such products, by quants up to `largest`.
+template <int largest>
+struct Dots {
+    static_assert(largest == 255 || largest < 128);
+    I32 sum = zero_int();
+
+    void add(Bytes weights, Quad activations, int) { sum = dot4(sum, weights, activations); }
+    void add_signed(Bytes prepared, Quad activations) { sum = dot4_signed(sum, prepared, activations); }
+};
 
 // Pairs of bfloat16: 16 rows x 2 columns.
 using Pairs = Bytes;

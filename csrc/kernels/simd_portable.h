@@ -61,6 +61,8 @@ static inline F32 load_high_nibbles(const uint8_t* p) { return lanes([&](int i) 
 static inline F32 load_exponents(const uint8_t* p) {
     return lanes([&](int i) { return madang::bits_to_float(p[i] ? uint32_t(p[i]) << 23 : 0x00400000) * 0.5f; });
 }
+// Rounds x, whose magnitude is at most 127.
+static inline void store_i8(int8_t* p, F32 x) { MADANG_LANES p[i] = int8_t(std::nearbyint(x.v[i])); }
 // Splits integral x into 128 * high + low with low in [-64, 63].
 static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     MADANG_LANES {

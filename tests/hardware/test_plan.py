@@ -55,7 +55,8 @@ def test_cache_size_is_exact() -> None:
     assert kv_cache_bytes(SPEC, 8192) == 8192 * 23_040
     assert kv_cache_bytes(SPEC, 0) == 0
     assert kv_cache_bytes(SPEC, 1) == 16 * 23_040  # one page
-    assert kv_cache_bytes(SPEC, 17, page_tokens=1, element_bytes=1) == 17 * 23_040 // 2
+    # 1 byte, and 4 for each of 2 + 1 scales
+    assert kv_cache_bytes(SPEC, 17, page_tokens=1, kv_type="int8") == 17 * (11_520 + 30 * 3 * 3 * 4)
 
 
 def test_windows_bound_the_cache() -> None:
@@ -66,10 +67,11 @@ def test_windows_bound_the_cache() -> None:
     assert kv_cache_bytes(spec, 1024) == 128 * page
 
 
-@given(st.integers(-(10**9), 10**12))
-def test_the_fitting_context_is_the_longest(room_bytes: int) -> None:
-    tokens = fitting_tokens(SPEC, room_bytes)
-    assert kv_cache_bytes(SPEC, tokens) <= max(room_bytes, 0) < kv_cache_bytes(SPEC, tokens + 1)
+@given(st.integers(-(10**9), 10**12), st.sampled_from(("f16", "int8")))
+def test_the_fitting_context_is_the_longest(room_bytes: int, kv_type: str) -> None:
+    tokens = fitting_tokens(SPEC, room_bytes, kv_type)
+    fits, more = (kv_cache_bytes(SPEC, n, kv_type=kv_type) for n in (tokens, tokens + 1))
+    assert fits <= max(room_bytes, 0) < more
 
 
 def test_defaults() -> None:
@@ -147,11 +149,26 @@ def test_a_container_explains_itself() -> None:
     assert (choice.value, choice.reason) == (1, "the container is limited to 1.5 processors")
 
 
-@given(room=st.integers(0, 10**9), requested=st.none() | st.integers(1, 8192))
-def test_a_plan_always_fits(room: int, requested: int | None) -> None:
+def test_the_kind_of_cache_is_chosen_and_counted() -> None:
+    default, small = (make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_type=kind)) for kind in (None, "int8"))
+    assert default.kv_type.value == "f16"
+    assert "half of the memory" in default.kv_type.reason
+    assert (small.kv_type.value, small.kv_type.reason) == ("int8", "as requested")
+    assert small.memory is not None
+    assert small.memory.kv_cache_bytes == kv_cache_bytes(SPEC, 8192, kv_type="int8") < 0.56 * 8192 * 23_040
+    assert small.kv_limit_bytes.value == 4 * small.memory.kv_cache_bytes
+    room = with_free(kv_cache_bytes(SPEC, 1000))
+    longer = make_plan(SPEC, Files(), room, PlanRequest(kv_type="int8", context_tokens=1800))
+    assert longer.context_tokens.value == 1800
+    with pytest.raises(UnknownOption, match=r"'q4'.*f16.*int8"):
+        make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_type="q4"))
+
+
+@given(room=st.integers(0, 10**9), requested=st.none() | st.integers(1, 8192), kv_type=st.sampled_from((None, "int8")))
+def test_a_plan_always_fits(room: int, requested: int | None, kv_type: str | None) -> None:
     machine = with_free(room)
     try:
-        plan = make_plan(SPEC, Files(), machine, PlanRequest(context_tokens=requested))
+        plan = make_plan(SPEC, Files(), machine, PlanRequest(context_tokens=requested, kv_type=kv_type))
     except NotEnoughMemory as error:
         assert error.needed_bytes > error.available_bytes
         return

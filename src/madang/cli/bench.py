@@ -35,6 +35,7 @@ def bench(  # noqa: PLR0913  (a command line's options are its parameters)
     threads: options.Threads = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    kv_type: options.KvType = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure prompt and generation speed.
@@ -46,7 +47,9 @@ def bench(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.runtime import open_model
 
     context = prompt_tokens + decode_tokens + SPARE_TOKENS
-    settings = options.settings_of(ctx, threads=threads, engine=engine, context=context, precision=precision)
+    settings = options.settings_of(
+        ctx, threads=threads, engine=engine, context=context, precision=precision, kv_type=kv_type
+    )
     with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
         measure = _bare_steps if isinstance(loaded, Benchmarkable) else _whole_answers
         runs = [measure(loaded, prompt_tokens, decode_tokens, number) for number in range(repetitions + 1)][1:]

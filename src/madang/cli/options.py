@@ -21,6 +21,9 @@ Precision = Annotated[
 KvMemory = Annotated[
     str | None, typer.Option("--kv-memory", metavar="SIZE", help="Most memory for the caches of conversations: 2GB.")
 ]
+KvType = Annotated[
+    str | None, typer.Option("--kv-type", metavar="WORD", help="f16, or int8 for caches of half the size.")
+]
 Speculation = Annotated[
     str | None,
     typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),

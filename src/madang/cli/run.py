@@ -88,6 +88,7 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     engine: options.Engine = None,
     precision: options.Precision = None,
     kv_memory: options.KvMemory = None,
+    kv_type: options.KvType = None,
     speculation: options.Speculation = None,
     as_json: options.Json = False,
 ) -> None:
@@ -99,6 +100,7 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         engine=engine,
         precision=precision,
         kv_memory=kv_memory,
+        kv_type=kv_type,
         speculation=speculation,
     )
     answer = AnswerOptions(

@@ -9,8 +9,10 @@ from math import prod
 from madang.formats.spec import DecoderSpec
 from madang.formats.tensors import TensorSource, TensorType
 
-KV_ELEMENT_BYTES = 2  # float16
+# How the cache can keep keys and values: as float16, or as int8 with float32 scales (docs/decisions/0011).
+KV_TYPES = ("f16", "int8")
 KV_PAGE_TOKENS = 16
+KV_KEY_GROUP = 32  # elements of an int8 key that share a scale; a value has one
 KV_VALUE_MULTIPLE = 16  # elements of a vector; csrc/cache.cpp pads each value to it
 # How much weights of common types may grow when they are padded to whole tiles, where only a file's size is known.
 REPACKED_FACTOR = 1.15
@@ -54,21 +56,25 @@ def kv_cache_bytes(
     spec: DecoderSpec,
     tokens: int,
     *,
-    element_bytes: int = KV_ELEMENT_BYTES,
+    kv_type: str = KV_TYPES[0],
     page_tokens: int = KV_PAGE_TOKENS,
     drop_beyond_window: bool = False,
 ) -> int:
     """Exact bytes of the keys and values of ``tokens`` positions of one sequence, in whole pages.
 
-    element_bytes · n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) a
-    position and layer. With ``drop_beyond_window``, layers with a sliding window keep only the pages that it can touch.
+    n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) elements a position and
+    layer; with "int8", keys are padded to whole groups and there are scales. With ``drop_beyond_window``, layers with a sliding window keep only the pages
+    that it can touch.
     """
-    value_dim = -(-spec.head_dim // KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
-    page_bytes = element_bytes * spec.n_kv_heads * (spec.head_dim + value_dim) * page_tokens
-    n_pages = _pages(tokens, page_tokens)
+    value_dim = _multiples(spec.head_dim, KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
+    n_groups = _multiples(spec.head_dim, KV_KEY_GROUP)
+    int8_bytes = (KV_KEY_GROUP + 4) * n_groups + value_dim + 4
+    head_bytes = int8_bytes if kv_type == "int8" else 2 * (spec.head_dim + value_dim)
+    page_bytes = head_bytes * spec.n_kv_heads * page_tokens
+    n_pages = _multiples(tokens, page_tokens)
     if not drop_beyond_window:
         return spec.n_layers * n_pages * page_bytes
-    kept = (min(n_pages, _pages(window, page_tokens) + 1) if window else n_pages for window in spec.window_tokens)
+    kept = (min(n_pages, _multiples(window, page_tokens) + 1) if window else n_pages for window in spec.window_tokens)
     return sum(kept) * page_bytes
 
 
@@ -95,10 +101,10 @@ def estimate_weights_bytes(file_bytes: int) -> int:
     return round(file_bytes * REPACKED_FACTOR)
 
 
-def fitting_tokens(spec: DecoderSpec, room_bytes: int) -> int:
+def fitting_tokens(spec: DecoderSpec, room_bytes: int, kv_type: str = KV_TYPES[0]) -> int:
     """The longest context, in whole pages, whose cache takes at most ``room_bytes``."""
-    return max(room_bytes, 0) // kv_cache_bytes(spec, KV_PAGE_TOKENS) * KV_PAGE_TOKENS
+    return max(room_bytes, 0) // kv_cache_bytes(spec, KV_PAGE_TOKENS, kv_type=kv_type) * KV_PAGE_TOKENS
 
 
-def _pages(tokens: int, page_tokens: int) -> int:
-    return -(-tokens // page_tokens)
+def _multiples(n: int, size: int) -> int:
+    return -(-n // size)

@@ -11,6 +11,7 @@ from madang.formats.spec import DecoderSpec
 from madang.hardware.machine import Machine
 from madang.hardware.memory import (
     KV_PAGE_TOKENS,
+    KV_TYPES,
     WORKING_BYTES,
     MemoryEstimate,
     estimate_weights_bytes,
@@ -24,7 +25,6 @@ SMALLEST_USEFUL_CONTEXT_TOKENS = 256
 PREFILL_CHUNK_TOKENS = 256
 MAX_THREADS = 1024
 PRECISIONS = ("exact", "fast")
-KV_TYPES = ("f16",)
 SPECULATIONS = ("ngram", "off", "draft:MODEL")
 MAX_CONCURRENCY = 32
 # Beyond one full context, the cache keeps what other conversations computed: as many more, if memory allows.
@@ -50,6 +50,7 @@ class PlanRequest:
     prefill_chunk_tokens: int | None = None
     precision: str | None = None
     kv_limit_bytes: int | None = None
+    kv_type: str | None = None
     max_concurrency: int | None = None
     speculation: str | None = None
 
@@ -73,7 +74,7 @@ class Plan:
     precision        "exact" or "fast": whether activations keep 15 bits everywhere, or only where it matters most
     isa              "auto" or the name of one instruction set; the engine knows which ones it has
     kv_limit_bytes   the most that the caches of all conversations take together, those kept for later included
-    kv_type          how keys and values are kept: "f16"
+    kv_type          how keys and values are kept: "f16", or "int8" in about half of the memory
     max_concurrency  generations that are computed side by side; more wait
     speculation      "ngram" guesses from the text, "draft:<file>" with a smaller model, "off" does not
     memory           at the full context; None when nothing was calculated
@@ -85,7 +86,7 @@ class Plan:
     prefill_chunk_tokens: Choice[int] = field(default_factory=lambda: Choice(PREFILL_CHUNK_TOKENS, "the default"))
     precision: Choice[str] = field(default_factory=lambda: Choice(PRECISIONS[0], "the default"))
     kv_limit_bytes: Choice[int] = field(default_factory=lambda: Choice(1 << 30, "the default"))
-    kv_type: Choice[str] = field(default_factory=lambda: Choice(KV_TYPES[0], "the only one"))
+    kv_type: Choice[str] = field(default_factory=lambda: Choice(KV_TYPES[0], "the default"))
     max_concurrency: Choice[int] = field(default_factory=lambda: Choice(MAX_CONCURRENCY, "the default"))
     speculation: Choice[str] = field(default_factory=lambda: Choice(SPECULATIONS[0], "the default"))
     memory: MemoryEstimate | None = None
@@ -108,7 +109,9 @@ def make_plan(
     if weights_bytes is None:
         weights_bytes = estimate_weights_bytes(files.size_bytes)
     available_bytes = machine.ram_available_bytes
-    context = _context(spec, files.name, weights_bytes, available_bytes, requested)
+    kv_type = _kv_type(requested.kv_type)
+    context = _context(_Cache(spec, kv_type.value), files.name, weights_bytes, available_bytes, requested)
+    context_bytes = kv_cache_bytes(spec, context.value, kv_type=kv_type.value)
     free_bytes = None if available_bytes is None else available_bytes - weights_bytes - WORKING_BYTES
     return Plan(
         threads=_threads(machine, requested.threads),
@@ -116,17 +119,32 @@ def make_plan(
         isa=_isa(requested.isa),
         precision=_precision(requested.precision),
         prefill_chunk_tokens=_prefill_chunk(context.value, requested.prefill_chunk_tokens),
-        kv_limit_bytes=_kv_limit(kv_cache_bytes(spec, context.value), free_bytes, requested.kv_limit_bytes),
+        kv_limit_bytes=_kv_limit(context_bytes, free_bytes, requested.kv_limit_bytes),
+        kv_type=kv_type,
         max_concurrency=_concurrency(requested.max_concurrency),
         speculation=_speculation(requested.speculation),
-        memory=MemoryEstimate(weights_bytes, kv_cache_bytes(spec, context.value)),
+        memory=MemoryEstimate(weights_bytes, context_bytes),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """The cache of one model, kept in one way."""
+
+    spec: DecoderSpec
+    kv_type: str
+
+    def n_bytes(self, tokens: int) -> int:
+        return kv_cache_bytes(self.spec, tokens, kv_type=self.kv_type)
+
+    def n_fitting(self, room_bytes: int) -> int:
+        return fitting_tokens(self.spec, room_bytes, self.kv_type)
+
+
 def _context(
-    spec: DecoderSpec, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
+    cache: _Cache, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
 ) -> Choice[int]:
-    trained, requested = spec.context_tokens, request.context_tokens
+    trained, requested = cache.spec.context_tokens, request.context_tokens
     if requested is not None and not 1 <= requested <= trained:
         raise InvalidRequest(
             f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
@@ -135,23 +153,23 @@ def _context(
         )
     smallest = min(requested or SMALLEST_USEFUL_CONTEXT_TOKENS, SMALLEST_USEFUL_CONTEXT_TOKENS, trained)
     fixed_bytes = weights_bytes + WORKING_BYTES
-    needed_bytes = fixed_bytes + kv_cache_bytes(spec, smallest)
+    needed_bytes = fixed_bytes + cache.n_bytes(smallest)
     if available_bytes is not None and needed_bytes > available_bytes:
         raise NotEnoughMemory(name, needed_bytes, available_bytes)
-    room = trained if available_bytes is None else fitting_tokens(spec, available_bytes - fixed_bytes)
+    room = trained if available_bytes is None else cache.n_fitting(available_bytes - fixed_bytes)
     if requested is not None:
         if requested > room and available_bytes is not None:
-            needed_bytes = fixed_bytes + kv_cache_bytes(spec, requested)
+            needed_bytes = fixed_bytes + cache.n_bytes(requested)
             hint = f"A context of {_rounded(room)} tokens fits."
             raise NotEnoughMemory(
                 f"{name} with a context of {requested} tokens", needed_bytes, available_bytes, hint=hint
             )
         return Choice(requested, "as requested")
-    if request.kv_limit_bytes is not None and fitting_tokens(spec, request.kv_limit_bytes) < min(trained, room):
-        return Choice(max(fitting_tokens(spec, request.kv_limit_bytes), KV_PAGE_TOKENS), "what the cache's limit holds")
+    if request.kv_limit_bytes is not None and cache.n_fitting(request.kv_limit_bytes) < min(trained, room):
+        return Choice(max(cache.n_fitting(request.kv_limit_bytes), KV_PAGE_TOKENS), "what the cache's limit holds")
     if trained <= room:
         return Choice(trained, "what the model was trained for")
-    wanted = format_bytes(kv_cache_bytes(spec, trained))
+    wanted = format_bytes(cache.n_bytes(trained))
     return Choice(
         _rounded(room),
         f"the model was trained for {trained}, but the cache for that takes {wanted}, "
@@ -198,6 +216,14 @@ def _kv_limit(context_bytes: int, free_bytes: int | None, requested: int | None)
     return Choice(
         limit, f"of {format_bytes(free_bytes)} free beside the weights; one context takes {format_bytes(context_bytes)}"
     )
+
+
+def _kv_type(requested: str | None) -> Choice[str]:
+    if requested is None:
+        return Choice(KV_TYPES[0], "the default: int8 takes about half of the memory, and is a little less exact")
+    if requested not in KV_TYPES:
+        raise UnknownOption("kind of cache", requested, KV_TYPES)
+    return Choice(requested, "as requested")
 
 
 def _concurrency(requested: int | None) -> Choice[int]:

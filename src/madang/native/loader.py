@@ -31,7 +31,7 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     any_tensor = next(iter(description.tensors.values()))
     try:
         shape, outlier = decoder_shape(description.spec), _OUTLIER[plan.precision.value]
-        decoder = _core.Decoder(shape, plan.threads.value, isa, outlier)
+        decoder = _core.Decoder(shape, plan.threads.value, isa, outlier, _core.KvType[plan.kv_type.value])
         with ExitStack() as stack:
             files = {path: stack.enter_context(OpenFile(path)) for path in paths}
             for canonical, tensor in description.tensors.items():

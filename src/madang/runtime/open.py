@@ -74,6 +74,7 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
         isa=settings.isa,
         precision=settings.precision,
         kv_limit_bytes=settings.kv_memory,
+        kv_type=settings.kv_type,
         max_concurrency=settings.concurrency,
         speculation=settings.speculation,
     )

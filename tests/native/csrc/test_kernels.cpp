@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -62,28 +63,20 @@ void random_block(const TypeTraits& traits, uint8_t* out, std::mt19937& rng) {
 // Rows of activations in every form.
 struct Input {
     int columns;
-    Floats floats, scales, sums;
+    Floats floats;
     std::vector<uint16_t> bfloats;
-    std::vector<int8_t> quants;
-    std::vector<uint8_t> wide;
+    std::vector<QuantizedBlock> blocks;
 
-    Input(const Kernels& kernels, Floats rows, int n_columns, float outlier) : columns(n_columns), floats(std::move(rows)) {
-        const size_t n = floats.size(), blocks = n / kBlock;
-        scales.resize(blocks);
-        sums.resize(2 * blocks);
-        bfloats.resize(n);
-        quants.resize(2 * n);
-        wide.resize(blocks);
-        kernels.to_bfloat(floats.data(), int(n), bfloats.data());
-        for (size_t at = 0; at < n; at += size_t(columns)) {
-            const size_t b = at / kBlock;
-            kernels.quantize(&floats[at], columns, outlier, {&quants[2 * at], &wide[b], &scales[b], &sums[2 * b]});
-        }
+    Input(const Kernels& kernels, Floats rows, int n_columns, float outlier)
+        : columns(n_columns), floats(std::move(rows)), bfloats(floats.size()), blocks(floats.size() / kBlock) {
+        kernels.to_bfloat(floats.data(), int(floats.size()), bfloats.data());
+        for (size_t at = 0; at < floats.size(); at += size_t(columns))
+            kernels.quantize(&floats[at], columns, outlier, &blocks[at / kBlock]);
     }
 
     Activations activations(int token) const {
-        const size_t at = size_t(token) * columns, b = at / kBlock;
-        return {columns, &floats[at], &bfloats[at], &quants[2 * at], &wide[b], &scales[b], &sums[2 * b]};
+        const size_t at = size_t(token) * columns;
+        return {columns, &floats[at], &bfloats[at], &blocks[at / kBlock]};
     }
 };
 
@@ -94,7 +87,8 @@ double tolerance(const Kernels& kernels, const PackedMatrix& matrix, const Input
     for (int c = 0; c < in.columns; ++c) {
         const size_t at = size_t(token) * in.columns + c;
         const double weight = std::fabs(weights[c]);
-        steps += weight * in.scales[at / kBlock] * (in.wide[at / kBlock] ? 0.51 : 64.1);
+        const QuantizedBlock& block = in.blocks[at / kBlock];
+        steps += weight * block.scale * (block.wide ? 0.51 : 64.1);
         magnitude += weight * std::fabs(in.floats[at]);
     }
     return (quantized ? steps : 0) + magnitude * (bfloats ? 4e-3 : 3e-6) + 1e-6;
@@ -123,20 +117,71 @@ void test_products(const Kernels& kernels, const TypeTraits& traits, int rows, i
     }
 }
 
-void test_rows(const Kernels& kernels, std::mt19937& rng) {
-    constexpr int n = 160;
-    const auto close = [&](float actual, double expected, const char* what) {
-        expect(std::fabs(actual - expected) <= 2e-6 * std::fabs(expected) + 1e-7, kernels.name, what);
-    };
-    const Floats x = random_floats(n, rng, 10), w = random_floats(n, rng);
-    Floats y(n);
-    double squares = 0, sum = 0;
-    for (const float value : x) squares += double(value) * value;
+// What a function of rows is off by, as a part of the exact value.
+class Comparison {
+public:
+    Comparison(const Kernels& kernels, double tolerance) : kernels_(kernels), tolerance_(tolerance) {}
+    void operator()(float actual, double expected, const char* what) const {
+        expect(std::fabs(actual - expected) <= tolerance_ * std::fabs(expected) + 1e-7, kernels_.name, what);
+    }
+
+private:
+    const Kernels& kernels_;
+    double tolerance_;
+};
+
+void test_norms(const Kernels& kernels, std::mt19937& rng) {
+    constexpr int n = 150, padded = 160;
+    const Comparison close(kernels, 2e-6);
+    Floats x = random_floats(padded, rng, 10), w = random_floats(padded, rng), bias = random_floats(padded, rng), y(padded);
+    std::fill(x.begin() + n, x.end(), 0.0f);
+    double squares = 0, mean = 0, variance = 0;
+    for (const float value : x) squares += double(value) * value, mean += double(value) / n;
+    for (int i = 0; i < n; ++i) variance += (x[i] - mean) * (x[i] - mean) / n;
     kernels.rms_norm(x.data(), w.data(), y.data(), n, 1e-5f);
     for (int i = 0; i < n; ++i) close(y[i], x[i] / std::sqrt(squares / n + 1e-5) * w[i], "rms_norm");
-    y = x;
-    kernels.silu_multiply(y.data(), w.data(), n);
-    for (int i = 0; i < n; ++i) close(y[i], x[i] / (1 + std::exp(-double(x[i]))) * w[i], "silu_multiply");
+    kernels.layer_norm(x.data(), w.data(), nullptr, y.data(), n, 1e-5f);
+    const double scale = 1 / std::sqrt(variance + 1e-5);
+    for (int i = 0; i < n; ++i)
+        expect(std::fabs(y[i] - (x[i] - mean) * scale * w[i]) < 1e-5, kernels.name, "layer_norm");
+    kernels.layer_norm(x.data(), w.data(), bias.data(), y.data(), n, 1e-5f);
+    for (int i = 0; i < n; ++i)
+        expect(std::fabs(y[i] - ((x[i] - mean) * scale * w[i] + bias[i])) < 1e-5, kernels.name, "layer_norm with a bias");
+}
+
+double exactly_activated(Activation activation, double x) {
+    switch (activation) {
+        case Activation::silu: return x / (1 + std::exp(-x));
+        case Activation::gelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+        case Activation::gelu_tanh: return x / (1 + std::exp(-2 * std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+        case Activation::relu: return std::max(x, 0.0);
+    }
+    return 0;
+}
+
+void test_activations(const Kernels& kernels, std::mt19937& rng) {
+    constexpr int n = 160;
+    const Floats x = random_floats(n, rng, 3), up = random_floats(n, rng);
+    for (const Activation activation : {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::relu})
+        for (const float* factor : {up.data(), static_cast<const float*>(nullptr)}) {
+            Floats y = x;
+            kernels.activate(activation, y.data(), factor, n);
+            for (int i = 0; i < n; ++i) {
+                const double expected = exactly_activated(activation, x[i]) * (factor ? factor[i] : 1);
+                expect(std::fabs(y[i] - expected) <= 1e-5 * std::fabs(expected) + 1e-6, kernels.name, "activate");
+            }
+        }
+    Floats y = x;
+    kernels.soft_cap(y.data(), n, 2.5f);
+    for (int i = 0; i < n; ++i) expect(std::fabs(y[i] - 2.5 * std::tanh(x[i] / 2.5)) < 1e-6, kernels.name, "soft_cap");
+}
+
+void test_rows(const Kernels& kernels, std::mt19937& rng) {
+    constexpr int n = 160;
+    const Comparison close(kernels, 2e-6);
+    const Floats x = random_floats(n, rng, 10);
+    Floats y(n);
+    double sum = 0;
     const float top = *std::max_element(x.begin(), x.end());
     expect(kernels.max(x.data(), n - 3) == *std::max_element(x.begin(), x.end() - 3), kernels.name, "max");
     const float total = kernels.exponentials(x.data(), top, 0.5f, y.data(), n - 3);
@@ -148,34 +193,110 @@ void test_rows(const Kernels& kernels, std::mt19937& rng) {
     std::vector<uint16_t> halves(n);
     kernels.to_half(x.data(), n, halves.data());
     for (int i = 0; i < n; ++i) expect(halves[i] == float_to_half(x[i]), kernels.name, "to_half");
+    std::vector<int8_t> bytes(n);
+    const float scale = kernels.to_int8(x.data(), n, bytes.data());
+    for (int i = 0; i < n; ++i)
+        expect(std::fabs(x[i] - scale * bytes[i]) <= 0.501f * scale && std::abs(bytes[i]) <= 127, kernels.name, "to_int8");
+    const Floats nothing(n);
+    expect(kernels.to_int8(nothing.data(), n, bytes.data()) == 0 && bytes == std::vector<int8_t>(n), kernels.name, "to_int8 of 0");
 }
 
-// 40 positions on scattered pages; queries that see different ranges.
-void test_attention(const Kernels& kernels, std::mt19937& rng) {
-    constexpr int head_dim = 40, stride = 48, n_queries = 3;
-    const int32_t table[] = {2, 0, 1};
-    const int first[] = {0, 7, 0}, last[] = {39, 21, 0};
-    const size_t page = size_t(kPageTokens) * (head_dim + stride);
-    Floats queries = random_floats(n_queries * head_dim, rng, 0.3f), outputs(n_queries * stride);
-    std::vector<uint16_t> cache(3 * page);
-    for (uint16_t& half : cache) half = float_to_half(random_floats(1, rng)[0]);
-    const uint16_t* pages[] = {&cache[0], &cache[page], &cache[2 * page]};
-    const float* rows[] = {&queries[0], &queries[head_dim], &queries[2 * head_dim]};
-    float* outs[] = {&outputs[0], &outputs[stride], &outputs[2 * stride]};
-    Floats scratch(size_t(attention_scratch_floats(head_dim)));
-    kernels.attend({n_queries, head_dim, stride, rows, first, last, table, pages, 0, size_t(kPageTokens) * head_dim, outs, scratch.data()});
-    for (int q = 0; q < n_queries; ++q) {
-        std::vector<double> expected(head_dim, 0.0);
-        double total = 0;
-        for (int p = first[q]; p <= last[q]; ++p) {
-            const uint16_t *keys = pages[table[p / kPageTokens]], *values = keys + kPageTokens * head_dim + p % kPageTokens * stride;
-            double score = 0;
-            for (int d = 0; d < head_dim; ++d) score += double(rows[q][d]) * half_to_float(keys[d * kPageTokens + p % kPageTokens]);
-            total += std::exp(score);
-            for (int d = 0; d < head_dim; ++d) expected[d] += std::exp(score) * half_to_float(values[d]);
+// Positions of one kv head on scattered pages, and what attention makes of them in plain arithmetic.
+struct PagedHead {
+    KvType type;
+    int head_dim, stride;
+    size_t key_bytes, page_bytes;
+    std::vector<int32_t> table;
+    std::vector<float> memory;
+    std::vector<const uint8_t*> pages;
+
+    PagedHead(KvType kv_type, int positions, int dim, std::mt19937& rng)
+        : type(kv_type), head_dim(dim), stride(int(round_up(dim, kLanes))),
+          key_bytes(part_bytes(key_stride(), key_groups(dim))), page_bytes(key_bytes + part_bytes(stride, 1)),
+          table(size_t(round_up(positions, kPageTokens) / kPageTokens)), memory(table.size() * page_bytes / sizeof(float)) {
+        std::iota(table.begin(), table.end(), 0);
+        std::shuffle(table.begin(), table.end(), rng);
+        for (size_t i = 0; i < table.size(); ++i) {
+            uint8_t* page = reinterpret_cast<uint8_t*>(memory.data()) + i * page_bytes;
+            fill(page, key_stride(), key_groups(dim), rng);
+            fill(page + key_bytes, stride, 1, rng);
+            pages.push_back(page);
         }
-        for (int d = 0; d < head_dim; ++d)
-            expect(std::fabs(outs[q][d] - expected[d] / total) < 1e-5, kernels.name, "attend");
+    }
+
+    int key_stride() const { return type == KvType::f16 ? head_dim : key_groups(head_dim) * kBlock; }
+    size_t part_bytes(int n, int n_scales) const { return kPageTokens * (type == KvType::f16 ? 2 * n : n + 4 * n_scales); }
+
+    void fill(uint8_t* part, int n, int n_scales, std::mt19937& rng) const {
+        const size_t elements = size_t(n) * kPageTokens;
+        if (type == KvType::f16) {
+            const Floats values = random_floats(elements, rng);
+            std::transform(values.begin(), values.end(), reinterpret_cast<uint16_t*>(part), float_to_half);
+        } else {
+            std::generate(part, part + elements, [&] { return uint8_t(int8_t(rng() % 255 - 127)); });
+            const Floats scales = random_floats(size_t(n_scales) * kPageTokens, rng, 0.01f);
+            std::copy(scales.begin(), scales.end(), reinterpret_cast<float*>(part + elements));
+        }
+    }
+
+    // Element `at` of a part of n a position, with its scale.
+    double element(const uint8_t* part, int n, int at, int scale) const {
+        if (type == KvType::f16) return half_to_float(reinterpret_cast<const uint16_t*>(part)[at]);
+        return reinterpret_cast<const int8_t*>(part)[at] * double(reinterpret_cast<const float*>(part + n * kPageTokens)[scale]);
+    }
+
+    const uint8_t* at(int position) const { return pages[size_t(table[size_t(position / kPageTokens)])]; }
+    double key(int position, int d) const {
+        const int slot = position % kPageTokens;
+        const int at_int8 = (d / 4 * kPageTokens + slot) * 4 + d % 4;
+        return element(at(position), key_stride(), type == KvType::f16 ? d * kPageTokens + slot : at_int8,
+                       d / kBlock * kPageTokens + slot);
+    }
+    double value(int position, int d) const {
+        const int slot = position % kPageTokens;
+        return element(at(position) + key_bytes, stride, slot * stride + d, slot);
+    }
+
+    std::vector<double> attended(const float* query, int first, int last, double softcap) const {
+        std::vector<double> result(size_t(head_dim), 0.0);
+        double total = 0;
+        for (int p = first; p <= last; ++p) {
+            double score = 0;
+            for (int d = 0; d < head_dim; ++d) score += query[d] * key(p, d);
+            const double weight = std::exp(softcap > 0 ? softcap * std::tanh(score / softcap) : score);
+            total += weight;
+            for (int d = 0; d < head_dim; ++d) result[size_t(d)] += weight * value(p, d);
+        }
+        for (double& value : result) value /= total;
+        return result;
+    }
+};
+
+// Queries that see different ranges, in tiles of every size.
+void test_attention(const Kernels& kernels, KvType type, int head_dim, int positions, float softcap, std::mt19937& rng) {
+    const PagedHead head(type, positions, head_dim, rng);
+    Floats scratch(size_t(attention_scratch_floats(head_dim)));
+    for (int n = 1; n <= kMaxQueryTile; ++n) {
+        const Floats queries = random_floats(size_t(n) * head_dim, rng, 0.3f);
+        Floats outputs(size_t(n) * head_dim);
+        std::vector<const float*> rows;
+        std::vector<float*> outs;
+        std::vector<int> first, last;
+        for (int q = 0; q < n; ++q) {
+            rows.push_back(&queries[size_t(q) * head_dim]);
+            outs.push_back(&outputs[size_t(q) * head_dim]);
+            last.push_back(q == 1 ? 0 : positions - 1 - q);
+            first.push_back(q % 3 == 2 ? positions / 2 - q : 0);
+        }
+        kernels.attend({.n_queries = n, .head_dim = head_dim, .value_stride = head.stride, .queries = rows.data(),
+                        .softcap = softcap, .first = first.data(), .last = last.data(), .page_table = head.table.data(),
+                        .pages = head.pages.data(), .key_offset = 0, .value_offset = head.key_bytes,
+                        .kv_type = type, .outputs = outs.data(), .scratch = scratch.data()});
+        for (int q = 0; q < n; ++q) {
+            const std::vector<double> expected = head.attended(rows[q], first[q], last[q], softcap);
+            for (int d = 0; d < head_dim; ++d)  // int8 keys meet queries of 15 bits
+                expect(std::fabs(outs[q][d] - expected[size_t(d)]) < (type == KvType::f16 ? 1e-5 : 3e-4), kernels.name, "attend");
+        }
     }
 }
 
@@ -191,8 +312,13 @@ int main() {
                 test_products(kernels, traits, 21, columns, 0, rng);
                 test_products(kernels, traits, 16, columns, 1.2f, rng);
             }
+        test_norms(kernels, rng);
+        test_activations(kernels, rng);
         test_rows(kernels, rng);
-        test_attention(kernels, rng);
+        for (const KvType type : {KvType::f16, KvType::int8}) {
+            test_attention(kernels, type, 40, 40, 0, rng);
+            test_attention(kernels, type, 64, 600, 1.5f, rng);
+        }
         std::printf("%s: %d failures so far\n", isa.c_str(), failures);
     }
     return failures > 0;
