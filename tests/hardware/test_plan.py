@@ -160,7 +160,7 @@ def test_the_kind_of_cache_is_chosen_and_counted() -> None:
     room = with_free(kv_cache_bytes(SPEC, 1000))
     longer = make_plan(SPEC, Files(), room, PlanRequest(kv_type="int8", context_tokens=1800))
     assert longer.context_tokens.value == 1800
-    with pytest.raises(UnknownOption, match=r"'q4'.*f16.*int8"):
+    with pytest.raises(UnknownOption, match="no kind of cache named 'q4'"):
         make_plan(SPEC, Files(), MACHINE, PlanRequest(kv_type="q4"))
 
 

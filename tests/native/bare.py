@@ -94,10 +94,15 @@ def set_array(decoder: _core.Decoder, name: str, array: Array, tensor_type: Tens
 
 
 def bare_decoder(
-    model: BareModel, matrix_type: TensorType = TensorType.F32, *, n_threads: int = 1, isa: str = ""
+    model: BareModel,
+    matrix_type: TensorType = TensorType.F32,
+    kv_type: str = "f16",
+    *,
+    n_threads: int = 1,
+    isa: str = "",
 ) -> _core.Decoder:
     """With random weights, ready to step."""
-    decoder = _core.Decoder(model.shape(), n_threads, isa)
+    decoder = _core.Decoder(model.shape(), n_threads, isa, kv_type=_core.KvType[kv_type])
     for name, array in model.random_tensors().items():
         set_array(decoder, name, array, TensorType.F32 if "norm" in name else matrix_type)
     decoder.complete()

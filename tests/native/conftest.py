@@ -42,8 +42,9 @@ def as_plan(
     n_pages: int = 1000,
     concurrency: int = 32,
     speculation: str = "off",
+    kv_type: str = "f16",
 ) -> Plan:
-    """A plan without reasons; ``n_pages`` of the tiny model's cache."""
+    """A plan without reasons; ``n_pages`` of the tiny model's cache, in float16."""
     return Plan(
         Choice(threads, ""),
         Choice(context_tokens, ""),
@@ -52,6 +53,7 @@ def as_plan(
         kv_limit_bytes=Choice(n_pages * PAGE_BYTES, ""),
         max_concurrency=Choice(concurrency, ""),
         speculation=Choice(speculation, ""),
+        kv_type=Choice(kv_type, ""),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,13 +68,11 @@ def rotated(x: Array, rope: RopeSpec) -> Array:
 
 
 class Reference:
-    """A model of these tensors, by canonical name; ``cache`` is what keys and values are rounded to."""
+    """A model of these tensors, by canonical name; ``kv_type`` is what keys and values are rounded to."""
 
-    def __init__(
-        self, spec: DecoderSpec, tensors: Mapping[str, Array], cache: type[np.floating[Any]] = np.float16
-    ) -> None:
+    def __init__(self, spec: DecoderSpec, tensors: Mapping[str, Array], kv_type: str = "f16") -> None:
         self.spec = spec
-        self._cache = cache
+        self._kv_type = kv_type
         self.tensors = tensors
         self._adapter: Adapter | None = None
 
@@ -129,13 +126,27 @@ class Reference:
             rope = spec.long_rope.rope if long_rope and spec.long_rope is not None else rope
             queries, keys = rotated(queries, rope), rotated(keys, rope)
         group = spec.n_heads // spec.n_kv_heads
-        keys, values = (np.repeat(part.astype(self._cache).astype(np.float64), group, 1) for part in (keys, values))
+        keys, values = self._kept(keys, 32), self._kept(values, spec.head_dim)
+        keys, values = (np.repeat(part, group, 1) for part in (keys, values))
         scale = spec.head_dim**-0.5 if spec.attention_scale is None else spec.attention_scale
         scores = soft_cap(np.einsum("nhe,mhe->hnm", queries, keys) * scale, spec.attention_softcap)
         weights = softmax(np.where(self._visible(n, spec.window_tokens[layer]), scores, -np.inf))
         run.attention.append(weights)
         attended = np.einsum("hnm,mhe->nhe", weights, values).reshape(n, -1)
         return self._linear(f"{layer}.attention_output", attended)
+
+    def _kept(self, x: Array, group: int) -> Array:
+        """What the cache has of [n, heads, e]; int8 has a scale for each ``group`` of elements."""
+        if self._kv_type == "f64":
+            return x
+        if self._kv_type == "f16":
+            return x.astype(np.float16).astype(np.float64)
+        parts = []
+        for begin in range(0, x.shape[-1], group):
+            part = x[..., begin : begin + group]
+            scale = np.maximum(np.abs(part).max(-1, keepdims=True) / 127, 1e-30)
+            parts.append(np.round(part / scale) * scale)
+        return np.concatenate(parts, -1)
 
     def _visible(self, n: int, window: int) -> npt.NDArray[np.bool_]:
         back = np.arange(n)[:, None] - np.arange(n)

@@ -21,8 +21,10 @@ from tests.parity.running import PAGE_TOKENS, Logits, read
 SMALL = BareModel(n_heads=6, n_kv_heads=2, windows=(0, 20), vocab_size=45)
 MANY_HEADS = BareModel(n_heads=12, n_kv_heads=1, head_dim=8, n_embd=64, n_ff=64, windows=(5, 0))
 WIDE = BareModel(n_embd=256, n_heads=4, n_kv_heads=4, head_dim=64, n_ff=256, tied=False)
+SOME_GROUPS = BareModel(n_heads=6, n_kv_heads=2, head_dim=40, windows=(0, 20))
 MODELS = {
     "F32": (SMALL, TensorType.F32),
+    "int8 cache": (SOME_GROUPS, TensorType.F32, "int8"),
     "F16": (MANY_HEADS, TensorType.F16),
     "BF16": (SMALL, TensorType.BF16),
     "Q8_0": (MANY_HEADS, TensorType.Q8_0),

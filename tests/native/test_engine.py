@@ -293,8 +293,9 @@ def test_the_publishers_sampling_fills_in_what_a_request_leaves_open(open_engine
     ids=str,
 )
 @pytest.mark.parametrize("n_tokens", [1, 16, 17, 1000])
+@pytest.mark.parametrize("kv_type", ["f16", "int8"])
 def test_the_estimate_of_the_cache_is_what_its_pages_take(
-    tmp_path_factory: pytest.TempPathFactory, model: TinyModel, n_tokens: int
+    tmp_path_factory: pytest.TempPathFactory, model: TinyModel, n_tokens: int, kv_type: str
 ) -> None:
     path = write_checkpoint(model, tmp_path_factory.mktemp("memory") / "model.gguf").path
     spec = describe_gguf(read_gguf(path)).spec
@@ -302,7 +303,8 @@ def test_the_estimate_of_the_cache_is_what_its_pages_take(
         n_heads=model.n_heads, n_kv_heads=model.n_kv_heads, head_dim=model.head_dim, windows=(0,) * model.n_layers
     )
     n_pages = -(-n_tokens // _core.PAGE_TOKENS)
-    assert kv_cache_bytes(spec, n_tokens) == bare_decoder(shape).page_bytes * n_pages
+    decoder = bare_decoder(shape, kv_type=kv_type)
+    assert kv_cache_bytes(spec, n_tokens, kv_type=kv_type) == decoder.page_bytes * n_pages
 
 
 def test_it_says_what_its_cache_holds_and_what_that_is_good_for(open_engine: OpenEngine) -> None:

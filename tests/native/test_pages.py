@@ -13,9 +13,15 @@ MODEL = BareModel(n_heads=6, n_kv_heads=2, windows=(0, 20), head_dim=8)
 TEXT = np.random.default_rng(0).integers(0, MODEL.vocab_size, 2 * PAGE_TOKENS + 5).tolist()
 
 
+@pytest.fixture(params=["f16", "int8"])
+def kv_type(request: pytest.FixtureRequest) -> str:
+    kv_type: str = request.param
+    return kv_type
+
+
 @pytest.fixture
-def decoder() -> _core.Decoder:
-    decoder = bare_decoder(MODEL)
+def decoder(kv_type: str) -> _core.Decoder:
+    decoder = bare_decoder(MODEL, kv_type=kv_type)
     decoder.reserve_pages(6)
     return decoder
 
@@ -28,10 +34,10 @@ def test_a_copied_page_serves_like_its_original(decoder: _core.Decoder) -> None:
     assert np.array_equal(read(decoder, TEXT[20:], start=20, pages=[5, 4, 3]), whole[20:])
 
 
-def test_a_saved_page_serves_in_another_decoder(decoder: _core.Decoder) -> None:
+def test_a_saved_page_serves_in_another_decoder(decoder: _core.Decoder, kv_type: str) -> None:
     whole = read(decoder, TEXT)
     saved = [decoder.read_page(page) for page in range(3)]
-    other = bare_decoder(MODEL)
+    other = bare_decoder(MODEL, kv_type=kv_type)
     other.reserve_pages(6)
     for page, data in zip((4, 1, 0), saved, strict=True):
         assert data.shape == (decoder.page_bytes,)

@@ -93,6 +93,18 @@ def test_the_prefix_of_another_model_is_refused(open_engine: OpenEngine, tmp_pat
             engine.load_prefix(tmp_path / "prefix")
 
 
+def test_the_prefix_of_another_kind_of_cache_is_refused(open_engine: OpenEngine, tmp_path: Path) -> None:
+    for own, other in (("f16", "int8"), ("int8", "f16")):
+        n_saved = open_engine(kv_type=own).save_prefix(Request(prompt=TEXT), tmp_path / own)
+        with pytest.raises(InvalidPrefix, match="another kind of cache"):
+            open_engine(kv_type=other).load_prefix(tmp_path / own)
+        engine = open_engine(kv_type=own)
+        assert engine.load_prefix(tmp_path / own) == n_saved
+        answer = ask(engine, TEXT + "!")
+        assert answer.done.usage.cached_tokens == n_saved
+        assert same(answer, ask(open_engine(kv_type=own), TEXT + "!"))
+
+
 def test_what_does_not_fit_is_refused(open_engine: OpenEngine, tmp_path: Path) -> None:
     engine = open_engine()
     with pytest.raises(ContextLengthExceeded):

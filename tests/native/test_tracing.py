@@ -40,6 +40,15 @@ def test_positions_of_earlier_steps_are_seen() -> None:
     assert np.abs(decoder.traced_attention() - expected[:, :, -1:]).max() < 4e-3
 
 
+def test_int8_keys_are_seen_as_attention_sees_them() -> None:
+    variant, text = Variant(llama(head_dim=40)), list(range(25))
+    decoder = variant.decoder(kv_type="int8")
+    read_states(decoder, text, trace=True)
+    expected = np.stack(variant.reference(kv_type="int8").run(text).attention)
+    assert np.abs(decoder.traced_attention() - expected).max() < 2e-2
+    assert np.abs(decoder.traced_attention()[0] - expected[0]).max() < 2e-3  # no layer before it rounded otherwise
+
+
 def test_sequences_of_a_batch_are_apart() -> None:
     decoder = Variant(llama()).decoder()
     decoder.reserve_pages(2)

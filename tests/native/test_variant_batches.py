@@ -87,8 +87,8 @@ def read_together(decoder: _core.Decoder, texts: Sequence[Text], chance: Random)
     return [np.stack(rows) for rows in states]
 
 
-def assert_alone_as_together(variant: Variant, texts: Sequence[Text], chance: Random, isa: str, n_threads: int) -> None:
-    decoder = variant.decoder(isa=isa, n_threads=n_threads)
+def assert_alone_as_together(variant: Variant, texts: Sequence[Text], chance: Random, **how: Any) -> None:
+    decoder = variant.decoder(**how)
     for seed in range(2):
         add_adapter(decoder, random_adapter(variant, seed, 3 + 5 * seed))
     texts = [text if variant.spec.causal else replace(text, chunks=()) for text in texts]
@@ -98,10 +98,15 @@ def assert_alone_as_together(variant: Variant, texts: Sequence[Text], chance: Ra
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())
-@given(variants(), st.lists(texts, min_size=1, max_size=4), st.randoms(use_true_random=False), st.integers(1, 2))
+@given(
+    variants(),
+    st.lists(texts, min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+    st.fixed_dictionaries({"n_threads": st.integers(1, 2), "kv_type": st.sampled_from(("f16", "int8"))}),
+)
 @settings(max_examples=60, deadline=None)
-def test_any_variant(isa: str, variant: Variant, texts: list[Text], chance: Random, n_threads: int) -> None:
-    assert_alone_as_together(variant, texts, chance, isa, n_threads)
+def test_any_variant(isa: str, variant: Variant, texts: list[Text], chance: Random, how: dict[str, Any]) -> None:
+    assert_alone_as_together(variant, texts, chance, isa=isa, **how)
 
 
 MANY = [Text(tuple(np.random.default_rng(s).integers(0, N_WORDS, 9 + s).tolist()), (5, 1)) for s in range(20)]
@@ -112,4 +117,4 @@ MANY = [Text(tuple(np.random.default_rng(s).integers(0, N_WORDS, 9 + s).tolist()
 @pytest.mark.parametrize("experts", [Experts(8, 2), Experts(5, 5, False)])
 def test_many_tokens_that_share_experts(experts: Experts, causal: bool, typed: TensorType) -> None:
     variant = Variant(llama(experts=experts, causal=causal, n_ff=64), typed=typed)
-    assert_alone_as_together(variant, MANY, Random(0), "", 2)
+    assert_alone_as_together(variant, MANY, Random(0), n_threads=2)

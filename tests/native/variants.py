@@ -146,17 +146,17 @@ class Variant:
         is_matrix = size[0] > 1 and "norm" not in name and size[1] % self.typed.block_elements == 0
         return self.typed if is_matrix else TensorType.F32
 
-    def decoder(self, *, isa: str = "", n_threads: int = 1) -> _core.Decoder:
+    def decoder(self, *, isa: str = "", n_threads: int = 1, kv_type: str = "f16") -> _core.Decoder:
         """The core's, ready to step."""
-        decoder = _core.Decoder(decoder_shape(self.spec), n_threads, isa)
+        decoder = _core.Decoder(decoder_shape(self.spec), n_threads, isa, kv_type=_core.KvType[kv_type])
         for name, array in self.tensors().items():
             set_array(decoder, name, array, self._type_of(name, array.shape))
         decoder.complete()
         return decoder
 
-    def reference(self) -> Reference:
+    def reference(self, *, kv_type: str = "f16") -> Reference:
         """The one in float64."""
-        return Reference(self.spec, self.tensors())
+        return Reference(self.spec, self.tensors(), kv_type)
 
 
 LINEARS = ("query", "key", "value", "attention_output", "ffn_gate", "ffn_up", "ffn_down", "router")

@@ -75,7 +75,7 @@ def test_a_family_is_read_right(built: Built) -> None:
     """Without our kernels: the definition of the canonical model in float64, on what the family says and names."""
     for description in descriptions(built):
         tensors = {name: values_of(tensor) for name, tensor in description.tensors.items()}
-        model = Reference(description.spec, tensors, cache=np.float64)
+        model = Reference(description.spec, tensors, kv_type="f64")
         for length in (1, WINDOW + 1, SWITCH, 100):
             tokens = TOKENS[:length]
             run = model.run(tokens, long_rope=is_long(description, length))
@@ -165,7 +165,7 @@ def test_checkpoints_of_16_bits(name: str, dtype: str, tmp_path: Path) -> None:
     description = describe_folder(built.folder)
     tensors = {name: values_of(tensor) for name, tensor in description.tensors.items()}
     expected = expected_rows(built, TOKENS)
-    run = Reference(description.spec, tensors, cache=np.float64).run(TOKENS)
+    run = Reference(description.spec, tensors, kv_type="f64").run(TOKENS)
     assert np.abs((run.final if family.encoder else run.logits) - expected).max() < 2e-4 * expected.std()
     decoder = decoder_of(description)
     actual = read(decoder, TOKENS, hidden=family.encoder)

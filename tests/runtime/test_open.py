@@ -107,7 +107,9 @@ def test_the_draft_model_is_found_by_name(home: Path, starter_gguf: Path) -> Non
     reference = f"file:{starter_gguf}"
     with pytest.raises(ModelNotFound, match="smollm2"):
         open_model(reference, settings(home, context=256, speculation="draft:smollm2"))
-    chosen = settings(home, context=256, speculation=f"draft:{reference}", concurrency=3, kv_memory="50MB")
+    chosen = settings(
+        home, context=256, speculation=f"draft:{reference}", concurrency=3, kv_memory="50MB", kv_type="int8"
+    )
     with closing(open_model(reference, chosen)) as engine:
         assert engine.info.max_concurrency == 3
         request = Request(prompt="The capital of France is", sampling=SamplingParams(temperature=0), max_tokens=8)

@@ -22,7 +22,7 @@ KvMemory = Annotated[
     str | None, typer.Option("--kv-memory", metavar="SIZE", help="Most memory for the caches of conversations: 2GB.")
 ]
 KvType = Annotated[
-    str | None, typer.Option("--kv-type", metavar="WORD", help="f16, or int8 for caches of half the size.")
+    str | None, typer.Option("--kv-type", metavar="WORD", help="f16, or int8 for caches of about half the size.")
 ]
 Speculation = Annotated[
     str | None,

@@ -52,7 +52,9 @@ SETTINGS: tuple[Setting, ...] = (
         "context", "number", None, "context in tokens, prompt and answer; unset follows model and memory", (1, 2**24)
     ),
     Setting("kv_memory", "size", None, "most memory for the caches of all conversations; unset follows the machine"),
-    Setting("kv_type", "text", None, "how caches keep keys and values: f16 (unset), or int8 in half the memory"),
+    Setting(
+        "kv_type", "text", None, "how caches keep keys and values: f16 (unset), or int8 in about half of the memory"
+    ),
     Setting("concurrency", "number", None, "answers that are computed side by side; more of them wait", (1, 1024)),
     Setting("speculation", "text", None, "guess tokens ahead: ngram from the text (unset), draft:MODEL, or off"),
     Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),

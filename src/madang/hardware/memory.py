@@ -63,8 +63,8 @@ def kv_cache_bytes(
     """Exact bytes of the keys and values of ``tokens`` positions of one sequence, in whole pages.
 
     n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) elements a position and
-    layer; with "int8", keys are padded to whole groups and there are scales. With ``drop_beyond_window``, layers with a
-    sliding window keep only the pages that it can touch.
+    layer; with "int8", keys are padded to whole groups and there are scales. With ``drop_beyond_window``, layers with
+    a sliding window keep only the pages that it can touch.
     """
     value_dim = _multiples(spec.head_dim, KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
     n_groups = _multiples(spec.head_dim, KV_KEY_GROUP)
