@@ -12,7 +12,7 @@ struct BlockTile {
     Dots<form.largest> dots[n_groups][n_tokens];
 
     // Adds vectors `begin` to `end`, 4 columns each, times the high or the low bytes.
-    [[gnu::always_inline]] void add_dots(int begin, int end, bool high) {
+    MADANG_TILE void add_dots(int begin, int end, bool high) {
 #pragma GCC unroll 8
         for (int j = begin; j < end; ++j)
             for (int t = 0; t < n_tokens; ++t) {
@@ -29,7 +29,7 @@ struct BlockTile {
     // One half, or the whole. Exact in integers, 128 * (weights . high bytes) + (weights . low bytes) - zero * sum, before
     // anything is rounded.
     template <bool any_wide>
-    [[gnu::always_inline]] void accumulate(int half, F32 (&totals)[n_groups][n_tokens]) {
+    MADANG_TILE void accumulate(int half, F32 (&totals)[n_groups][n_tokens]) {
         const int begin = half * 4, end = form.has_halves ? begin + 4 : 8;
         for (auto& group : dots)
             for (auto& dot : group) dot = {};
@@ -54,7 +54,7 @@ struct BlockTile {
         }
     }
 
-    [[gnu::always_inline]] void accumulate(F32 (&totals)[n_groups][n_tokens]) {
+    MADANG_TILE void accumulate(F32 (&totals)[n_groups][n_tokens]) {
         uint32_t wide = 0;
         for (const QuantizedBlock* row : rows) wide |= row->wide;
         for (int half = 0; half < (form.has_halves ? 2 : 1); ++half)
@@ -134,7 +134,7 @@ static inline F32 load_column(const uint8_t* group, int column) {
 
 // n_groups x n_tokens independent sums hide the latency of one multiply-add after the other.
 template <Type type, int n_groups, int n_tokens>
-static void multiply_float_tile(const PackedMatrix& w, int g, const Activations& a, int token, const Output& out) {
+[[gnu::always_inline]] static inline void multiply_float_tile(const PackedMatrix& w, int g, const Activations& a, int token, const Output& out) {
     F32 total[n_groups][n_tokens];
     for (auto& row : total)
         for (F32& sum : row) sum = zero();

@@ -6,6 +6,8 @@ using F32 = __m512;
 using I32 = __m512i;
 using Bytes = __m512i;
 
+// Register tiles exist only where everything is inlined; without registers to hold them, that makes things worse.
+#define MADANG_TILE [[gnu::always_inline]]
 constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
