@@ -7,7 +7,8 @@ Little memory for the cache, so that pages are evicted and requests step back; g
 ended      each request ends within WATCHDOG_S, with an answer of the form it asked for or the error that is its due
 empty      in the end no request holds a page, and none is left when the cache is cleared
 exact      some of the requests, alone and with an empty cache, say the same, to the bit of every probability
-flat       resident memory after the first quarter grows by at most MOST_GROWTH_BYTES; no threads are left
+flat       after the first quarter, what malloc has handed out and not got back grows by at most MOST_GROWTH_BYTES,
+           resident memory (with what each thread's arena keeps) by at most MOST_RESIDENT_BYTES; no threads are left
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from soak_cases import ADAPTERS, Case, Sizes, is_in_form, make_case, sampled_num
 
 WATCHDOG_S = 120.0
 N_AGAIN = 60
-MOST_GROWTH_BYTES = 24 << 20
+MOST_GROWTH_BYTES = 4 << 20
+MOST_RESIDENT_BYTES = 24 << 20
 SIZES = Sizes(words=160, answer_tokens=16, too_many_words=1500)
 
 
@@ -196,7 +198,8 @@ def soak(
             "ended": not found.wrong and found.n_over == options.requests,
             "empty": usage.held_pages == last.held_pages == last.idle_pages == 0,
             "exact": bool(found.kept) and not different,
-            "flat": end["resident_bytes"] - warm["resident_bytes"] <= MOST_GROWTH_BYTES
+            "flat": end["allocated_bytes"] - warm["allocated_bytes"] <= MOST_GROWTH_BYTES
+            and end["resident_bytes"] - warm["resident_bytes"] <= MOST_RESIDENT_BYTES
             and end["threads"] == warm["threads"],
         },
     }
@@ -213,17 +216,36 @@ def resident_bytes() -> int:
     return int(path.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if path.exists() else 0
 
 
+class _MallInfo(ctypes.Structure):
+    """glibc's struct mallinfo2, see mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()  # noqa: SIM905
+    ]
+
+
+def allocated_bytes(libc: ctypes.CDLL) -> int:
+    """What malloc has handed out, mapped blocks included; 0 where it does not tell."""
+    if not hasattr(libc, "mallinfo2"):
+        return 0
+    libc.mallinfo2.restype = _MallInfo
+    found = libc.mallinfo2()
+    return int(found.uordblks + found.hblkhd)
+
+
 def _settled() -> dict[str, int]:
     """What is really held: garbage collected, and freed memory in malloc's arenas given back to the system."""
     gc.collect()
     before = resident_bytes()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
     return {
         "resident_bytes": resident_bytes(),
         "in_free_lists_bytes": before - resident_bytes(),
-        "python_objects": len(gc.get_objects()),
+        "allocated_bytes": allocated_bytes(libc),
+        "python_blocks": sys.getallocatedblocks(),
         "threads": threading.active_count(),
     }
 
@@ -246,9 +268,12 @@ def show(document: dict[str, Any]) -> None:
         f"cache   {cache['found_tokens'] / cache['asked_tokens']:.0%} of tokens found, "
         f"{cache['evicted_pages']} pages evicted, {cache['step_backs']} step backs, limit {cache['limit_pages']} pages"
     )
-    growth = memory["end"]["resident_bytes"] - memory["after_warm_up"]["resident_bytes"]
+    growth, allocated = (
+        memory["end"][kind] - memory["after_warm_up"][kind] for kind in ("resident_bytes", "allocated_bytes")
+    )
     print(
-        f"memory  {memory['end']['resident_bytes'] / 2**20:.0f} MiB, {growth / 2**20:+.1f} since the warm-up; "
+        f"memory  {memory['end']['resident_bytes'] / 2**20:.0f} MiB, {growth / 2**20:+.1f} since the warm-up, "
+        f"{allocated / 2**10:+.0f} KiB of malloc's; "
         f"before trimming {memory['bytes_per_1000_requests'] / 2**20:+.2f} MiB per 1,000 requests, max - min "
         f"{memory['max_minus_min_bytes'] / 2**20:.1f} MiB"
     )

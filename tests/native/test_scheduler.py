@@ -33,6 +33,7 @@ class Greedy:
     n_cached: int | None = None
     error: Exception | None = None
     has_ended: bool = False
+    n_told: int = 0  # tokens that had been taken when it was last told to hand over
     chooses = True
 
     @property
@@ -52,6 +53,9 @@ class Greedy:
 
     def ends(self, sequence: CachedSequence, decoder: _core.Decoder) -> None:
         self.has_ended = True
+
+    def hand_over(self) -> None:
+        self.n_told = len(self.tokens)
 
     def fails(self, error: Exception) -> None:
         assert not self.has_ended
@@ -144,6 +148,25 @@ def test_those_who_decode_have_a_share_in_every_step(make: Callable[..., Schedul
         n_steps += 1
     assert n_steps > 2
     assert len(chat.tokens) == n_before + n_steps
+
+
+def test_nobody_is_woken_before_all_rows_of_a_step_are_taken(make: Callable[..., Scheduler]) -> None:
+    scheduler = make()
+    works = [Greedy(4) for _ in range(6)]
+    rows_taken_when_told: list[list[int]] = []
+
+    class Listener(Greedy):
+        def hand_over(self) -> None:
+            super().hand_over()
+            rows_taken_when_told.append([len(work.tokens) for work in works])
+
+    add(scheduler, text(3), Listener(4))
+    for number, work in enumerate(works):
+        add(scheduler, text(3, 1 + number), work)
+    run(scheduler)
+    assert all(len(set(counts)) == 1 for counts in rows_taken_when_told)
+    assert [counts[0] for counts in rows_taken_when_told if counts[0]] == [1, 2, 3, 4]
+    assert all(work.n_told == 4 and work.has_ended for work in works)
 
 
 def test_a_short_prompt_does_not_wait_behind_a_long_one(make: Callable[..., Scheduler]) -> None:

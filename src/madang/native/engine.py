@@ -83,13 +83,13 @@ class NativeEngine:
         """
         sequence, work = self._answering(request, Stopwatch(load_s=self.info.load_s))
         self._worker.submit(sequence)
-        event: Event | None = None
+        events: list[Event] = []
         try:
-            while not isinstance(event, Done):
-                event = work.outbox.take()
-                yield event
+            while not (events and isinstance(events[-1], Done)):
+                events = work.outbox.take()
+                yield from events
         finally:
-            if not isinstance(event, Done):
+            if not (events and isinstance(events[-1], Done)):
                 self._worker.cancel(sequence)
 
     def count_tokens(self, request: Request) -> int:

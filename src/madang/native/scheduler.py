@@ -272,6 +272,8 @@ class Scheduler:
         for share, n_rows in [(share, share.n_rows) for share in shares]:
             self._guarded(share.sequence, partial(self._take_rows, share, range(row, row + n_rows)))
             row += n_rows
+        for share in shares:
+            share.sequence.work.hand_over()
 
     def _take_rows(self, share: Share, rows: range) -> None:
         sequence, drafts = share.sequence, share.drafts

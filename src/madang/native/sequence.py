@@ -37,7 +37,7 @@ class Work(Protocol):
 
     The scheduler calls these, in this order and from its own thread: ``begins`` when the prompt starts to be read,
     ``row`` for each row of logits, in the order of positions, ``ends`` once; or ``fails``. What any of them raises,
-    ``fails`` is told, and no other sequence.
+    ``fails`` is told, and no other sequence. After each step that it had a share in comes ``hand_over``.
     """
 
     @property
@@ -56,6 +56,9 @@ class Work(Protocol):
 
     def ends(self, sequence: CachedSequence, decoder: _core.Decoder) -> None:
         """Everything has been computed, and is still in the pages of ``sequence``."""
+
+    def hand_over(self) -> None:
+        """Everyone's rows have been taken: wake who waits, now that this keeps no other from its row. Never raises."""
 
     def fails(self, error: Exception) -> None:
         """It cannot go on."""

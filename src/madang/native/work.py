@@ -42,7 +42,7 @@ class Outbox(Generic[T]):
 
 
 class Generation:
-    """An answer. Its events come out of ``outbox``; the last is a Done."""
+    """An answer. Its events come out of ``outbox``, those of a step together; the last is a Done."""
 
     chooses = True
 
@@ -57,7 +57,8 @@ class Generation:
         n_ctx: int,
         watch: Stopwatch,
     ) -> None:
-        self.outbox: Outbox[Event] = Outbox()
+        self.outbox: Outbox[list[Event]] = Outbox()
+        self._unsent: list[Event] = []
         self._answer = Answer(tokenizer, prompt, sampling, limit, form=form, emit=self._emit)
         self._n_prompt = len(prompt.tokens)
         self._n_ctx = n_ctx
@@ -89,7 +90,7 @@ class Generation:
         if answer.n_tokens == 0:
             self._prompt_read()
         timings = self._watch.timings(answer.n_tokens)
-        self.outbox.put(
+        self._unsent.append(
             Done(
                 finish_reason=answer.finish_reason,
                 usage=Usage(n_prompt, n_cached, answer.n_tokens),
@@ -100,12 +101,19 @@ class Generation:
             )
         )
 
+    def hand_over(self) -> None:
+        """See Work."""
+        if self._unsent:
+            self.outbox.put(self._unsent)
+            self._unsent = []
+
     def fails(self, error: Exception) -> None:
         """See Work."""
+        self.hand_over()
         self.outbox.put(error)
 
     def _emit(self, delta: Delta) -> None:
-        self.outbox.put(delta)
+        self._unsent.append(delta)
 
     def _prompt_read(self) -> None:
         self._watch.prompt_read(self._n_prompt - self._n_cached)
@@ -122,6 +130,9 @@ class Gathering(Generic[T]):
 
     def begins(self, n_cached: int) -> None:
         """See Work."""
+
+    def hand_over(self) -> None:
+        """See Work: its result has been handed over when it ended."""
 
     def fails(self, error: Exception) -> None:
         """See Work."""
