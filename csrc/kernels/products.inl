@@ -95,7 +95,7 @@ static void multiply_few(const PackedMatrix& w, const Planes& planes, Range grou
     F32 totals[1][n_tokens];
     for (F32& total : totals[0]) total = zero();
     for (int b = 0; b < blocks; ++b) {
-        if constexpr (n_tokens <= 2) prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block, end);
+        prefetch_ahead(group + size_t(b) * bytes_per_block, bytes_per_block, end);
         Block block;
         load_quants<type>(*w.traits, planes, group, b, block);
         load_scales<type>(*w.traits, planes, group, b, block);
@@ -183,12 +183,15 @@ static inline void for_tiles(Range tokens, Tile tile) {
 
 // n_groups groups at a time.
 template <Type type, int n_groups>
-static void unpack_and_multiply(const PackedMatrix& w, const Planes& planes, int g, const Activations& a, Range tokens, const Output& out) {
+static void unpack_and_multiply(const PackedMatrix& w, const Planes& planes, Range groups, int g, const Activations& a, Range tokens, const Output& out) {
+    const uint8_t* end = w.group(groups.end);
     const int blocks = w.columns / kBlock;
+    const size_t bytes_per_block = w.group_bytes / size_t(blocks);
     thread_local std::vector<Block> weights;
     weights.resize(std::max(weights.size(), size_t(n_groups * blocks)));
     for (int i = 0; i < n_groups; ++i)
         for (int b = 0; b < blocks; ++b) {
+            prefetch_ahead(w.group(g + i) + size_t(b) * bytes_per_block, bytes_per_block, end);
             load_quants<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
             load_scales<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
         }
@@ -202,13 +205,12 @@ static void multiply_quantized(const PackedMatrix& w, Range groups, const Activa
     const Planes planes(*w.traits, w.columns);
     int g = groups.begin;
     if (tokens.end - tokens.begin > kFewTokens) {
-        for (; g + kGroups <= groups.end; g += kGroups) unpack_and_multiply<type, kGroups>(w, planes, g, a, tokens, out);
-        if (kGroups > 2 && g + 2 <= groups.end) unpack_and_multiply<type, 2>(w, planes, g, a, tokens, out), g += 2;
-        for (; g < groups.end; ++g) unpack_and_multiply<type, 1>(w, planes, g, a, tokens, out);
+        for (; g + kGroups <= groups.end; g += kGroups) unpack_and_multiply<type, kGroups>(w, planes, groups, g, a, tokens, out);
+        if (kGroups > 2 && g + 2 <= groups.end) unpack_and_multiply<type, 2>(w, planes, groups, g, a, tokens, out), g += 2;
+        for (; g < groups.end; ++g) unpack_and_multiply<type, 1>(w, planes, groups, g, a, tokens, out);
     } else {
-        for_tiles<kFewTokens>(tokens, [&]<int n>(int t) {
-            for (g = groups.begin; g < groups.end; ++g) multiply_few<type, n>(w, planes, groups, g, a, t, out);
-        });
+        for (; g < groups.end; ++g)
+            for_tiles<kFewTile>(tokens, [&]<int n>(int t) { multiply_few<type, n>(w, planes, groups, g, a, t, out); });
     }
 }
 

@@ -7,6 +7,7 @@ struct I32 { int32x4_t v[4]; };
 struct Bytes { uint8x16_t v[4]; };
 
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kFewTile = 4;
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
 constexpr int kFewGroups = 1;  // with float weights and 4 tokens
