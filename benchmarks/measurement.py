@@ -96,7 +96,7 @@ def measure(command: Sequence[str], measurement: Measurement, timeout_s: float) 
     measurement.peak_resident_bytes = usage.ru_maxrss * 1024  # Linux counts in KiB
     _count_others(measurement, before, CpuTime.now())
     if measurement.reason is None and answer is not None:
-        measurement.raw = answer
+        measurement.raw = json.loads(without_machine_paths(json.dumps(answer)))
         measurement.prompt_tokens_per_s = rates(answer, "prompt")
         measurement.decode_tokens_per_s = rates(answer, "decode")
         if not (measurement.prompt_tokens_per_s and measurement.decode_tokens_per_s):
