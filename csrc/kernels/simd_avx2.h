@@ -8,7 +8,7 @@ using Bytes = I32;
 
 // Register tiles exist only where everything is inlined; without registers to hold them, that makes things worse.
 #define MADANG_TILE [[gnu::always_inline]]
-constexpr int kFewTile = 4;
+constexpr int kFewTile = 4;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 4;  // up to here, unpacking weights once more costs less than keeping them
 // Groups and tokens of a register tile with unpacked weights; what dot4_signed adds to every signed weight.
 #if defined(__AVXVNNI__)

@@ -9,7 +9,7 @@ using Bytes = __m512i;
 // Register tiles exist only where everything is inlined; without registers to hold them, that makes things worse.
 #define MADANG_TILE [[gnu::always_inline]]
 constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
-constexpr int kFewTile = 8;
+constexpr int kFewTile = 8;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 16;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
 

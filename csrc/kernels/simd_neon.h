@@ -6,8 +6,10 @@ struct F32 { float32x4_t v[4]; };
 struct I32 { int32x4_t v[4]; };
 struct Bytes { uint8x16_t v[4]; };
 
+// Register tiles exist only where everything is inlined.
+#define MADANG_TILE [[gnu::always_inline]]
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
-constexpr int kFewTile = 4;
+constexpr int kFewTile = 4;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
 constexpr int kFewGroups = 1;  // with float weights and 4 tokens
@@ -98,7 +100,8 @@ static inline void store_split(int8_t* high, int8_t* low, F32 x) {
     store_bytes(low, int_quarters([&](int i) { return vsubq_s32(q.v[i], vshlq_n_s32(h.v[i], 7)); }));
 }
 
-static inline void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
+[[gnu::always_inline]] static inline void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
+[[gnu::always_inline]] static inline void prefetch_second_level(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
 static inline Bytes load_bytes(const uint8_t* p) { return byte_quarters([&](int i) { return vld1q_u8(p + 16 * i); }); }
 static inline Bytes low_nibbles(Bytes a) { return byte_quarters([&](int i) { return vandq_u8(a.v[i], vdupq_n_u8(15)); }); }
 static inline Bytes high_nibbles(Bytes a) { return byte_quarters([&](int i) { return vshrq_n_u8(a.v[i], 4); }); }

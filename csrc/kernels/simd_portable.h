@@ -9,7 +9,7 @@ struct Bytes { uint8_t v[64]; };
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
 // Nothing stays in registers here, so that inlining tiles would not help.
 #define MADANG_TILE
-constexpr int kFewTile = 4;
+constexpr int kFewTile = 4;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kFloatGroups = 2, kFloatTokens = 4;  // of a register tile with float weights
 constexpr int kFewGroups = 2;  // with float weights and 4 tokens
