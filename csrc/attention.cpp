@@ -33,16 +33,19 @@ void Attention::set_angles(const Rope& rope, const Rope* long_rope, std::vector<
     }
 }
 
-void Attention::prepare(const Batch& batch) {
+void Attention::prepare(const Batch& batch, int part_tokens) {
     batch_ = &batch;
     const int n = batch.size();
     for (size_t i = 0; i < shape_.ropes.size(); ++i)
         set_angles(shape_.ropes[i], shape_.long_rope ? &*shape_.long_rope : nullptr, angles_[i]);
     tiles_.clear();
+    tile_of_.clear();
     const int tile = std::max(1, kMaxQueryTile / heads_per_unit());
     for (int t = 0; t < n; ++t) {
-        if (batch.continues(t) && t - tiles_.back().begin < tile) tiles_.back().end = t + 1;
+        const bool begins_part = part_tokens > 0 && t % part_tokens == 0;
+        if (batch.continues(t) && !begins_part && t - tiles_.back().begin < tile) tiles_.back().end = t + 1;
         else tiles_.push_back({t, t + 1});
+        tile_of_.push_back(int(tiles_.size()) - 1);
     }
     if (shape_.causal) return;
     last_position_.resize(size_t(n));
@@ -55,12 +58,15 @@ void Attention::rotate(int rope, float* head, int token) const {
     const int pairs = how.pairs();
     const float* cosines = angles_[size_t(rope)].data() + size_t(token) * 2 * pairs;
     const float* sines = cosines + pairs;
-    const int step = how.interleaved ? 2 : 1, partner = how.interleaved ? 1 : pairs;
-    for (int i = 0; i < pairs; ++i) {
-        const float a = head[i * step], b = head[i * step + partner];
-        head[i * step] = a * cosines[i] - b * sines[i];
-        head[i * step + partner] = a * sines[i] + b * cosines[i];
-    }
+    const auto turn = [&](float& a, float& b, int i) {
+        const float x = a, y = b;
+        a = x * cosines[i] - y * sines[i];
+        b = x * sines[i] + y * cosines[i];
+    };
+    if (how.interleaved)
+        for (int i = 0; i < pairs; ++i) turn(head[2 * i], head[2 * i + 1], i);
+    else
+        for (int i = 0; i < pairs; ++i) turn(head[i], head[i + pairs], i);
 }
 
 void Attention::normalize_heads(const Norm& norm, float* row, int n_heads, float* padded) const {
@@ -107,10 +113,9 @@ Range Attention::visible(int layer, int token) const {
     return {first, int(std::min<int64_t>(last_position_[size_t(token)], ahead)) + 1};
 }
 
-void Attention::attend(int layer, int unit, int thread) {
-    const int per_tile = shape_.n_kv_heads * units_per_kv();
-    const QueryTile& queries = tiles_[unit / per_tile];
-    const int kv_head = unit % per_tile / units_per_kv(), first_in_group = unit % units_per_kv() * heads_per_unit();
+void Attention::attend(int layer, int tile, int head_unit, int thread) {
+    const Range queries = tiles_[size_t(tile)];
+    const int kv_head = head_unit / units_per_kv(), first_in_group = head_unit % units_per_kv() * heads_per_unit();
     const int n_heads = std::min(heads_per_unit(), shape_.heads_per_kv() - first_in_group);
     const int first_head = kv_head * shape_.heads_per_kv() + first_in_group;
     const float* rows[kMaxQueryTile];

@@ -19,21 +19,19 @@ public:
     Rows attended;           // what attend() leaves
 
     void resize(int n_tokens);
-    // Lays out the tiles and angles of a batch; the batch must outlive the step.
-    void prepare(const Batch& batch);
+    // Lays out the tiles and angles of a batch, which must outlive the step. No tile goes beyond a multiple of `part_tokens`,
+    // where that is not 0.
+    void prepare(const Batch& batch, int part_tokens);
     // Normalizes and rotates one token's queries and keys, and writes its keys and values to the cache.
     void store(const Layer& layer, int index, int token, int thread);
-    // The work of a layer: each unit is a tile of queries that share a key-value head.
-    int units() const { return int(tiles_.size()) * shape_.n_kv_heads * units_per_kv(); }
-    void attend(int layer, int unit, int thread);
+    // The work of a layer: tiles of a few tokens, times groups of heads that share their keys and values.
+    Range tiles(Range tokens) const { return {tile_of_[size_t(tokens.begin)], tile_of_[size_t(tokens.end) - 1] + 1}; }
+    int head_units() const { return shape_.n_kv_heads * units_per_kv(); }
+    void attend(int layer, int tile, int head_unit, int thread);
     // Attention of one token's head to the n positions of its sequence, in plain loops: what attend() weighs values with.
     void probabilities(int layer, int token, int head, float* out, int n) const;
 
 private:
-    struct QueryTile {
-        int begin, end;  // consecutive tokens of one sequence
-    };
-
     int units_per_kv() const { return (shape_.heads_per_kv() + kMaxQueryTile - 1) / kMaxQueryTile; }
     int heads_per_unit() const { return (shape_.heads_per_kv() + units_per_kv() - 1) / units_per_kv(); }
     void set_angles(const Rope& rope, const Rope* long_rope, std::vector<float>& angles) const;
@@ -45,7 +43,8 @@ private:
     const Kernels& kernels_;
     Cache& cache_;
     const Batch* batch_ = nullptr;
-    std::vector<QueryTile> tiles_;
+    std::vector<Range> tiles_;  // consecutive tokens of one sequence
+    std::vector<int> tile_of_;  // per token
     std::vector<int> last_position_;          // per token: the last of its sequence in this step; for encoders
     std::vector<std::vector<float>> angles_;  // per rope; per token: cosines, then sines
     float scale_;

@@ -8,9 +8,12 @@ namespace madang {
 
 namespace {
 
-constexpr int kSerialTokens = 2;    // up to here, sharing row work costs more than doing it
-constexpr int kFewTokens = 8;       // up to here, products wait for memory
-constexpr int kLogitPiece = 4096;   // logits that a thread scales at a time
+constexpr int kSerialTokens = 2;       // up to here, sharing row work costs more than doing it
+constexpr int kMemoryBoundTokens = 8;  // up to here, products wait for memory
+// Of parts that one thread takes through a layer: fewer would read weights for too little, and the rows of more would not
+// stay in a core's own cache.
+constexpr int kMinPartTokens = 8, kMaxPartTokens = 128;
+constexpr int kLogitPiece = 4096;      // logits that a thread scales at a time
 constexpr int kMaxStageProducts = 3;
 
 DecoderShape checked(DecoderShape shape) {
@@ -123,7 +126,8 @@ void Decoder::prepare_adapters(const Batch& batch) {
 void Decoder::prepare(const Batch& batch) {
     resize(batch.size(), int(batch.outputs.size()));
     prepare_adapters(batch);
-    attention_.prepare(batch);
+    part_tokens_ = tokens_per_part(batch.size());
+    attention_.prepare(batch, part_tokens_);
     trace_.prepare(batch);
 }
 
@@ -149,7 +153,7 @@ void Decoder::read_out(std::span<const float> states) {
     if (n == 0) return;
     for (int t = 0; t < n; ++t) std::copy_n(states.data() + size_t(t) * shape_.n_embd, shape_.n_embd, hidden_.row(t));
     pool_.run([&](int) {
-        between_rows(n, [&](int t) { read_stream(weights_.output_norm, last_, t, t); });
+        between({{0, n}, false}, [&](int t) { read_stream(weights_.output_norm, last_, t, t); });
         run_output(n);
     });
     n_outputs_ = n_logits_ = n;
@@ -167,36 +171,48 @@ std::span<const float> Decoder::hidden(int row) const {
 
 // ---- stages ----------------------------------------------------------------------------------------------------------
 
-// Ends a shared stage and does row work for n tokens before the next: by the last thread when it is little, else by all.
-// Those who wait fetch what they need `ahead`.
+// Tokens that a thread takes at a time when it works on its own; 0 when all threads work on all tokens: few, so that each
+// weight should be read once, or with experts, whose weights only some tokens share.
+int Decoder::tokens_per_part(int n_tokens) const {
+    const int threads = pool_.size(), least = kMinPartTokens * threads, most = kMaxPartTokens * threads;
+    if (shape_.n_experts > 0 || n_tokens < least) return 0;
+    const int rounds = std::max((n_tokens + most - 1) / most, std::min(2, n_tokens / least));  // two: later tokens take longer
+    const int n_parts = rounds * threads;
+    return int(round_up((n_tokens + n_parts - 1) / n_parts, 4));  // whole register tiles
+}
+
+// Ends a stage and does row work, row by row, before the next: by the last thread when it is little, else by all. Those who
+// wait fetch what they need `ahead`.
 template <class Work>
-void Decoder::between(int n, Work work, Ahead ahead) {
+void Decoder::between(const Part& part, Work work, Ahead ahead) {
+    const auto rows_work = [&](Range rows) {
+        for (int t = rows.begin; t < rows.end; ++t) work(t);
+    };
     const auto meanwhile = [&] { return ahead.fetch(); };
-    if (n <= kSerialTokens) {
-        pool_.barrier([&] { work(Range{0, n}); }, meanwhile);
+    if (part.alone) {
+        rows_work(part.tokens);
+    } else if (part.size() <= kSerialTokens) {
+        pool_.barrier([&] { rows_work(part.tokens); }, meanwhile);
     } else {
         pool_.barrier();
-        pool_.share(n, 2, work);
+        pool_.share(part.size(), 2, rows_work);
         pool_.barrier([] {}, meanwhile);
     }
 }
 
-// The same, row by row.
 template <class Work>
-void Decoder::between_rows(int n, Work work, Ahead ahead) {
-    const auto rows_work = [&](Range rows) {
-        for (int t = rows.begin; t < rows.end; ++t) work(t);
-    };
-    between(n, rows_work, ahead);
+void Decoder::share_groups(const Part& part, int groups, Work work) {
+    if (part.alone) work(Range{0, groups});
+    else pool_.share(groups, piece_groups(groups, part.size()), work);
 }
 
 // What this thread will read first of a product with the matrices: one after the other, or the same groups of each.
-Ahead Decoder::ahead(std::initializer_list<const PackedMatrix*> matrices, int n_tokens, bool side_by_side) const {
+Ahead Decoder::ahead(std::initializer_list<const PackedMatrix*> matrices, const Part& part, bool side_by_side) const {
     Ahead ahead(kernels_);
-    if (n_tokens > kFewTokens) return ahead;
+    if (part.size() > kMemoryBoundTokens) return ahead;
     int groups = 0, offset = 0;
     for (const PackedMatrix* matrix : matrices) groups = side_by_side ? matrix->groups() : groups + matrix->groups();
-    const Range range = pool_.first_piece(groups, piece_groups(groups, n_tokens));
+    const Range range = pool_.first_piece(groups, piece_groups(groups, part.size()));
     for (const PackedMatrix* matrix : matrices) {
         ahead.add(*matrix, {std::max(0, range.begin - offset), std::min(matrix->groups(), range.end - offset)});
         if (!side_by_side) offset += matrix->groups();
@@ -206,24 +222,24 @@ Ahead Decoder::ahead(std::initializer_list<const PackedMatrix*> matrices, int n_
 
 // Row groups that a thread takes at a time. With few tokens each piece starts with a wait for memory, so there is one each.
 int Decoder::piece_groups(int groups, int n_tokens) const {
-    const bool few = n_tokens <= kFewTokens;
+    const bool few = n_tokens <= kMemoryBoundTokens;
     const int pieces = pool_.size() * (few ? 1 : 8);
     const int even = (groups + pieces - 1) / pieces;
     return few ? even : int(round_up(even, kernels_.group_tile));
 }
 
-void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
-    if (!runs.empty()) lower(products, in, n, runs);
+void Decoder::multiply(std::initializer_list<Product> products, const Rows& in, const Part& part, const Runs& runs) {
+    if (!runs.empty()) lower(products, in, part, runs);
     int groups = 0;
     for (const Product& product : products) groups += product.matrix->groups();
     const Activations activations = in.activations();
-    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
+    share_groups(part, groups, [&](Range range) {
         int offset = 0;
         size_t i = 0;
         for (const Product& product : products) {
             const Range own{std::max(0, range.begin - offset), std::min(product.matrix->groups(), range.end - offset)};
-            if (own.begin < own.end) project(product, activations, own, {0, n});
-            if (own.begin < own.end && !runs.empty()) raise(product, low_[i], own, runs);
+            if (own.begin < own.end) project(product, activations, own, part.tokens);
+            if (own.begin < own.end && !runs.empty()) raise(product, low_[i], own, part.tokens, runs);
             offset += product.matrix->groups();
             ++i;
         }
@@ -241,14 +257,14 @@ void Decoder::project(const Product& product, const Activations& in, Range group
 }
 
 // An adapter's first factor: low = scale * A x, for all products of a stage.
-void Decoder::lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs) {
+void Decoder::lower(std::initializer_list<Product> products, const Rows& in, const Part& part, const Runs& runs) {
     const Activations activations = in.activations();
-    pool_.share(n, kMaxQueryTile, [&](Range rows) {
+    const auto lower_rows = [&](Range rows) {
         size_t i = 0;
         for (const Product& product : products) {
             const Rows& low = low_[i++];
             for (const AdapterRun& run : runs) {
-                const Range own{std::max(rows.begin, run.rows.begin), std::min(rows.end, run.rows.end)};
+                const Range own = overlap(rows, run.rows);
                 const LowRank* adapter = own.begin < own.end ? adapters_.find(run.adapter, product.matrix) : nullptr;
                 if (!adapter) continue;
                 kernels_.multiply(adapter->a, {0, adapter->a.groups()}, activations, own, low.output());
@@ -256,15 +272,19 @@ void Decoder::lower(std::initializer_list<Product> products, const Rows& in, int
                     for (int c = 0; c < adapter->a.rows; ++c) low.row(t)[c] *= run.scale;
             }
         }
-    });
+    };
+    if (part.alone) return lower_rows(part.tokens);
+    pool_.share(part.size(), kMaxQueryTile, lower_rows);
     pool_.barrier();
 }
 
 // The second: out += B low.
-void Decoder::raise(const Product& product, const Rows& low, Range groups, const Runs& runs) {
-    for (const AdapterRun& run : runs)
-        if (const LowRank* adapter = adapters_.find(run.adapter, product.matrix))
-            kernels_.multiply(adapter->b, groups, low.activations(), run.rows, {product.out.data, product.out.stride, true});
+void Decoder::raise(const Product& product, const Rows& low, Range groups, Range rows, const Runs& runs) {
+    for (const AdapterRun& run : runs) {
+        const Range own = overlap(rows, run.rows);
+        const LowRank* adapter = own.begin < own.end ? adapters_.find(run.adapter, product.matrix) : nullptr;
+        if (adapter) kernels_.multiply(adapter->b, groups, low.activations(), own, {product.out.data, product.out.stride, true});
+    }
 }
 
 // gate = activation(gate) * up, or activation(up)
@@ -272,11 +292,11 @@ void Decoder::gate_and_up(const FeedForward& ffn, const Activations& in, Range g
     if (shape_.gated) {
         const Product gate(ffn.gate, gate_.output());
         project(gate, in, groups, rows);
-        if (!runs.empty()) raise(gate, low_[0], groups, runs);
+        if (!runs.empty()) raise(gate, low_[0], groups, rows, runs);
     }
     const Product up(ffn.up, shape_.gated ? up_.output() : gate_.output());
     project(up, in, groups, rows);
-    if (!runs.empty()) raise(up, low_[1], groups, runs);
+    if (!runs.empty()) raise(up, low_[1], groups, rows, runs);
     const int begin = groups.begin * kLanes, n = (groups.end - groups.begin) * kLanes;
     for (int t = rows.begin; t < rows.end; ++t)
         kernels_.activate(shape_.activation, gate_.row(t) + begin, shape_.gated ? up_.row(t) + begin : nullptr, n);
@@ -339,32 +359,43 @@ void Decoder::begin_layer(int index, int token) {
 
 // ---- a step ----------------------------------------------------------------------------------------------------------
 
-void Decoder::run_attention(const Layer& layer, int n, int index, int thread) {
-    Rows &query = attention_.query, &key = attention_.key, &value = attention_.value;
-    multiply({{layer.query, query.output()}, {layer.key, key.output()}, {layer.value, value.output()}}, attention_in_, n, token_runs_);
-    between_rows(n, [&](int t) { attention_.store(layer, index, t, thread); }, ahead({&layer.attention_output.matrix}, n));
-    pool_.share(attention_.units(), 1, [&](Range units) {
-        for (int u = units.begin; u < units.end; ++u) attention_.attend(index, u, thread);
-    });
+// What a layer leaves for others to read: its keys and values.
+void Decoder::run_keys(const Part& part, int index, int thread) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    between(part, [&](int t) { begin_layer(index, t); }, ahead({&layer.query.matrix, &layer.key.matrix, &layer.value.matrix}, part));
+    multiply({{layer.query, attention_.query.output()}, {layer.key, attention_.key.output()}, {layer.value, attention_.value.output()}},
+             attention_in_, part, token_runs_);
+    between(part, [&](int t) { attention_.store(layer, index, t, thread); }, ahead({&layer.attention_output.matrix}, part));
+}
+
+void Decoder::run_attention(const Part& part, int index, int thread) {
+    const Layer& layer = weights_.layers[size_t(index)];
+    const Range tiles = attention_.tiles(part.tokens);
+    const int n_tiles = tiles.end - tiles.begin;
+    const auto attend = [&](Range units) {  // head by head: its keys and values stay in the cache
+        for (int u = units.begin; u < units.end; ++u) attention_.attend(index, tiles.begin + u % n_tiles, u / n_tiles, thread);
+    };
+    const int units = n_tiles * attention_.head_units();
+    if (part.alone) attend({0, units});
+    else pool_.share(units, 1, attend);
     const auto encode = [&](int t) {
         attention_.attended.encode(kernels_, t);
         if (trace_.on()) trace_.keep_attention(index, t, attention_);
     };
-    between_rows(n, encode, ahead({&layer.attention_output.matrix}, n));
+    between(part, encode, ahead({&layer.attention_output.matrix}, part));
     const Output out = attention_direct_ ? hidden_.output(true) : branch_.output();
-    multiply({{layer.attention_output, out}}, attention_.attended, n, token_runs_);
+    multiply({{layer.attention_output, out}}, attention_.attended, part, token_runs_);
 }
 
-void Decoder::run_ffn(const Layer& layer, int n) {
+void Decoder::run_ffn(const Part& part, const Layer& layer) {
     const Rows& in = ffn_input();
-    if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, n, token_runs_);
+    if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, part, token_runs_);
     const Activations activations = in.activations();
-    const int groups = layer.ffn.up.matrix.groups();
-    pool_.share(groups, piece_groups(groups, n), [&](Range range) {
-        gate_and_up(layer.ffn, activations, range, {0, n}, token_runs_);
+    share_groups(part, layer.ffn.up.matrix.groups(), [&](Range groups) {
+        gate_and_up(layer.ffn, activations, groups, part.tokens, token_runs_);
     });
-    between_rows(n, [&](int t) { gate_.encode(kernels_, t); }, ahead({&layer.ffn.down.matrix}, n));
-    multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, n, token_runs_);
+    between(part, [&](int t) { gate_.encode(kernels_, t); }, ahead({&layer.ffn.down.matrix}, part));
+    multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, part, token_runs_);
 }
 
 // Hands out the row groups of all experts that any token takes: work(expert, groups, slots).
@@ -382,9 +413,9 @@ void Decoder::share_experts(const Layer& layer, int groups, int n, Work work) {
     });
 }
 
-void Decoder::run_experts(const Layer& layer, int n) {
+void Decoder::run_experts(const Part& part, const Layer& layer) {
     const Rows& in = ffn_input();
-    const int n_slots = n * shape_.n_experts_used;
+    const int n = part.size(), n_slots = n * shape_.n_experts_used;
     const auto gather = [&](Range slots) {
         for (int s = slots.begin; s < slots.end; ++s) {
             const float* row = in.row(routing_.token_of(s));
@@ -392,7 +423,7 @@ void Decoder::run_experts(const Layer& layer, int n) {
             expert_in_.encode(kernels_, s);
         }
     };
-    multiply({{layer.router, router_.output()}}, in, n, token_runs_);
+    multiply({{layer.router, router_.output()}}, in, part, token_runs_);
     pool_.barrier([&] {
         routing_.assign(router_, n);
         if (n <= kSerialTokens) gather({0, n_slots});
@@ -404,31 +435,32 @@ void Decoder::run_experts(const Layer& layer, int n) {
     share_experts(layer, layer.experts[0].up.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
         gate_and_up(expert, expert_in_.activations(), groups, slots, {});
     });
-    between_rows(n_slots, [&](int s) { gate_.encode(kernels_, s); });
+    between({{0, n_slots}, false}, [&](int s) { gate_.encode(kernels_, s); });
     share_experts(layer, layer.experts[0].down.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
         project({expert.down, expert_out_.output()}, gate_.activations(), groups, slots);
     });
 }
 
-void Decoder::run_layer(int n, int index, int thread) {
+// The rest of a layer, once the keys and values that its tokens see are there.
+void Decoder::run_rest(const Part& part, int index, int thread) {
     const Layer& layer = weights_.layers[size_t(index)];
-    run_attention(layer, n, index, thread);
+    run_attention(part, index, thread);
     if (shape_.parallel) {
-        pool_.barrier();
+        if (!part.alone) pool_.barrier();
     } else {
         const auto join = [&](int t) {
             if (joins_after_attention_) join_stream(layer.attention_post_norm, attention_direct_, t);
             read_stream(layer.ffn_norm, ffn_in_, t, t);
         };
         const PackedMatrix& up = layer.ffn.up.matrix;  // of no groups where there are experts
-        between_rows(n, join, shape_.gated ? ahead({&layer.ffn.gate.matrix, &up}, n, true) : ahead({&up}, n));
+        between(part, join, shape_.gated ? ahead({&layer.ffn.gate.matrix, &up}, part, true) : ahead({&up}, part));
     }
-    if (shape_.n_experts > 0) run_experts(layer, n);
-    else run_ffn(layer, n);
+    if (shape_.n_experts > 0) run_experts(part, layer);
+    else run_ffn(part, layer);
 }
 
 void Decoder::run_output(int n) {
-    multiply({{weights_.output_matrix(), weights_.output.bias.row(), logits_.output()}}, last_, n, output_runs_);
+    multiply({{weights_.output_matrix(), weights_.output.bias.row(), logits_.output()}}, last_, {{0, n}, false}, output_runs_);
     if (shape_.logit_scale == 1 && !shape_.logit_softcap) return;
     pool_.barrier();
     const int per_row = (logits_.width() + kLogitPiece - 1) / kLogitPiece;
@@ -442,24 +474,46 @@ void Decoder::run_output(int n) {
     });
 }
 
+// All threads at one product after the other.
+void Decoder::run_together(int n, int thread) {
+    const Part all{{0, n}, false};
+    for (int i = 0; i < shape_.n_layers; ++i) {
+        run_keys(all, i, thread);
+        run_rest(all, i, thread);
+    }
+}
+
+// Each thread with tokens of its own: it waits for others only where attention needs their keys and values, and its rows
+// stay in its core's cache. The last tokens, which see most, come first.
+void Decoder::run_in_parts(int n, int thread) {
+    const int n_parts = (n + part_tokens_ - 1) / part_tokens_;
+    for (int i = 0; i <= shape_.n_layers; ++i) {
+        pool_.barrier();
+        pool_.share(n_parts, 1, [&](Range parts) {
+            const int begin = (n_parts - 1 - parts.begin) * part_tokens_;
+            const Part part{{begin, std::min(n, begin + part_tokens_)}, true};
+            if (i > 0) run_rest(part, i - 1, thread);
+            if (i < shape_.n_layers) run_keys(part, i, thread);
+        });
+    }
+}
+
 void Decoder::forward(const Batch& batch, int thread) {
     const int n = batch.size(), n_outputs = int(batch.outputs.size());
     pool_.share(n, 1, [&](Range tokens) {
         for (int t = tokens.begin; t < tokens.end; ++t) embed(batch, t);
     });
-    for (int i = 0; i < shape_.n_layers; ++i) {
-        const Layer& layer = weights_.layers[size_t(i)];
-        between_rows(n, [&](int t) { begin_layer(i, t); }, ahead({&layer.query.matrix, &layer.key.matrix, &layer.value.matrix}, n));
-        run_layer(n, i, thread);
-    }
+    if (part_tokens_ > 0) run_in_parts(n, thread);
+    else run_together(n, thread);
     if (joins_after_ffn_ || trace_.on())
-        between_rows(n, [&](int t) {
+        between({{0, n}, false}, [&](int t) {
             if (joins_after_ffn_) end_ffn(weights_.layers.back(), t);
             if (trace_.on()) trace_.keep_hidden(shape_.n_layers, t, hidden_.row(t));
         });
     if (n_outputs == 0) return pool_.barrier();
-    between_rows(n_outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); },
-                 ahead({&weights_.output_matrix()}, n_outputs));
+    const Part outputs{{0, n_outputs}, false};
+    between(outputs, [&](int i) { read_stream(weights_.output_norm, last_, batch.outputs[i], i); },
+            ahead({&weights_.output_matrix()}, outputs));
     if (shape_.causal && batch.wants_logits) run_output(n_outputs);
 }
 

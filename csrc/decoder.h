@@ -68,18 +68,26 @@ private:
     void prepare_adapters(const Batch& batch);
     void prepare(const Batch& batch);
 
+    // Consecutive tokens, and who works on them: one thread alone, or all of them, stage by stage.
+    struct Part {
+        Range tokens;
+        bool alone;
+        int size() const { return tokens.end - tokens.begin; }
+    };
+
+    int tokens_per_part(int n_tokens) const;
     template <class Work>
-    void between(int n, Work work, Ahead ahead);
+    void between(const Part& part, Work work, Ahead ahead);
     template <class Work>
-    void between_rows(int n, Work work, Ahead ahead);
+    void between(const Part& part, Work work) { between(part, work, Ahead(kernels_)); }
     template <class Work>
-    void between_rows(int n, Work work) { between_rows(n, work, Ahead(kernels_)); }
-    Ahead ahead(std::initializer_list<const PackedMatrix*> matrices, int n_tokens, bool side_by_side = false) const;
+    void share_groups(const Part& part, int groups, Work work);
+    Ahead ahead(std::initializer_list<const PackedMatrix*> matrices, const Part& part, bool side_by_side = false) const;
     int piece_groups(int groups, int n_tokens) const;
-    void multiply(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
+    void multiply(std::initializer_list<Product> products, const Rows& in, const Part& part, const Runs& runs);
     void project(const Product& product, const Activations& in, Range groups, Range rows);
-    void lower(std::initializer_list<Product> products, const Rows& in, int n, const Runs& runs);
-    void raise(const Product& product, const Rows& low, Range groups, const Runs& runs);
+    void lower(std::initializer_list<Product> products, const Rows& in, const Part& part, const Runs& runs);
+    void raise(const Product& product, const Rows& low, Range groups, Range rows, const Runs& runs);
     void gate_and_up(const FeedForward& ffn, const Activations& in, Range groups, Range rows, const Runs& runs);
 
     void embed(const Batch& batch, int token);
@@ -91,13 +99,16 @@ private:
     // Whether the feed-forward part adds to what attention left in branch_.
     bool branches_add() const { return shape_.parallel && !attention_direct_; }
 
-    void run_attention(const Layer& layer, int n, int index, int thread);
-    void run_ffn(const Layer& layer, int n);
+    void run_keys(const Part& part, int index, int thread);
+    void run_attention(const Part& part, int index, int thread);
+    void run_ffn(const Part& part, const Layer& layer);
     template <class Work>
     void share_experts(const Layer& layer, int groups, int n, Work work);
-    void run_experts(const Layer& layer, int n);
-    void run_layer(int n, int index, int thread);
+    void run_experts(const Part& part, const Layer& layer);
+    void run_rest(const Part& part, int index, int thread);
     void run_output(int n);
+    void run_together(int n, int thread);
+    void run_in_parts(int n, int thread);
     void forward(const Batch& batch, int thread);
 
     const DecoderShape shape_;
@@ -114,6 +125,7 @@ private:
     // How branches join the residual stream: `direct` ones are added by the product itself, others wait in branch_.
     bool attention_direct_ = true, ffn_direct_ = true;
     bool joins_after_attention_ = false, joins_after_ffn_ = false, shares_input_ = false;
+    int part_tokens_ = 0;               // of this step; 0 when all threads work on all tokens
     int n_outputs_ = 0, n_logits_ = 0;  // rows that the last step left
     Rows hidden_, attention_in_, ffn_in_, branch_, gate_, up_, router_, expert_in_, expert_out_, last_, logits_;
     Runs token_runs_, output_runs_;  // of adapters

@@ -10,6 +10,8 @@ struct Range {
     int begin, end;
 };
 
+inline Range overlap(Range a, Range b) { return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end}; }
+
 enum class Activation { silu, gelu, gelu_tanh, relu };
 
 // 32 columns of one row, quantized to scale * (128 * high + low) with a scale of largest / 16319. Only blocks that hold

@@ -65,6 +65,13 @@ struct BlockTile {
     }
 };
 
+// Sums over columns are taken up where those of earlier columns ended; nullptr is the first.
+template <int n_groups, int n_tokens>
+MADANG_TILE static inline void begin_totals(F32 (&totals)[n_groups][n_tokens], const F32* partial) {
+    for (int g = 0; g < n_groups; ++g)
+        for (int t = 0; t < n_tokens; ++t) totals[g][t] = partial ? partial[t * n_groups + g] : zero();
+}
+
 template <int n_groups, int n_tokens>
 static inline void write_totals(const F32 (&totals)[n_groups][n_tokens], int group, int token, const Output& out) {
     for (int t = 0; t < n_tokens; ++t)
@@ -72,6 +79,21 @@ static inline void write_totals(const F32 (&totals)[n_groups][n_tokens], int gro
             float* p = out.data + size_t(token + t) * out.stride + (group + g) * kLanes;
             store(p, out.accumulate ? add(load(p), totals[g][t]) : totals[g][t]);
         }
+}
+
+template <int n_groups, int n_tokens>
+MADANG_TILE static inline void end_totals(const F32 (&totals)[n_groups][n_tokens], bool is_last, F32* partial, int group, int token,
+                                          const Output& out) {
+    if (is_last) return write_totals(totals, group, token, out);
+    for (int g = 0; g < n_groups; ++g)
+        for (int t = 0; t < n_tokens; ++t) partial[t * n_groups + g] = totals[g][t];
+}
+
+// Room for the sums of a few groups and all tokens.
+static F32* partial_totals(size_t n) {
+    thread_local std::vector<F32> partial;
+    if (partial.size() < n) partial.resize(n);
+    return partial.data();
 }
 
 // GCC 12 drops calls of functions that only prefetch, as if they did nothing; hence always_inline.
@@ -107,22 +129,27 @@ static void multiply_few(const PackedMatrix& w, const Planes& planes, Range grou
     write_totals(totals, g, token, out);
 }
 
-// Many tokens: blocks that have been unpacked for all of them.
-template <ProductForm form, int n_groups, int n_tokens>
-static void multiply_unpacked(const Block* weights, int blocks, int g, const Activations& a, int token, const Output& out) {
-    const int stride = a.stride / kBlock;
-    const QuantizedBlock* row = a.blocks + size_t(token) * stride;
-    F32 totals[n_groups][n_tokens];
-    for (auto& group : totals)
-        for (F32& total : group) total = zero();
-    for (int b = 0; b < blocks; ++b) {
-        BlockTile<form, n_groups, n_tokens> tile;
-        for (int i = 0; i < n_groups; ++i) tile.weights[i] = weights + i * blocks + b;
-        for (int t = 0; t < n_tokens; ++t) tile.rows[t] = row + t * stride + b;
-        tile.accumulate(totals);
+// Blocks of a few groups, unpacked for many tokens: as many columns at a time as a core keeps next to itself.
+struct UnpackedBlocks {
+    const Block* weights;  // of one group after the other
+    Range blocks;
+    bool is_last;
+
+    template <ProductForm form, int n_groups, int n_tokens>
+    void multiply(int g, const Activations& a, int token, F32* partial, const Output& out) const {
+        const int stride = a.stride / kBlock, n = blocks.end - blocks.begin;
+        const QuantizedBlock* row = a.blocks + size_t(token) * stride + blocks.begin;
+        F32 totals[n_groups][n_tokens];
+        begin_totals(totals, blocks.begin == 0 ? nullptr : partial);
+        for (int b = 0; b < n; ++b) {
+            BlockTile<form, n_groups, n_tokens> tile;
+            for (int i = 0; i < n_groups; ++i) tile.weights[i] = weights + i * n + b;
+            for (int t = 0; t < n_tokens; ++t) tile.rows[t] = row + t * stride + b;
+            tile.accumulate(totals);
+        }
+        end_totals(totals, is_last, partial, g, token, out);
     }
-    write_totals(totals, g, token, out);
-}
+};
 
 // ---- float weights ---------------------------------------------------------------------------------------------------
 
@@ -132,16 +159,17 @@ static inline F32 load_column(const uint8_t* group, int column) {
     return load((const float*)group + size_t(column) * kLanes);
 }
 
-// n_groups x n_tokens independent sums hide the latency of one multiply-add after the other.
+// n_groups x n_tokens independent sums hide the latency of one multiply-add after the other. Some columns; sums of earlier
+// ones wait in `partial`.
 template <Type type, int n_groups, int n_tokens>
-[[gnu::always_inline]] static inline void multiply_float_tile(const PackedMatrix& w, int g, const Activations& a, int token, const Output& out) {
+[[gnu::always_inline]] static inline void multiply_float_tile(const PackedMatrix& w, int g, Range columns, const Activations& a, int token,
+                                                              F32* partial, const Output& out) {
     F32 total[n_groups][n_tokens];
-    for (auto& row : total)
-        for (F32& sum : row) sum = zero();
+    begin_totals(total, columns.begin == 0 ? nullptr : partial);
     const float* floats = a.floats + size_t(token) * a.stride;
     [[maybe_unused]] const uint16_t* bfloats = a.bfloats + size_t(token) * a.stride;
     if constexpr (type == Type::BF16) {
-        for (int c = 0; c < w.columns; c += 2)
+        for (int c = columns.begin; c < columns.end; c += 2)
             for (int r = 0; r < n_groups; ++r) {
                 const Pairs pairs = load_pairs(w.group(g + r) + size_t(c) * kLanes * 2);
                 for (int t = 0; t < n_tokens; ++t) {
@@ -155,18 +183,14 @@ template <Type type, int n_groups, int n_tokens>
                 }
             }
     } else {
-        for (int c = 0; c < w.columns; ++c)
+        for (int c = columns.begin; c < columns.end; ++c)
             for (int r = 0; r < n_groups; ++r) {
                 const F32 column = load_column<type>(w.group(g + r), c);
                 for (int t = 0; t < n_tokens; ++t)
                     total[r][t] = fma(column, broadcast(floats[size_t(t) * a.stride + c]), total[r][t]);
             }
     }
-    for (int r = 0; r < n_groups; ++r)
-        for (int t = 0; t < n_tokens; ++t) {
-            float* p = out.data + size_t(token + t) * out.stride + (g + r) * kLanes;
-            store(p, out.accumulate ? add(load(p), total[r][t]) : total[r][t]);
-        }
+    end_totals(total, columns.end == w.columns, partial, g, token, out);
 }
 
 // ---- tiling ----------------------------------------------------------------------------------------------------------
@@ -185,19 +209,24 @@ static inline void for_tiles(Range tokens, Tile tile) {
 template <Type type, int n_groups>
 static void unpack_and_multiply(const PackedMatrix& w, const Planes& planes, Range groups, int g, const Activations& a, Range tokens, const Output& out) {
     const uint8_t* end = w.group(groups.end);
-    const int blocks = w.columns / kBlock;
+    const int blocks = w.columns / kBlock, parts = (blocks + kUnpackedBlocks - 1) / kUnpackedBlocks;
     const size_t bytes_per_block = w.group_bytes / size_t(blocks);
-    thread_local std::vector<Block> weights;
-    weights.resize(std::max(weights.size(), size_t(n_groups * blocks)));
-    for (int i = 0; i < n_groups; ++i)
-        for (int b = 0; b < blocks; ++b) {
-            prefetch_ahead(w.group(g + i) + size_t(b) * bytes_per_block, bytes_per_block, end);
-            load_quants<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
-            load_scales<type>(*w.traits, planes, w.group(g + i), b, weights[i * blocks + b]);
-        }
-    for_tiles<kTokens>(tokens, [&]<int n>(int t) {
-        multiply_unpacked<product_form<type>(), n_groups, n>(weights.data(), blocks, g, a, t, out);
-    });
+    alignas(64) Block weights[n_groups * kUnpackedBlocks];
+    F32* partial = partial_totals(size_t(n_groups) * size_t(tokens.end - tokens.begin));
+    for (int part = 0; part < parts; ++part) {
+        const Range own{blocks * part / parts, blocks * (part + 1) / parts};
+        Block* block = weights;
+        for (int i = 0; i < n_groups; ++i)
+            for (int b = own.begin; b < own.end; ++b, ++block) {
+                prefetch_ahead(w.group(g + i) + size_t(b) * bytes_per_block, bytes_per_block, end);
+                load_quants<type>(*w.traits, planes, w.group(g + i), b, *block);
+                load_scales<type>(*w.traits, planes, w.group(g + i), b, *block);
+            }
+        const UnpackedBlocks unpacked{weights, own, part + 1 == parts};
+        for_tiles<kTokens>(tokens, [&]<int n>(int t) {
+            unpacked.template multiply<product_form<type>(), n_groups, n>(g, a, t, partial + n_groups * (t - tokens.begin), out);
+        });
+    }
 }
 
 template <Type type>
@@ -216,22 +245,36 @@ static void multiply_quantized(const PackedMatrix& w, Range groups, const Activa
 
 template <Type type, int n_groups, int n_tokens>
 static void multiply_float_groups(const PackedMatrix& w, Range groups, const Activations& a, int token, const Output& out) {
+    const Range columns{0, w.columns};
     int g = groups.begin;
-    for (; g + n_groups <= groups.end; g += n_groups) multiply_float_tile<type, n_groups, n_tokens>(w, g, a, token, out);
-    for (; g < groups.end; ++g) multiply_float_tile<type, 1, n_tokens>(w, g, a, token, out);
+    for (; g + n_groups <= groups.end; g += n_groups) multiply_float_tile<type, n_groups, n_tokens>(w, g, columns, a, token, nullptr, out);
+    for (; g < groups.end; ++g) multiply_float_tile<type, 1, n_tokens>(w, g, columns, a, token, nullptr, out);
 }
 
-// Many tokens: the weights of a few groups stay in the cache for all of them. Few: each weight is read once.
+// Many tokens, in whole tiles: as much of a few groups at a time as stays next to the core.
+template <Type type, int n_groups, int n_tokens>
+static void multiply_float_many(const PackedMatrix& w, int g, const Activations& a, Range tokens, const Output& out) {
+    F32* partial = partial_totals(size_t(n_groups) * size_t(tokens.end - tokens.begin));
+    constexpr int kColumns = kFloatBytes / (kLanes * kFloatGroups * (type == Type::F32 ? 4 : 2));
+    const int parts = (w.columns + kColumns - 1) / kColumns;
+    const int even = int(round_up(size_t(w.columns + parts - 1) / size_t(parts), 2));
+    for (int begin = 0; begin < w.columns; begin += even)
+        for (int t = tokens.begin; t < tokens.end; t += n_tokens)
+            multiply_float_tile<type, n_groups, n_tokens>(w, g, {begin, std::min(begin + even, w.columns)}, a, t,
+                                                          partial + n_groups * (t - tokens.begin), out);
+}
+
+// Few: each weight is read once.
 template <Type type>
 static void multiply_float(const PackedMatrix& w, Range groups, const Activations& a, Range tokens, const Output& out) {
     constexpr int kTile = type == Type::BF16 && !kHasBfloatDot ? 4 : kFloatTokens;  // taking pairs apart needs registers
     const int whole = tokens.begin + (tokens.end - tokens.begin) / kTile * kTile;
-    if (whole > tokens.begin)
-        for (int g = groups.begin; g < groups.end; g += kFloatGroups) {
-            const Range own{g, std::min(g + kFloatGroups, groups.end)};
-            for (int t = tokens.begin; t < whole; t += kTile)
-                multiply_float_groups<type, kFloatGroups, kTile>(w, own, a, t, out);
-        }
+    if (whole > tokens.begin) {
+        int g = groups.begin;
+        for (; g + kFloatGroups <= groups.end; g += kFloatGroups)
+            multiply_float_many<type, kFloatGroups, kTile>(w, g, a, {tokens.begin, whole}, out);
+        for (; g < groups.end; ++g) multiply_float_many<type, 1, kTile>(w, g, a, {tokens.begin, whole}, out);
+    }
     for_tiles<4>({whole, tokens.end}, [&]<int n>(int rest) {
         multiply_float_groups<type, n == 4 ? kFewGroups : 4, n>(w, groups, a, rest, out);
     });

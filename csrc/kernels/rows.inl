@@ -63,7 +63,7 @@ static void quantize(const float* x, int n, float outlier, QuantizedBlock* block
         block.wide = largest > bound ? 1 : 0;
         block.scale = scale;
         const float step = block.wide ? 1.0f : 128.0f;
-        const F32 inverse = broadcast(largest > 0 ? kLargest / largest / step : 0.0f);
+        const F32 inverse = broadcast(largest > 0 ? kLargest / largest * (1 / step) : 0.0f);
         for (int half = 0; half < 2; ++half) {
             const F32 q = mul(round_nearest(mul(load(x + b * kBlock + half * kLanes), inverse)), broadcast(step));
             store_split(block.high + half * kLanes, block.low + half * kLanes, q);

@@ -13,11 +13,14 @@ constexpr int kFewTokens = 4;  // up to here, unpacking weights once more costs 
 // Groups and tokens of a register tile with unpacked weights; what dot4_signed adds to every signed weight.
 #if defined(__AVXVNNI__)
 constexpr int kGroups = 1, kTokens = 4, kSignedZero = 128;
+constexpr int kUnpackedBlocks = 32;  // of each of kGroups groups: what fits into the first-level cache
 #else
 constexpr int kGroups = 1, kTokens = 2, kSignedZero = 0;
+constexpr int kUnpackedBlocks = 32;  // of each of kGroups groups: what fits into the first-level cache
 #endif
 
 constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
+constexpr int kFloatBytes = 24 << 10;  // of kFloatGroups groups: what fits into the first-level cache
 constexpr int kFewGroups = 2;  // with float weights and 4 tokens
 constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 

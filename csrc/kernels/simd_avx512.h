@@ -11,9 +11,11 @@ using Bytes = __m512i;
 constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTile = 8;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 16;       // up to here, unpacking weights once more costs less than keeping them
+constexpr int kUnpackedBlocks = 18;  // of each of kGroups groups: what fits into the first-level cache
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
 
 constexpr int kFloatGroups = 2, kFloatTokens = 8;  // of a register tile with float weights
+constexpr int kFloatBytes = 24 << 10;  // of kFloatGroups groups: what fits into the first-level cache
 constexpr int kFewGroups = 4;  // with float weights and 4 tokens
 constexpr int kQueryTile = 6, kScorePages = 2, kValueVectors = 4;  // of register tiles of attention
 

@@ -9,9 +9,11 @@ struct Bytes { uint8x16_t v[4]; };
 // Register tiles exist only where everything is inlined.
 #define MADANG_TILE [[gnu::always_inline]]
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kUnpackedBlocks = 32;  // of each of kGroups groups: what fits into the first-level cache
 constexpr int kFewTile = 4;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kFloatGroups = 1, kFloatTokens = 6;  // of a register tile with float weights
+constexpr int kFloatBytes = 24 << 10;  // of kFloatGroups groups: what fits into the first-level cache
 constexpr int kFewGroups = 1;  // with float weights and 4 tokens
 constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 constexpr int kSignedZero = 0;      // what dot4_signed adds to every signed weight

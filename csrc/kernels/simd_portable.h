@@ -7,11 +7,13 @@ struct I32 { int32_t v[16]; };
 struct Bytes { uint8_t v[64]; };
 
 constexpr int kGroups = 1, kTokens = 4;  // of a register tile with unpacked weights
+constexpr int kUnpackedBlocks = 32;  // of each of kGroups groups: what fits into the first-level cache
 // Nothing stays in registers here, so that inlining tiles would not help.
 #define MADANG_TILE
 constexpr int kFewTile = 4;  // rows that share one pass over weights, which are unpacked on their way
 constexpr int kFewTokens = 4;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kFloatGroups = 2, kFloatTokens = 4;  // of a register tile with float weights
+constexpr int kFloatBytes = 24 << 10;  // of kFloatGroups groups: what fits into the first-level cache
 constexpr int kFewGroups = 2;  // with float weights and 4 tokens
 constexpr int kQueryTile = 3, kScorePages = 2, kValueVectors = 2;  // of register tiles of attention
 constexpr int kSignedZero = 0;
