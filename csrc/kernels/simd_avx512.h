@@ -10,7 +10,7 @@ using Bytes = __m512i;
 #define MADANG_TILE [[gnu::always_inline]]
 constexpr int kGroups = 3, kTokens = 4;  // of a register tile with unpacked weights
 constexpr int kFewTile = 8;  // rows that share one pass over weights, which are unpacked on their way
-constexpr int kFewTokens = 16;       // up to here, unpacking weights once more costs less than keeping them
+constexpr int kFewTokens = 8;       // up to here, unpacking weights once more costs less than keeping them
 constexpr int kUnpackedBlocks = 18;  // of each of kGroups groups: what fits into the first-level cache
 constexpr int kSignedZero = 128;    // what dot4_signed adds to every signed weight
 
