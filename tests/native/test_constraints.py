@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from madang.core.errors import EngineError, InvalidRequest
 from madang.formats.gguf import read_gguf
 from madang.formats.tokenizers import tokenizer_from_gguf
 from madang.native import NativeEngine, load
-from madang.native.constraints import MAX_CHARACTERS, MAX_COMPILED, MAX_DEPTH, Constraints
+from madang.native.constraints import MAX_CHARACTERS, MAX_COMPILED, MAX_DEPTH, Constraints, TokenMask
 from tests.formats.vocabularies import tokenizer as small_tokenizer
 from tests.native.conftest import as_files, as_plan
 
@@ -351,7 +352,52 @@ def test_compiled_forms_are_kept_within_a_bound(tiny_gguf: Path) -> None:
     assert first.bitmask().tolist() != second.bitmask().tolist()  # one state each
     with pytest.raises(EngineError, match="cannot be followed"):
         first.accept(3 + ord("x"))
-    assert second.forced_tokens() == [3 + ord("a"), 3 + ord("b")]
+    assert not first.allows(3 + ord("b"))
+    with pytest.raises(EngineError, match="cannot be followed"):
+        first.bitmask()
+    second.accept(3 + ord("a"))
+    assert second.allows(3 + ord("b"))
+
+
+def masked_tokens(mask: TokenMask, n: int) -> set[int]:
+    bits = mask.bitmask()
+    return {token for token in range(n) if bits[token // 32] >> (token % 32) & 1}
+
+
+@pytest.mark.parametrize("after", [None, "</think>"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        JsonSchema({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}}),
+        JsonSchema({"enum": ["red", 'g"r', 3, [1]]}),
+        Regex("[가-힣]{1,2}(yes|no|y+)?"),
+        Regex("(?s:.*)"),
+        Grammar('start: "a" b | start start\nb: /[0-9 ]+/'),
+    ],
+    ids=lambda constraint: str(constraint)[:30],
+)
+def test_a_token_is_allowed_when_the_mask_says_so(kind: str, constraint: Constraint, after: str | None) -> None:
+    """Along random answers, and asking changes neither masks nor answers."""
+    tokenizer, rng = small_tokenizer(kind), random.Random(7)
+    constraints, n = Constraints(tokenizer), tokenizer.vocab_size
+    for _ in range(4):
+        asked, unasked = constraints.start(constraint, after=after), constraints.start(constraint, after=after)
+        for _ in range(12):
+            expected = masked_tokens(unasked, n)
+            allowed = {token for token in range(n + 40) if asked.allows(token)}
+            assert (
+                allowed - {n} == expected == masked_tokens(asked, n)
+            )  # n ends answers where the model has no such token
+            going_on = sorted(expected - tokenizer.end_ids)
+            if not going_on:
+                break
+            token = rng.choice(going_on)
+            asked.accept(token)
+            unasked.accept(token)
+            assert asked.is_done == unasked.is_done
+            if asked.is_done:
+                break
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])

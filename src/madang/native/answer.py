@@ -68,14 +68,22 @@ class Answer:
 
     def _choose(self, decoder: _core.Decoder, row: int) -> _core.Choice:
         try:
-            mask = None if self._mask is None else self._mask.bitmask()
-            return self._sampler.sample(decoder, row, self._n_alternatives, mask)
+            return self._draw(decoder, row)
         except _core.NothingAllowed as error:
             raise EngineError("The constraint and logit_bias leave no token of this model to go on with.") from error
         except RuntimeError as error:
             raise EngineError(
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
             ) from error
+
+    def _draw(self, decoder: _core.Decoder, row: int) -> _core.Choice:
+        """Under the mask; where one token is sure to come if it may, asking for that one is cheaper than a mask."""
+        if self._mask is None:
+            return self._sampler.sample(decoder, row, self._n_alternatives)
+        token = self._sampler.foresee(decoder, row)
+        if token >= 0 and self._mask.allows(token):
+            return self._sampler.take(decoder, row, token, self._n_alternatives)
+        return self._sampler.sample(decoder, row, self._n_alternatives, self._mask.bitmask())
 
     def _follow(self, token: int) -> None:
         """Tell the constraint; where nothing can follow, the answer ends."""

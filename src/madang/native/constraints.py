@@ -45,6 +45,17 @@ _LIMITS: Final[Mapping[str, Any]] = {
 }
 _JSON_OPTIONS: Final = {"whitespace_pattern": " ", "lenient": False, "coerce_one_of": False}
 _KINDS: Final = {JsonSchema: "JSON schema", Regex: "regular expression", Grammar: "grammar"}
+# Parts of the vocabulary that llguidance allows or refuses as a whole, where it can tell, instead of token by token:
+# blanks, words, and texts in JSON up to so many characters, as a text near its ``maxLength`` takes short ones only.
+# Figures: docs/log.md
+_IN_TEXT: Final = r'[^"\\\x00-\x1F\x7F]'
+_TEXT_LENGTHS: Final = (10, 12, 14, 16, 20, 30)
+_SLICES: Final = (
+    r"[\x20\x0A\x0D\x09]+",
+    *(f"{_IN_TEXT}{{1,{length}}}" for length in _TEXT_LENGTHS),
+    f"{_IN_TEXT}+",
+    *("[a-z]+", " [a-z]+", "[A-Z][a-z]*", " [A-Z][a-z]*"),
+)
 # The parts of a grammar that may contain any character: strings, regular expressions, comments.
 _LITERALS: Final = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|#[^\n]*|/(?:\\.|[^/\\\n])+/')
 
@@ -52,13 +63,14 @@ Bits = npt.NDArray[np.uint32]
 
 
 class TokenMask:
-    """The state of one answer within its constraint. ``n_words`` 32-bit words make a mask of the vocabulary."""
+    """The state of one answer within its constraint, for tokens below ``n_tokens``."""
 
-    __slots__ = ("_bits", "_matcher", "_pointer")
+    __slots__ = ("_bits", "_matcher", "_n_tokens", "_pointer")
 
-    def __init__(self, matcher: LLMatcher, n_words: int) -> None:
+    def __init__(self, matcher: LLMatcher, n_tokens: int) -> None:
         self._matcher = matcher
-        self._bits: Bits = np.zeros(n_words, np.uint32)
+        self._n_tokens = n_tokens
+        self._bits: Bits = np.zeros(-(-n_tokens // 32), np.uint32)
         self._pointer = self._bits.ctypes.data
 
     def bitmask(self) -> Bits:
@@ -71,6 +83,13 @@ class TokenMask:
         self._check()
         return self._bits
 
+    def allows(self, token: int) -> bool:
+        """Whether its bit in the mask is set, for a fraction of what the mask costs."""
+        forced = self._matcher.compute_ff_tokens()  # then the mask has one bit, also where others spell the same bytes
+        if forced:
+            return token == forced[0]
+        return token < self._n_tokens and self._matcher.validate_tokens([token]) == 1
+
     def accept(self, token: int) -> None:
         """Take a token that was drawn under the mask. Raises EngineError for one that the mask did not allow."""
         self._matcher.consume_token(token)
@@ -80,10 +99,6 @@ class TokenMask:
     def is_done(self) -> bool:
         """Whether nothing can follow."""
         return self._matcher.is_stopped()
-
-    def forced_tokens(self) -> list[int]:
-        """What must come next, as the tokenizer would write it: a guess that costs nothing. Often empty."""
-        return self._matcher.compute_ff_tokens()
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -124,7 +139,7 @@ class Constraints:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(text)
             assert self._words is not None  # made to compile
-            return TokenMask(matcher.deep_copy(), -(-self._words.vocab_size // 32))
+            return TokenMask(matcher.deep_copy(), self._words.vocab_size)
 
     def _compile(self, kind: str, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits
@@ -279,9 +294,8 @@ class _Words:
 
 
 def _describe(tokenizer: Tokenizer) -> LLTokenizer:
-    """Takes about a tenth of a second for 50,000 tokens, so it waits for the first constraint."""
+    """Takes about two tenths of a second for 50,000 tokens, so it waits for the first constraint."""
     from llguidance import LLTokenizer
 
     words = _Words(tokenizer)
-    slices = LLTokenizer.json_slices()  # parts of the vocabulary that texts in JSON allow or refuse as a whole
-    return LLTokenizer(words, eos_token=words.end_ids, slices=slices)  # type: ignore[arg-type]
+    return LLTokenizer(words, eos_token=words.end_ids, slices=list(_SLICES))  # type: ignore[arg-type]
