@@ -16,7 +16,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAX_CHARACTERS: Final = 65_536  # of a pattern, a grammar, or a schema as JSON
 MAX_DEPTH: Final = 64  # objects and lists within each other in a schema
 MAX_COMPILED: Final = 32  # constraints whose parsers are kept for the next request
+_MAX_REMEMBERED: Final = 2048  # texts of up to _LONGEST_REMEMBERED characters whose tokens are kept
+_LONGEST_REMEMBERED: Final = 64
 _MAX_REASON: Final = 240
 _HALF_PAIR: Final = "it contains half of a surrogate pair, which is no character"
 # What llguidance may spend. The first two bound compiling to well below a second, the others a step to a few
@@ -260,9 +262,15 @@ class _Words:
         # Many tokenizers put a space before a text. A byte that never begins a piece of text keeps it away.
         self._anchor = "\x02" if tokenizer.leading_space else ""
         self._anchor_ids = self._encode(self._anchor)
+        self._remembered_ids = lru_cache(_MAX_REMEMBERED)(
+            self._ids
+        )  # what a form forces to come is asked again and again
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text in the middle of an answer, whose bytes are those of the text."""
+        return self._remembered_ids(text) if len(text) <= _LONGEST_REMEMBERED else self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         ids = self._encode(self._anchor + text)
         if ids[: len(self._anchor_ids)] == self._anchor_ids:
             ids = ids[len(self._anchor_ids) :]
