@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +44,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._limit = limit
         self._emit = emit
+        self.forced: Sequence[int] = ()  # tokens that the form leaves no choice but to draw next
         self._mask, self._reader = form.mask, form.reader
         # Where the form says how an answer begins, a space at its beginning is meant.
         at_start = prompt.answer_begins and form.mask is None
@@ -93,6 +94,7 @@ class Answer:
                 self.finish_reason = "stop"
                 if not self.is_done:
                     self._end()
+            self.forced = self._mask.forced()
 
     def _show(self, choice: _core.Choice) -> None:
         if self._n_alternatives >= 0:

@@ -15,7 +15,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,13 +67,14 @@ Bits = npt.NDArray[np.uint32]
 class TokenMask:
     """The state of one answer within its constraint, for tokens below ``n_tokens``."""
 
-    __slots__ = ("_bits", "_matcher", "_n_tokens", "_pointer")
+    __slots__ = ("_bits", "_forced", "_matcher", "_n_tokens", "_pointer")
 
     def __init__(self, matcher: LLMatcher, n_tokens: int) -> None:
         self._matcher = matcher
         self._n_tokens = n_tokens
         self._bits: Bits = np.zeros(-(-n_tokens // 32), np.uint32)
         self._pointer = self._bits.ctypes.data
+        self._forced: list[int] | None = None  # as long as nobody asked
 
     def bitmask(self) -> Bits:
         """Bit ``t % 32`` of word ``t // 32`` is set when token t may come next; valid until the next call.
@@ -87,13 +88,20 @@ class TokenMask:
 
     def allows(self, token: int) -> bool:
         """Whether its bit in the mask is set, for a fraction of what the mask costs."""
-        forced = self._matcher.compute_ff_tokens()  # then the mask has one bit, also where others spell the same bytes
+        forced = self.forced()  # then the mask has one bit, also where other tokens spell the same bytes
         if forced:
             return token == forced[0]
         return token < self._n_tokens and self._matcher.validate_tokens([token]) == 1
 
+    def forced(self) -> Sequence[int]:
+        """Tokens that must come next, one after the other, because there is one way to go on. Often none."""
+        if self._forced is None:
+            self._forced = self._matcher.compute_ff_tokens()
+        return self._forced
+
     def accept(self, token: int) -> None:
         """Take a token that was drawn under the mask. Raises EngineError for one that the mask did not allow."""
+        self._forced = None
         self._matcher.consume_token(token)
         self._check()
 
