@@ -2,8 +2,9 @@
 
     python benchmarks/constraints.py MODEL.gguf [--rounds N] [--threads N]
 
-Both in turn, with the same seeds, nothing guessed ahead. The free answer is a story, which goes on for as long as is
-needed: a token costs the more, the more stand before it. Every constrained answer that ended by itself has to be JSON.
+Both in turn, with the same seeds, nothing guessed ahead (what a form forces to come is no guess). The free answer is a
+story, which goes on for as long as is needed: a token costs the more, the more stand before it. Every constrained
+answer that ended by itself has to be JSON.
 """
 
 from __future__ import annotations
