@@ -25,6 +25,7 @@ from madang.native.batch import compute
 from madang.native.constraints import MAX_CHARACTERS, MAX_COMPILED, MAX_DEPTH, Constraints, TokenMask
 from madang.native.scheduler import Scheduler
 from madang.native.sequence import Share
+from madang.native.speculation import MOST_DRAFTS
 from tests.formats.vocabularies import tokenizer as small_tokenizer
 from tests.native.conftest import as_files, as_plan
 
@@ -395,7 +396,7 @@ def test_what_a_form_forces_takes_few_steps(engine: NativeEngine) -> None:
     """All rows that were ever computed at once, by the times that are kept of them."""
     text = "the only thing that may be said"
     assert ask(engine, Regex(text)).text == text
-    assert max(engine._worker.ask(lambda scheduler: scheduler.pace._known)) >= len(text) - 2
+    assert max(engine._worker.ask(lambda scheduler: scheduler.pace._known)) == 1 + MOST_DRAFTS
 
 
 # ---- the compiler itself

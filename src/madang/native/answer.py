@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Detokenizer, Tokenizer
 from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
+
+# The parser spells out all that is forced after each token; a step with 16 of a very long text would hold up others.
+_MOST_FORCED: Final = 512
 
 
 class Answer:
@@ -94,7 +98,8 @@ class Answer:
                 self.finish_reason = "stop"
                 if not self.is_done:
                     self._end()
-            self.forced = self._mask.forced()
+            forced = self._mask.forced()
+            self.forced = forced if len(forced) <= _MOST_FORCED else ()
 
     def _show(self, choice: _core.Choice) -> None:
         if self._n_alternatives >= 0:

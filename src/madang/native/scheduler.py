@@ -27,7 +27,7 @@ from madang.native.cache import PagedCache
 from madang.native.pacing import Pace
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.sequence import CachedSequence, Share
-from madang.native.speculation import Guesser, Guessless, worthwhile_drafts
+from madang.native.speculation import MOST_DRAFTS, Guesser, Guessless, worthwhile_drafts
 
 _LOGITS_BYTES = 32 << 20  # of one step's rows
 _MOST_ROWS = 128
@@ -248,7 +248,7 @@ class Scheduler:
         return guesser.guess(sequence.tokens, n) if n > 0 and self.cache.grow(sequence, 1 + n) else []
 
     def _most_drafts(self, sequence: CachedSequence, n_rows: int) -> int:
-        most = self.limits.rows - n_rows
+        most = min(self.limits.rows - n_rows, MOST_DRAFTS)
         if self.limits.long_from is not None and not sequence.namespace.is_long:
             most = min(most, self.limits.long_from - len(sequence.tokens))
         return max(most, 0)
