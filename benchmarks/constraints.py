@@ -1,8 +1,10 @@
-"""What holding an answer to a form costs per token, beside the same question answered freely.
+"""What holding an answer to a form costs per token, beside a free answer of as many tokens.
 
     python benchmarks/constraints.py MODEL.gguf [--rounds N] [--threads N]
 
-Both in turn, with the same seeds, nothing guessed ahead. Every constrained answer that ended by itself has to be JSON.
+Both in turn, with the same seeds, nothing guessed ahead (what a form forces to come is no guess). The free answer is a
+story, which goes on for as long as is needed: a token costs the more, the more stand before it. Every constrained
+answer that ended by itself has to be JSON.
 """
 
 from __future__ import annotations
@@ -43,13 +45,17 @@ FORMS: dict[str, Constraint] = {
 }
 
 
-def answer(engine: NativeEngine, constraint: Constraint | None, seed: int) -> Completion:
-    """One answer, sampled."""
-    question = Message("user", "List twenty people with name, age and city, as JSON.")
+LIST = "List twenty people of a village with name, age and city, as JSON."
+STORY = "Write a long story about twenty people of a village, with name, age and city."
+
+
+def answer(engine: NativeEngine, question: str, seed: int, n_tokens: int, form: Constraint | None = None) -> Completion:
+    """One answer of up to so many tokens, sampled."""
     sampling = SamplingParams(temperature=0.7, seed=seed)
-    request = Request(messages=(question,), constraint=constraint, max_tokens=ANSWER_TOKENS, sampling=sampling)
+    messages = (Message("user", question),)
+    request = Request(messages=messages, constraint=form, max_tokens=n_tokens, sampling=sampling)
     completion = collect(engine.generate(request))
-    if isinstance(constraint, JsonSchema) and completion.done.finish_reason == "stop":
+    if isinstance(form, JsonSchema) and completion.done.finish_reason == "stop":
         json.loads(completion.text)
     return completion
 
@@ -62,18 +68,18 @@ def token_ms(completion: Completion) -> float:
 
 def measure(options: argparse.Namespace, document: dict[str, Any]) -> None:
     """Each form beside no form."""
-    forms: dict[str, Constraint | None] = {"free": None, **FORMS}
-    times: dict[str, list[float]] = {name: [] for name in forms}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in FORMS}
     with closing(open_engine(options, speculation="off")) as engine:
-        for name, form in forms.items():
-            document.setdefault("first_answer_ms", {})[name] = token_ms(answer(engine, form, 0))
+        for name, form in FORMS.items():
+            document.setdefault("first_answer_ms", {})[name] = token_ms(answer(engine, LIST, 0, ANSWER_TOKENS, form))
         for seed in range(4 * options.rounds):
-            for name, form in forms.items():
-                times[name].append(token_ms(answer(engine, form, seed)))
-    document["ms_per_token"] = {name: spread(found) for name, found in times.items()}
-    document["over_free"] = {
-        name: spread(one / free for one, free in zip(times[name], times["free"], strict=True)) for name in FORMS
-    }
+            for name, form in FORMS.items():
+                held = answer(engine, LIST, seed, ANSWER_TOKENS, form)
+                free = answer(engine, STORY, seed, held.done.usage.completion_tokens)
+                times[name].append((token_ms(held), token_ms(free)))
+    document["ms_per_token"] = {name: spread(held for held, _ in found) for name, found in times.items()}
+    document["free_ms_per_token"] = {name: spread(free for _, free in found) for name, found in times.items()}
+    document["over_free"] = {name: spread(held / free for held, free in found) for name, found in times.items()}
 
 
 def show(document: dict[str, Any]) -> None:

@@ -26,16 +26,18 @@ DATA = Path(os.environ.get("MADANG_TEST_DATA", REPOSITORY.parent / "shared" / "d
 GREEDY = SamplingParams(temperature=0)
 
 
-def options_of(script: str, arguments: Sequence[str], description: str, **numbers: int) -> argparse.Namespace:
+def options_of(
+    script: str, arguments: Sequence[str], description: str, *, name: str | None = None, **numbers: int
+) -> argparse.Namespace:
     """Read the options that all these benchmarks have, and ``numbers`` of its own with their defaults.
 
-    A missing model file is a usage error.
+    ``name`` is that of its results, where it is not the script's. A missing model file is a usage error.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=physical_cores())
-    parser.add_argument("--name", default=script, help="results/<date>-<name>.json")
+    parser.add_argument("--name", default=name or script, help="results/<date>-<name>.json")
     for name, default in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     options = parser.parse_args(arguments)

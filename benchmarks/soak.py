@@ -70,7 +70,8 @@ class Soak:
 class Clients:
     """Threads that take one case after the other, each until it is over."""
 
-    def __init__(self, engine: NativeEngine, folder: Path, soak: Soak) -> None:
+    def __init__(self, engine: NativeEngine, folder: Path, soak: Soak, patience_s: float = WATCHDOG_S) -> None:
+        self._patience_s = patience_s
         self._engine = engine
         self._folder = folder
         self._soak = soak
@@ -156,11 +157,11 @@ class Clients:
 
     def _watch(self) -> None:
         self._soak.resident.append((self._soak.n_over, resident_bytes()))
-        late = [case for case, since in list(self._busy.values()) if time.monotonic() - since > WATCHDOG_S]
+        late = [case for case, since in list(self._busy.values()) if time.monotonic() - since > self._patience_s]
         if late:
             faulthandler.dump_traceback()
             raise Hanging(
-                f"after {WATCHDOG_S:.0f} s still at work: {', '.join(f'{c.number} ({c.kind})' for c in late)}"
+                f"after {self._patience_s:.0f} s still at work: {', '.join(f'{c.number} ({c.kind})' for c in late)}"
             )
 
 

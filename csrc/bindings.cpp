@@ -250,11 +250,34 @@ void bind_sampler(nb::module_& m) {
             },
             "decoder"_a, "row"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none())
         .def(
+            "foresee",
+            [](Sampler& self, const Decoder& decoder, int row) {
+                nb::gil_scoped_release release;
+                return self.foresee(decoder.logits(row), decoder.kernels());
+            },
+            "decoder"_a, "row"_a)
+        .def(
+            "take",
+            [](Sampler& self, const Decoder& decoder, int row, int token, int n_alternatives) {
+                nb::gil_scoped_release release;
+                return self.take(decoder.logits(row), decoder.kernels(), n_alternatives, token);
+            },
+            "decoder"_a, "row"_a, "token"_a, "n_alternatives"_a = -1)
+        .def(
             "sample_from",
             [](Sampler& self, const Reals& logits, int n_alternatives, const std::optional<Bits>& mask) {
                 return self.sample(span_of(logits), select_kernels(""), n_alternatives, span_of(mask));
             },
-            "logits"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none(), "The same on logits of the caller's own.");
+            "logits"_a, "n_alternatives"_a = -1, "mask"_a.none() = nb::none(), "The same on logits of the caller's own.")
+        .def(
+            "foresee_from", [](Sampler& self, const Reals& logits) { return self.foresee(span_of(logits), select_kernels("")); },
+            "logits"_a)
+        .def(
+            "take_from",
+            [](Sampler& self, const Reals& logits, int token, int n_alternatives) {
+                return self.take(span_of(logits), select_kernels(""), n_alternatives, token);
+            },
+            "logits"_a, "token"_a, "n_alternatives"_a = -1);
 }
 
 }  // namespace

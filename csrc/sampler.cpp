@@ -1,6 +1,7 @@
 #include "sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -22,30 +23,45 @@ uint64_t mix(uint64_t x) {
     return x ^ x >> 31;
 }
 
-int32_t argmax(std::span<const float> logits, const Kernels& kernels) {
-    const float top = kernels.max(logits.data(), int(logits.size()));
+int32_t index_of(float top, std::span<const float> logits) {
     const auto found = std::find(logits.begin(), logits.end(), top);
     if (found == logits.end()) throw NotNumbers();
     return int32_t(found - logits.begin());
 }
 
+constexpr int kWordBits = 32;
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+constexpr auto kBits = [] {
+    std::array<uint32_t, kWordBits> bits{};
+    for (int i = 0; i < kWordBits; ++i) bits[i] = 1u << i;
+    return bits;
+}();
+
+// The tokens of one word of a mask. Masks are as good as random to a branch predictor, so there are no branches, and whole
+// words are written so that compilers use vectors.
+void copy_where(const float* logits, uint32_t bits, float* allowed, size_t n) {
+    const auto copy = [=](size_t i) {
+        const uint32_t keep = (bits & kBits[i]) != 0 ? ~0u : 0u;
+        allowed[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(logits[i]) & keep) | (std::bit_cast<uint32_t>(kImpossible) & ~keep));
+    };
+    if (n == kWordBits)
+        for (size_t i = 0; i < kWordBits; ++i) copy(i);
+    else
+        for (size_t i = 0; i < n; ++i) copy(i);
+}
+
 // A copy of the logits in which tokens whose bit is not set, or that have none, are impossible. Bit i % 32 of word i / 32.
 void copy_allowed(std::span<const float> logits, std::span<const uint32_t> mask, std::vector<float>& allowed) {
-    constexpr float kImpossible = -std::numeric_limits<float>::infinity();
     allowed.resize(logits.size());
-    for (size_t begin = 0; begin < logits.size(); begin += 32) {
-        const size_t end = std::min(begin + 32, logits.size());
-        const uint32_t bits = begin / 32 < mask.size() ? mask[begin / 32] : 0;
-        if (bits == 0) {
+    for (size_t begin = 0; begin < logits.size(); begin += kWordBits) {
+        const size_t end = std::min(begin + kWordBits, logits.size());
+        const uint32_t bits = begin / kWordBits < mask.size() ? mask[begin / kWordBits] : 0;
+        if (bits == 0)
             std::fill(allowed.begin() + begin, allowed.begin() + end, kImpossible);
-        } else if (bits == ~0u) {
+        else if (bits == ~0u)
             std::copy(logits.begin() + begin, logits.begin() + end, allowed.begin() + begin);
-        } else {
-            for (size_t i = begin; i < end; ++i) {  // without branches: masks are as good as random to a predictor
-                const uint32_t keep = 0u - (bits >> (i - begin) & 1);
-                allowed[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(logits[i]) & keep) | (std::bit_cast<uint32_t>(kImpossible) & ~keep));
-            }
-        }
+        else
+            copy_where(logits.data() + begin, bits, allowed.data() + begin, end - begin);
     }
 }
 
@@ -59,14 +75,23 @@ Sampler::Sampler(SamplerOptions options) : options_(std::move(options)) {}
 
 void Sampler::accept(std::span<const int32_t> tokens) { history_.insert(history_.end(), tokens.begin(), tokens.end()); }
 
-double Sampler::next_uniform() {
-    return double(mix(mix(options_.seed) ^ mix(draws_++ + 0x632be59bd9b4e019)) >> 11) * 0x1p-53;
+// Of the next draw; take() counts it.
+double Sampler::uniform() const {
+    return double(mix(mix(options_.seed) ^ mix(draws_ + 0x632be59bd9b4e019)) >> 11) * 0x1p-53;
 }
+
+bool Sampler::has_penalties() const {
+    return options_.repeat_last_n != 0 &&
+           (options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0);
+}
+
+bool Sampler::keeps_all(size_t n_words) const { return options_.top_k <= 0 || size_t(options_.top_k) >= n_words; }
 
 // Bias and penalties of few tokens, in the copy: the logits belong to the decoder.
 void Sampler::adjust() {
     for (const auto& [token, value] : options_.bias)
         if (token >= 0 && size_t(token) < adjusted_.size() && std::isfinite(adjusted_[token])) adjusted_[token] += value;
+    if (!has_penalties()) return;
     const size_t look_back = options_.repeat_last_n < 0 ? history_.size() : std::min(history_.size(), size_t(options_.repeat_last_n));
     std::unordered_map<int32_t, int> counts;
     for (size_t i = history_.size() - look_back; i < history_.size(); ++i) ++counts[history_[i]];
@@ -100,20 +125,18 @@ void Sampler::keep_best(std::span<const float> logits, const Kernels& kernels, s
     std::sort(best_.begin(), best_.end(), better);
 }
 
-int32_t Sampler::draw_from_all(std::span<const float> logits, const Kernels& kernels) {
+int32_t Sampler::draw_from_all(std::span<const float> logits, float top, const Kernels& kernels) {
     exponentials_.resize(logits.size());
-    const float top = kernels.max(logits.data(), int(logits.size()));
     const double sum = kernels.exponentials(logits.data(), top, 1 / options_.temperature, exponentials_.data(), int(logits.size()));
-    double left = next_uniform() * sum;
+    double left = uniform() * sum;
     for (size_t i = 0; i < exponentials_.size(); ++i)
         if ((left -= exponentials_[i]) < 0) return int32_t(i);
-    return argmax(logits, kernels);  // rounding left a sliver
+    return index_of(top, logits);  // rounding left a sliver
 }
 
-int32_t Sampler::draw(std::span<const float> logits, const Kernels& kernels) {
-    const bool all = options_.top_k <= 0 || size_t(options_.top_k) >= logits.size();
-    if (all && options_.top_p >= 1 && options_.min_p <= 0) return draw_from_all(logits, kernels);
-    const float top = kernels.max(logits.data(), int(logits.size()));
+int32_t Sampler::draw(std::span<const float> logits, float top, const Kernels& kernels) {
+    const bool all = keeps_all(logits.size());
+    if (all && options_.top_p >= 1 && options_.min_p <= 0) return draw_from_all(logits, top, kernels);
     exponentials_.resize(logits.size());
     double total = all ? kernels.exponentials(logits.data(), top, 1 / options_.temperature, exponentials_.data(), int(logits.size())) : 0;
     keep_best(logits, kernels, all ? kFewBest : size_t(options_.top_k));
@@ -124,7 +147,7 @@ int32_t Sampler::draw(std::span<const float> logits, const Kernels& kernels) {
     double kept = 0;
     while (end < weights_.size() && (end == 0 || (kept < options_.top_p * total && weights_[end] >= options_.min_p))) kept += weights_[end++];
     if (all && end == weights_.size() && end < logits.size()) return draw_from_many(logits, top, total);
-    double left = next_uniform() * kept;
+    double left = uniform() * kept;
     for (size_t i = 0; i < end; ++i)
         if ((left -= weights_[i]) < 0) return best_[i].token;
     return best_.front().token;
@@ -148,7 +171,7 @@ int32_t Sampler::draw_from_many(std::span<const float> logits, float top, double
     while (n_last < best_.size() && kept < wanted) kept += exponentials_[best_[n_last++].token];
     range_weights_[last] = kept - before;
 
-    double left = next_uniform() * kept;
+    double left = uniform() * kept;
     int drawn = 0;
     while (drawn < last && left >= range_weights_[drawn]) left -= range_weights_[drawn++];
     while (drawn > 0 && range_weights_[drawn] <= 0) --drawn;  // rounding left a sliver
@@ -189,27 +212,61 @@ void Sampler::sort_range(std::span<const float> logits, int range) {
     if (!std::is_sorted(best_.begin(), best_.end(), better)) std::sort(best_.begin(), best_.end(), better);
 }
 
-Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives, std::span<const uint32_t> mask) {
-    const bool penalties = options_.repeat_last_n != 0 &&
-                           (options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0);
-    std::span<const float> used = logits;
-    if (!std::isfinite(kernels.max(logits.data(), int(logits.size())))) throw NotNumbers();
-    if (!mask.empty() || penalties || !options_.bias.empty()) {
-        if (mask.empty())
-            adjusted_.assign(logits.begin(), logits.end());
-        else
-            copy_allowed(logits, mask, adjusted_);
-        adjust();
-        used = adjusted_;
-        const float best = kernels.max(used.data(), int(used.size()));
-        if (best == -std::numeric_limits<float>::infinity()) throw NothingAllowed();
-        if (!std::isfinite(best)) throw NotNumbers();
+// Of the tokens that are kept under any mask, the summed likelihood relative to the most likely one: at most this.
+double Sampler::most_kept(std::span<const float> logits, float top, const Kernels& kernels) {
+    if (keeps_all(logits.size())) {
+        exponentials_.resize(logits.size());
+        return kernels.exponentials(logits.data(), top, 1 / options_.temperature, exponentials_.data(), int(logits.size()));
     }
-    Choice choice{options_.temperature > 0 ? draw(used, kernels) : argmax(used, kernels), 0, {}};
-    history_.push_back(choice.token);
+    keep_best(logits, kernels, size_t(options_.top_k));
+    double sum = 0;
+    for (const Candidate& candidate : best_) {
+        const double weight = std::exp((candidate.logit - top) / options_.temperature);
+        if (weight >= options_.min_p) sum += weight;
+    }
+    return sum;
+}
+
+// A mask that allows the most likely token leaves the others' weights as they are, or takes them away. Where kept tokens are
+// drawn in the order of their likelihood, the first is drawn if it covers the random number even when no other is taken away.
+int32_t Sampler::foresee(std::span<const float> logits, const Kernels& kernels) {
+    constexpr double kRounding = 1e-3;  // far above that of any sum of exponentials
+    const bool in_order = !keeps_all(logits.size()) || options_.top_p < 1 || options_.min_p > 0;
+    if (options_.temperature > 0 && !in_order) return -1;
+    const std::span<const float> used = adjusted(logits, {}, kernels);
+    const float top = kernels.max(used.data(), int(used.size()));
+    if (!std::isfinite(top)) return -1;
+    if (options_.temperature > 0 && !(uniform() * most_kept(used, top, kernels) < 1 - kRounding)) return -1;
+    return index_of(top, used);
+}
+
+// The logits with mask, bias and penalties; those of the caller where there are none.
+std::span<const float> Sampler::adjusted(std::span<const float> logits, std::span<const uint32_t> mask, const Kernels& kernels) {
+    if (!std::isfinite(kernels.max(logits.data(), int(logits.size())))) throw NotNumbers();
+    if (mask.empty() && !has_penalties() && options_.bias.empty()) return logits;
+    if (mask.empty())
+        adjusted_.assign(logits.begin(), logits.end());
+    else
+        copy_allowed(logits, mask, adjusted_);
+    adjust();
+    return adjusted_;
+}
+
+Choice Sampler::sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives, std::span<const uint32_t> mask) {
+    const std::span<const float> used = adjusted(logits, mask, kernels);
+    const float top = kernels.max(used.data(), int(used.size()));
+    if (top == kImpossible) throw NothingAllowed();
+    if (!std::isfinite(top)) throw NotNumbers();
+    return take(logits, kernels, n_alternatives, options_.temperature > 0 ? draw(used, top, kernels) : index_of(top, used));
+}
+
+Choice Sampler::take(std::span<const float> logits, const Kernels& kernels, int n_alternatives, int32_t token) {
+    if (options_.temperature > 0) ++draws_;
+    history_.push_back(token);
+    Choice choice{token, 0, {}};
     if (n_alternatives < 0) return choice;
     const LogSoftmax log_softmax(logits, kernels, exponentials_);
-    choice.logprob = log_softmax(logits[choice.token]);
+    choice.logprob = log_softmax(logits[token]);
     if (n_alternatives > 0) keep_best(logits, kernels, size_t(n_alternatives));
     for (int i = 0; i < n_alternatives && size_t(i) < best_.size(); ++i)
         choice.alternatives.emplace_back(best_[i].token, log_softmax(best_[i].logit));

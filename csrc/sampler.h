@@ -43,19 +43,29 @@ public:
     // Throws NotNumbers, NothingAllowed.
     Choice sample(std::span<const float> logits, const Kernels& kernels, int n_alternatives, std::span<const uint32_t> mask = {});
 
+    // The most likely token, if sample() is going to draw it under every mask that allows it; -1 if that depends on the mask.
+    // Asking changes nothing. Throws NotNumbers.
+    int32_t foresee(std::span<const float> logits, const Kernels& kernels);
+    // What sample() does when it draws `token`, without drawing.
+    Choice take(std::span<const float> logits, const Kernels& kernels, int n_alternatives, int32_t token);
+
 private:
     struct Candidate {
         int32_t token;
         float logit;
     };
+    bool has_penalties() const;
+    bool keeps_all(size_t n_words) const;
+    std::span<const float> adjusted(std::span<const float> logits, std::span<const uint32_t> mask, const Kernels& kernels);
     void adjust();
     void keep_best(std::span<const float> logits, const Kernels& kernels, size_t n);
-    int32_t draw(std::span<const float> logits, const Kernels& kernels);
+    int32_t draw(std::span<const float> logits, float top, const Kernels& kernels);
     int32_t draw_from_many(std::span<const float> logits, float top, double total);
     void find_ranges(std::span<const float> logits, float top);
     void sort_range(std::span<const float> logits, int range);
-    int32_t draw_from_all(std::span<const float> logits, const Kernels& kernels);
-    double next_uniform();
+    int32_t draw_from_all(std::span<const float> logits, float top, const Kernels& kernels);
+    double most_kept(std::span<const float> logits, float top, const Kernels& kernels);
+    double uniform() const;
 
     SamplerOptions options_;
     uint64_t draws_ = 0;

@@ -161,3 +161,9 @@ class Sampler:
     def sample_from(
         self, logits: npt.NDArray[np.float32], n_alternatives: int = -1, mask: Bits | None = None
     ) -> Choice: ...
+    def foresee(self, decoder: Decoder, row: int) -> int:
+        """The likeliest token, if ``sample`` draws it under any mask that allows it; else -1. Raises RuntimeError."""
+    def foresee_from(self, logits: npt.NDArray[np.float32]) -> int: ...
+    def take(self, decoder: Decoder, row: int, token: int, n_alternatives: int = -1) -> Choice:
+        """What ``sample`` does and returns when it draws ``token``."""
+    def take_from(self, logits: npt.NDArray[np.float32], token: int, n_alternatives: int = -1) -> Choice: ...

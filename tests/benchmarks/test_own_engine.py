@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from madang import _core
+from tests.native.tiny import MODEL
+from tests.parity.checkpoints import write_checkpoint
+
 
 def test_percentiles_and_spread() -> None:
     from own_engine import percentiles, spread
@@ -56,3 +60,23 @@ def test_the_questions_have_their_answer(shared_data: Path) -> None:
     assert head.count("\nAnswer: ") == scoring.N_EXAMPLES
     assert all(question.endswith("\nD. " + question.rsplit("D. ", 1)[1]) for question in questions)
     assert len(set(questions)) == len(questions) > scoring.SHARED_ITEMS
+
+
+def test_instruction_sets_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import instruction_sets
+    import peers
+
+    model = write_checkpoint(MODEL, tmp_path / "tiny.gguf").path
+    monkeypatch.setattr(peers, "RESULTS", tmp_path)
+    sizes = ["--rounds", "2", "--threads", "1", "--prompt-tokens", "24", "--decode-tokens", "4", "--repetitions", "1"]
+    assert instruction_sets.main([str(model), *sizes]) == 0
+    (written,) = tmp_path.glob("*-isa.json")
+    found: dict[str, Any] = json.loads(written.read_text())
+    best, *_ = names = _core.available_isas()
+    assert list(found["tokens_per_s"]) == [*names, f"{best}, --precision fast"]
+    assert all(rate[phase]["min"] > 0 for rate in found["tokens_per_s"].values() for phase in ("prompt", "decode"))
+    assert found["workload"] == {"prompt_tokens": 24, "decode_tokens": 4, "repetitions": 1}
+    assert found["command"].startswith("python benchmarks/instruction_sets.py")
+    assert capsys.readouterr().out.splitlines()[2].startswith("| prompt of 24, tok/s | ")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from madang.core import EngineInfo, Message, Request, SamplingParams, TextDelta, collect
-from madang.core.errors import EngineError
+from madang.core import AdapterChoice, EngineInfo, Message, Regex, Request, SamplingParams, TextDelta, Tool, collect
+from madang.core.errors import EngineError, InvalidRequest
 from madang.engines.echo import EchoEngine
 
 
@@ -58,6 +58,30 @@ def test_a_bias_changes_the_choice() -> None:
 def test_filters_undo_a_high_temperature(narrow: dict[str, float]) -> None:
     sampling = SamplingParams.from_mapping({"temperature": 100, "top_k": 0, "top_p": 1.0, **narrow})
     assert collect(EchoEngine().generate(ask("said as it was", sampling=sampling))).text == "said as it was"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"constraint": Regex("a+")},
+        {"tools": (Tool("look"),), "tool_choice": "required"},
+        {"tools": (Tool("look"),), "tool_choice": "look"},
+        {"reasoning": True},
+        {"adapter": AdapterChoice("mine")},
+    ],
+    ids=str,
+)
+def test_what_no_echo_can_do_is_refused(options: dict[str, object]) -> None:
+    engine = EchoEngine()
+    with pytest.raises(InvalidRequest, match="only repeats") as caught:
+        next(engine.generate(ask("one", **options)))
+    assert caught.value.param in options
+    assert collect(engine.generate(ask("two", reasoning=False))).text == "two"
+
+
+def test_a_request_may_have_a_context_of_its_own() -> None:
+    done = collect(EchoEngine().generate(ask("x" * 60, context_tokens=40))).done
+    assert (done.finish_reason, done.ledger.n_ctx, done.ledger.free_tokens) == ("length", 40, 0)
 
 
 def test_it_runs_one_request_at_a_time() -> None:

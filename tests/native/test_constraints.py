@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from hypothesis import strategies as st
 
 from madang.core import Completion, Constraint, Grammar, JsonSchema, Regex, Request, SamplingParams, collect
 from madang.core.errors import EngineError, InvalidRequest
+from madang.core.stopwatch import Stopwatch
 from madang.formats.gguf import read_gguf
 from madang.formats.tokenizers import tokenizer_from_gguf
 from madang.native import NativeEngine, load
-from madang.native.constraints import MAX_CHARACTERS, MAX_COMPILED, MAX_DEPTH, Constraints
+from madang.native.batch import compute
+from madang.native.constraints import MAX_CHARACTERS, MAX_COMPILED, MAX_DEPTH, Constraints, TokenMask
+from madang.native.scheduler import Scheduler
+from madang.native.sequence import Share
+from madang.native.speculation import MOST_DRAFTS
 from tests.formats.vocabularies import tokenizer as small_tokenizer
 from tests.native.conftest import as_files, as_plan
 
@@ -338,6 +345,60 @@ def test_greedy_forms_cost_no_more_than_their_limits(engine: NativeEngine, const
         assert error.message
 
 
+# ---- what a form forces
+
+
+def one_by_one(engine: NativeEngine, request: Request) -> Completion:
+    """The answer, with one token in each step and nothing ahead."""
+    sequence, work = engine._answering(request, Stopwatch())
+
+    def compute_all(scheduler: Scheduler) -> None:
+        work.begins(0)
+        while not work.is_done:
+            n = sequence.n_left
+            assert scheduler.cache.grow(sequence, n)
+            compute(scheduler.decoder, [Share(sequence, n, [])])
+            sequence.n_computed += n
+            sequence.tokens.append(work.row(scheduler.decoder, 0))
+            sequence.first_row += 1
+        work.ends(sequence, scheduler.decoder)
+        work.hand_over()
+        scheduler.cache.pool.release(sequence.forget())
+
+    engine._worker.ask(compute_all)
+    return collect(iter(work.outbox.take()))
+
+
+FORCED = (
+    Regex("(sunrise|sunset) over the (river|riverside), said she\\. [0-9]{2}"),
+    JsonSchema({"enum": [{"first name": "Ada", "language": "Korean"}, {"first name": "Ada", "language": "English"}]}),
+    JsonSchema({"type": "object", "properties": {"a rather long name": WORD}, "required": ["a rather long name"]}),
+)
+
+
+@pytest.mark.parametrize("constraint", FORCED, ids=lambda constraint: str(constraint)[:30])
+@pytest.mark.parametrize("speculation", ["off", "ngram"])
+def test_what_a_form_forces_is_drawn_all_the_same(tiny_gguf: Path, constraint: Constraint, speculation: str) -> None:
+    engine = load(as_files(tiny_gguf), as_plan(context_tokens=400, speculation=speculation))
+    assert isinstance(engine, NativeEngine)
+    with closing(engine):
+        for seed in range(4):
+            sampling = SamplingParams(temperature=2.0, seed=seed, repeat_penalty=1.1, repeat_last_n=-1, logprobs=2)
+            for max_tokens in (None, 1, 20):
+                request = Request(prompt="x", constraint=constraint, sampling=sampling, max_tokens=max_tokens)
+                found, expected = collect(engine.generate(request)), one_by_one(engine, request)
+                assert (found.text, found.logprobs) == (expected.text, expected.logprobs)
+                assert found.done.finish_reason == expected.done.finish_reason
+                assert found.done.usage.completion_tokens == expected.done.usage.completion_tokens
+
+
+def test_what_a_form_forces_takes_few_steps(engine: NativeEngine) -> None:
+    """All rows that were ever computed at once, by the times that are kept of them."""
+    text = "the only thing that may be said"
+    assert ask(engine, Regex(text)).text == text
+    assert max(engine._worker.ask(lambda scheduler: scheduler.pace._known)) == 1 + MOST_DRAFTS
+
+
 # ---- the compiler itself
 
 
@@ -351,7 +412,52 @@ def test_compiled_forms_are_kept_within_a_bound(tiny_gguf: Path) -> None:
     assert first.bitmask().tolist() != second.bitmask().tolist()  # one state each
     with pytest.raises(EngineError, match="cannot be followed"):
         first.accept(3 + ord("x"))
-    assert second.forced_tokens() == [3 + ord("a"), 3 + ord("b")]
+    assert not first.allows(3 + ord("b"))
+    with pytest.raises(EngineError, match="cannot be followed"):
+        first.bitmask()
+    second.accept(3 + ord("a"))
+    assert second.allows(3 + ord("b"))
+
+
+def masked_tokens(mask: TokenMask, n: int) -> set[int]:
+    bits = mask.bitmask()
+    return {token for token in range(n) if bits[token // 32] >> (token % 32) & 1}
+
+
+@pytest.mark.parametrize("after", [None, "</think>"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        JsonSchema({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}}),
+        JsonSchema({"enum": ["red", 'g"r', 3, [1]]}),
+        Regex("[가-힣]{1,2}(yes|no|y+)?"),
+        Regex("(?s:.*)"),
+        Grammar('start: "a" b | start start\nb: /[0-9 ]+/'),
+    ],
+    ids=lambda constraint: str(constraint)[:30],
+)
+def test_a_token_is_allowed_when_the_mask_says_so(kind: str, constraint: Constraint, after: str | None) -> None:
+    """Along random answers, and asking changes neither masks nor answers."""
+    tokenizer, rng = small_tokenizer(kind), random.Random(7)
+    constraints, n = Constraints(tokenizer), tokenizer.vocab_size
+    for _ in range(4):
+        asked, unasked = constraints.start(constraint, after=after), constraints.start(constraint, after=after)
+        for _ in range(12):
+            expected = masked_tokens(unasked, n)
+            allowed = {token for token in range(n + 40) if asked.allows(token)}
+            assert (
+                allowed - {n} == expected == masked_tokens(asked, n)
+            )  # n ends answers where the model has no such token
+            going_on = sorted(expected - tokenizer.end_ids)
+            if not going_on:
+                break
+            token = rng.choice(going_on)
+            asked.accept(token)
+            unasked.accept(token)
+            assert asked.is_done == unasked.is_done
+            if asked.is_done:
+                break
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])

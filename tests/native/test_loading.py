@@ -65,7 +65,7 @@ def test_a_tensor_type_without_a_kernel_is_named(tmp_path: Path, tensor_type: Te
     with pytest.raises(UnsupportedModel) as caught:
         load(as_files(path), as_plan())
     assert caught.value.what == f"the tensor type {tensor_type.name} ('{name}' of typed.gguf)"
-    assert caught.value.hint == "It would run with llama.cpp."
+    assert caught.value.hint == "It would run with llamacpp."
 
 
 def test_a_hugging_face_folder_answers_like_its_gguf_file(tmp_path: Path) -> None:

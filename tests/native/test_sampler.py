@@ -403,7 +403,60 @@ def test_a_mask_leaves_the_reported_distribution_and_the_draws_alone() -> None:
     assert held.sample_from(MANY, -1, every).token == free.sample_from(MANY).token
 
 
+some_options = st.builds(
+    Options,
+    temperature=st.sampled_from([0.0, 0.01, 0.7, 1.0, 3.0]),
+    top_k=st.sampled_from([0, 1, 2, 7, 40, 5000]),
+    top_p=st.sampled_from([0.01, 0.5, 0.95, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 1.0]),
+    repeat_penalty=st.sampled_from([1.0, 1.5]),
+    frequency_penalty=st.sampled_from([0.0, 0.5]),
+    repeat_last_n=st.sampled_from([0, 4, -1]),
+    seed=st.integers(0, 2**64 - 1),
+    bias=st.sampled_from([(), ((3, 4.0), (7, -np.inf)), ((0, -1.0),)]),
+)
+
+
+@given(some_options, st.sampled_from([40, 500, 3000]), st.floats(0, 20), st.floats(0.01, 1), st.integers(0, 2**32))
+@settings(max_examples=300, deadline=None)
+def test_what_is_foreseen_is_drawn(options: Options, n: int, spread: float, share: float, seed: int) -> None:
+    """Asking for the one token first changes no draw, also not the next, and no report."""
+    rng = np.random.default_rng(seed)
+    asking, drawing = options.sampler([1, 3, 3]), options.sampler([1, 3, 3])
+    for _ in range(12):
+        logits = np.round(rng.normal(0, spread, n)).astype(np.float32)  # some of them equal
+        allowed = np.flatnonzero(rng.random(n) < share)
+        if len(set(allowed.tolist()) - {7}) == 0:
+            continue
+        mask = bits(allowed.tolist(), n)
+        token = asking.foresee_from(logits)
+        choice = asking.take_from(logits, token, 2) if token in allowed else asking.sample_from(logits, 2, mask)
+        expected = drawing.sample_from(logits, 2, mask)
+        assert (choice.token, choice.logprob, choice.alternatives) == (
+            expected.token,
+            expected.logprob,
+            expected.alternatives,
+        )
+
+
+def test_the_likeliest_token_is_foreseen_as_often_as_it_can_be() -> None:
+    """Always without temperature; else about as often as it is drawn when nothing is forbidden."""
+    logits = np.array([0.0, 3.0, 0.0, 1.0], np.float32)
+    assert Options(temperature=0.0).sampler().foresee_from(logits) == 1
+    sampler, n_foreseen, n_drawn = Options(top_k=3, seed=1).sampler(), 0, 0
+    for _ in range(4000):
+        n_foreseen += sampler.foresee_from(logits) == 1
+        n_drawn += sampler.sample_from(logits).token == 1
+    assert n_drawn - 40 <= n_foreseen <= n_drawn < 4000
+
+
+def test_nothing_is_foreseen_where_tokens_are_drawn_in_the_order_of_their_ids() -> None:
+    assert Options().sampler().foresee_from(np.array([9.0, 0.0], np.float32)) == -1
+
+
 def test_a_mask_does_not_hide_damaged_logits() -> None:
+    with pytest.raises(RuntimeError, match="not finite"):
+        Options(top_k=3).sampler().foresee_from(np.full(40, np.nan, np.float32))
     with pytest.raises(RuntimeError, match="not finite"):
         Options().sampler().sample_from(np.full(40, np.nan, np.float32), -1, bits([3], 40))
 

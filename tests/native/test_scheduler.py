@@ -34,7 +34,13 @@ class Greedy:
     error: Exception | None = None
     has_ended: bool = False
     n_told: int = 0  # tokens that had been taken when it was last told to hand over
+    prophecy: list[int] = field(default_factory=list)  # of all of its tokens
     chooses = True
+
+    @property
+    def forced(self) -> list[int]:
+        n = len(self.tokens)
+        return self.prophecy[n : n + 4] if n % 2 else []
 
     @property
     def is_done(self) -> bool:
@@ -371,3 +377,42 @@ def test_a_guesser_that_fails_is_not_asked_again(make: Callable[..., Scheduler],
     run(scheduler)
     assert [work.tokens for work in works] == [expected(text(20, seed)) for seed in range(2)]
     assert len(asked) == 2
+
+
+# ---- tokens that must come
+
+
+@pytest.mark.parametrize("guesses", [False, True])
+def test_what_must_come_is_computed_ahead_in_one_step(make: Callable[..., Scheduler], guesses: bool) -> None:
+    prompt = text(9)
+    tokens = expected(prompt, 21)
+    scheduler = make(guesses=guesses)
+    work = add(scheduler, prompt, Greedy(21, prophecy=tokens))
+    (sequence,) = scheduler.waiting
+    steps = run(scheduler)
+    assert work.tokens == tokens
+    n_steps = 8  # one token, then by turns five (the newest and four that must come) and one
+    assert len(steps) <= n_steps
+    if not guesses:
+        assert len(steps) == n_steps
+        assert (sequence.n_drafted, sequence.n_accepted) == (0, 0)  # nothing was guessed
+
+
+@pytest.mark.parametrize("guesses", [False, True])
+def test_a_wrong_word_of_what_must_come_changes_nothing(make: Callable[..., Scheduler], guesses: bool) -> None:
+    prompt = text(9)
+    tokens = expected(prompt, 30)
+    wrong = [token if i % 5 else (token + 1) % MODEL.vocab_size for i, token in enumerate(tokens)]
+    scheduler = make(guesses=guesses)
+    other = add(scheduler, text(20, 3), Greedy(30))
+    work = add(scheduler, prompt, Greedy(30, prophecy=wrong))
+    run(scheduler)
+    assert (work.tokens, other.tokens) == (tokens, expected(text(20, 3), 30))
+
+
+def test_what_must_come_waits_where_there_is_no_room(make: Callable[..., Scheduler]) -> None:
+    prompt = text(30)
+    tokens = expected(prompt, 17)
+    work = add(scheduler := make(n_pages=3), prompt, Greedy(17, prophecy=[*tokens, 0, 0, 0, 0]))
+    run(scheduler)
+    assert (work.tokens, work.error) == (tokens, None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from madang.core import Completion, Request, SamplingParams, collect
 from madang.core.errors import InvalidRequest
+from madang.native import NativeEngine, load
 from madang.native.pacing import Pace
 from madang.native.speculation import (
     LONGEST_MATCH,
@@ -17,7 +21,7 @@ from madang.native.speculation import (
     NgramGuesser,
     worthwhile_drafts,
 )
-from tests.native.conftest import OpenEngine
+from tests.native.conftest import OpenEngine, as_files, as_plan
 from tests.native.test_engine import PRINTABLE
 
 some_tokens = st.lists(st.integers(0, 2), max_size=60)
@@ -132,6 +136,19 @@ def test_its_own_twin_guesses_right(open_engine: OpenEngine, tiny_gguf: object) 
     sampling = SamplingParams(temperature=0)
     timings = answer(open_engine, sampling, f"draft:{tiny_gguf}").done.timings
     assert timings.accepted_tokens >= timings.drafted_tokens - MOST_DRAFTS  # but for what the end cuts off
+
+
+def test_a_draft_model_may_be_a_folder(tmp_path: Path) -> None:
+    from tests.native.tiny import MODEL
+    from tests.parity.checkpoints import write_checkpoint, write_folder
+
+    folder = tmp_path / "tiny"
+    write_folder(write_checkpoint(MODEL, tmp_path / "tiny.gguf"), folder)
+    engine = load(as_files(folder, format="huggingface"), as_plan(speculation=f"draft:{folder}"))
+    assert isinstance(engine, NativeEngine)
+    with closing(engine):
+        request = Request(prompt="la-la-la-la", max_tokens=60, sampling=SamplingParams(temperature=0))
+        assert collect(engine.generate(request)).done.timings.accepted_tokens > 0
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(

@@ -30,6 +30,15 @@ def test_an_engine_that_reads_no_files_needs_no_model(home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("unused", [{"threads": 2}, {"precision": "fast"}, {"kv_type": "int8"}, {"speculation": "off"}])
+def test_settings_that_an_engine_without_files_cannot_use_are_refused(home: Path, unused: dict[str, str | int]) -> None:
+    with pytest.raises(InvalidRequest, match="The echo engine has no use for --") as caught:
+        open_model("twin", settings(home, engine="echo", **unused))
+    assert caught.value.param in unused
+    everywhere = {"MADANG_HOME": str(home), **{f"MADANG_{name.upper()}": str(value) for name, value in unused.items()}}
+    open_model("twin", load_settings({"engine": "echo"}, everywhere)).close()  # said once for all models
+
+
 @pytest.mark.parametrize(
     ("reference", "hint"),
     [

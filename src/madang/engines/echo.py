@@ -2,7 +2,8 @@
 
 It keeps every promise of the seam that needs no weights, so tests pass it where a model would go. Its tokens are runs
 of 1, 3 and 2 bytes in turn, so they cut characters and stop strings; its toy distribution repeats faithfully at
-ordinary temperatures and garbles at high ones. It does not model the penalties and repeats no tool calls.
+ordinary temperatures and garbles at high ones. It does not model the penalties, runs one request at a time whatever the
+priority, and never calls a tool that it is told of. Forms, calls that must come, reasoning and adapters are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from itertools import cycle
 
 from madang.core.engine import EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError
+from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
 from madang.core.events import ContextLedger, Done, Event, FinishReason, TextDelta, TokenLogprob, Usage
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
@@ -40,11 +41,16 @@ class EchoEngine:
         self._last_prompt: list[bytes] = []
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Stream the echo. Raises :class:`ContextLengthExceeded`, or :class:`EngineError` when busy or closed."""
+        """Stream the echo.
+
+        Raises :class:`InvalidRequest` for what no echo can do, :class:`ContextLengthExceeded`, and :class:`EngineError`
+        when busy or closed.
+        """
         with self._running():
+            _refuse_what_no_echo_does(request)
             watch = Stopwatch()
             prompt = _tokens(_prompt_text(request))
-            n_ctx = self.info.context_tokens
+            n_ctx = self.info.context_tokens if request.context_tokens is None else request.context_tokens
             if len(prompt) >= n_ctx:
                 raise ContextLengthExceeded(len(prompt), n_ctx)
             n_cached = self._reuse(prompt)
@@ -175,6 +181,18 @@ class _ToySampler:
         logits = {expected: _RIGHT_LOGIT} | {token: -float(rank) for rank, token in enumerate(others)}
         biased = [(token, logit + bias.get(_token_id(token), 0.0)) for token, logit in logits.items()]
         return sorted(biased, key=lambda pair: pair[1], reverse=True)
+
+
+def _refuse_what_no_echo_does(request: Request) -> None:
+    asked = {
+        "constraint": request.constraint is not None,
+        "tool_choice": request.tool_choice not in ("auto", "none"),
+        "reasoning": request.reasoning is True,  # asking for none changes nothing
+        "adapter": request.adapter is not None,
+    }
+    for param, is_asked in asked.items():
+        if is_asked:
+            raise InvalidRequest(f"The echo engine only repeats; it cannot honour '{param}'.", param=param)
 
 
 def _prompt_text(request: Request) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from madang.core.errors import MalformedFile, UnsupportedModel
+from madang.core.errors import FOLDER_ENGINE, MalformedFile, UnsupportedModel
 from madang.core.units import format_bytes
 from madang.formats.reading import OpenFile, unreadable
 from madang.formats.tensors import TensorInfo, TensorType
@@ -68,7 +68,7 @@ class CheckpointTensors(Mapping[str, TensorInfo]):
         tensor = self._stored[name]
         if isinstance(tensor, _Unlisted):
             raise UnsupportedModel(
-                f"dtype {tensor.dtype}, which tensor '{name}' in {tensor.path.name} has", runs_with="transformers"
+                f"dtype {tensor.dtype}, which tensor '{name}' in {tensor.path.name} has", runs_with=FOLDER_ENGINE
             )
         return tensor
 

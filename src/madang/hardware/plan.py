@@ -76,7 +76,7 @@ class Plan:
     kv_limit_bytes   the most that the caches of all conversations take together, those kept for later included
     kv_type          how keys and values are kept: "f16", or "int8" in about half of the memory
     max_concurrency  generations that are computed side by side; more wait
-    speculation      "ngram" guesses from the text, "draft:<file>" with a smaller model, "off" does not
+    speculation      "ngram" guesses from the text, "draft:<file or folder>" with a smaller model, "off" does not
     memory           at the full context; None when nothing was calculated
     """
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Detokenizer, Tokenizer
 from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
+
+# The parser spells out all that is forced after each token; a step with 16 of a very long text would hold up others.
+_MOST_FORCED: Final = 512
 
 
 class Answer:
@@ -44,6 +48,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._limit = limit
         self._emit = emit
+        self.forced: Sequence[int] = ()  # tokens that the form leaves no choice but to draw next
         self._mask, self._reader = form.mask, form.reader
         # Where the form says how an answer begins, a space at its beginning is meant.
         at_start = prompt.answer_begins and form.mask is None
@@ -68,14 +73,22 @@ class Answer:
 
     def _choose(self, decoder: _core.Decoder, row: int) -> _core.Choice:
         try:
-            mask = None if self._mask is None else self._mask.bitmask()
-            return self._sampler.sample(decoder, row, self._n_alternatives, mask)
+            return self._draw(decoder, row)
         except _core.NothingAllowed as error:
             raise EngineError("The constraint and logit_bias leave no token of this model to go on with.") from error
         except RuntimeError as error:
             raise EngineError(
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
             ) from error
+
+    def _draw(self, decoder: _core.Decoder, row: int) -> _core.Choice:
+        """Under the mask; where one token is sure to come if it may, asking for that one is cheaper than a mask."""
+        if self._mask is None:
+            return self._sampler.sample(decoder, row, self._n_alternatives)
+        token = self._sampler.foresee(decoder, row)
+        if token >= 0 and self._mask.allows(token):
+            return self._sampler.take(decoder, row, token, self._n_alternatives)
+        return self._sampler.sample(decoder, row, self._n_alternatives, self._mask.bitmask())
 
     def _follow(self, token: int) -> None:
         """Tell the constraint; where nothing can follow, the answer ends."""
@@ -85,6 +98,8 @@ class Answer:
                 self.finish_reason = "stop"
                 if not self.is_done:
                     self._end()
+            forced = self._mask.forced()
+            self.forced = forced if len(forced) <= _MOST_FORCED else ()
 
     def _show(self, choice: _core.Choice) -> None:
         if self._n_alternatives >= 0:

@@ -15,8 +15,8 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAX_CHARACTERS: Final = 65_536  # of a pattern, a grammar, or a schema as JSON
 MAX_DEPTH: Final = 64  # objects and lists within each other in a schema
 MAX_COMPILED: Final = 32  # constraints whose parsers are kept for the next request
+_MAX_REMEMBERED: Final = 2048  # texts of up to _LONGEST_REMEMBERED characters whose tokens are kept
+_LONGEST_REMEMBERED: Final = 64
 _MAX_REASON: Final = 240
 _HALF_PAIR: Final = "it contains half of a surrogate pair, which is no character"
 # What llguidance may spend. The first two bound compiling to well below a second, the others a step to a few
@@ -45,6 +47,17 @@ _LIMITS: Final[Mapping[str, Any]] = {
 }
 _JSON_OPTIONS: Final = {"whitespace_pattern": " ", "lenient": False, "coerce_one_of": False}
 _KINDS: Final = {JsonSchema: "JSON schema", Regex: "regular expression", Grammar: "grammar"}
+# Parts of the vocabulary that llguidance allows or refuses as a whole, where it can tell, instead of token by token:
+# blanks, words, and texts in JSON up to so many characters, as a text near its ``maxLength`` takes short ones only.
+# Figures: docs/log.md
+_IN_TEXT: Final = r'[^"\\\x00-\x1F\x7F]'
+_TEXT_LENGTHS: Final = (10, 12, 14, 16, 20, 30)
+_SLICES: Final = (
+    r"[\x20\x0A\x0D\x09]+",
+    *(f"{_IN_TEXT}{{1,{length}}}" for length in _TEXT_LENGTHS),
+    f"{_IN_TEXT}+",
+    *("[a-z]+", " [a-z]+", "[A-Z][a-z]*", " [A-Z][a-z]*"),
+)
 # The parts of a grammar that may contain any character: strings, regular expressions, comments.
 _LITERALS: Final = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|#[^\n]*|/(?:\\.|[^/\\\n])+/')
 
@@ -52,14 +65,16 @@ Bits = npt.NDArray[np.uint32]
 
 
 class TokenMask:
-    """The state of one answer within its constraint. ``n_words`` 32-bit words make a mask of the vocabulary."""
+    """The state of one answer within its constraint, for tokens below ``n_tokens``."""
 
-    __slots__ = ("_bits", "_matcher", "_pointer")
+    __slots__ = ("_bits", "_forced", "_matcher", "_n_tokens", "_pointer")
 
-    def __init__(self, matcher: LLMatcher, n_words: int) -> None:
+    def __init__(self, matcher: LLMatcher, n_tokens: int) -> None:
         self._matcher = matcher
-        self._bits: Bits = np.zeros(n_words, np.uint32)
+        self._n_tokens = n_tokens
+        self._bits: Bits = np.zeros(-(-n_tokens // 32), np.uint32)
         self._pointer = self._bits.ctypes.data
+        self._forced: list[int] | None = None  # as long as nobody asked
 
     def bitmask(self) -> Bits:
         """Bit ``t % 32`` of word ``t // 32`` is set when token t may come next; valid until the next call.
@@ -71,8 +86,22 @@ class TokenMask:
         self._check()
         return self._bits
 
+    def allows(self, token: int) -> bool:
+        """Whether its bit in the mask is set, for a fraction of what the mask costs."""
+        forced = self.forced()  # then the mask has one bit, also where other tokens spell the same bytes
+        if forced:
+            return token == forced[0]
+        return token < self._n_tokens and self._matcher.validate_tokens([token]) == 1
+
+    def forced(self) -> Sequence[int]:
+        """Tokens that must come next, one after the other, because there is one way to go on. Often none."""
+        if self._forced is None:
+            self._forced = self._matcher.compute_ff_tokens()
+        return self._forced
+
     def accept(self, token: int) -> None:
         """Take a token that was drawn under the mask. Raises EngineError for one that the mask did not allow."""
+        self._forced = None
         self._matcher.consume_token(token)
         self._check()
 
@@ -80,10 +109,6 @@ class TokenMask:
     def is_done(self) -> bool:
         """Whether nothing can follow."""
         return self._matcher.is_stopped()
-
-    def forced_tokens(self) -> list[int]:
-        """What must come next, as the tokenizer would write it: a guess that costs nothing. Often empty."""
-        return self._matcher.compute_ff_tokens()
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -124,7 +149,7 @@ class Constraints:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(text)
             assert self._words is not None  # made to compile
-            return TokenMask(matcher.deep_copy(), -(-self._words.vocab_size // 32))
+            return TokenMask(matcher.deep_copy(), self._words.vocab_size)
 
     def _compile(self, kind: str, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits
@@ -245,9 +270,15 @@ class _Words:
         # Many tokenizers put a space before a text. A byte that never begins a piece of text keeps it away.
         self._anchor = "\x02" if tokenizer.leading_space else ""
         self._anchor_ids = self._encode(self._anchor)
+        self._remembered_ids = lru_cache(_MAX_REMEMBERED)(
+            self._ids
+        )  # what a form forces to come is asked again and again
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text in the middle of an answer, whose bytes are those of the text."""
+        return self._remembered_ids(text) if len(text) <= _LONGEST_REMEMBERED else self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         ids = self._encode(self._anchor + text)
         if ids[: len(self._anchor_ids)] == self._anchor_ids:
             ids = ids[len(self._anchor_ids) :]
@@ -279,9 +310,8 @@ class _Words:
 
 
 def _describe(tokenizer: Tokenizer) -> LLTokenizer:
-    """Takes about a tenth of a second for 50,000 tokens, so it waits for the first constraint."""
+    """Takes about two tenths of a second for 50,000 tokens, so it waits for the first constraint."""
     from llguidance import LLTokenizer
 
     words = _Words(tokenizer)
-    slices = LLTokenizer.json_slices()  # parts of the vocabulary that texts in JSON allow or refuse as a whole
-    return LLTokenizer(words, eos_token=words.end_ids, slices=slices)  # type: ignore[arg-type]
+    return LLTokenizer(words, eos_token=words.end_ids, slices=list(_SLICES))  # type: ignore[arg-type]

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from madang import _core
-from madang.core.errors import InvalidRequest
-from madang.formats.families import describe_gguf
-from madang.formats.gguf import read_gguf
-from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
-from madang.hardware import Plan
-from madang.native.loader import load_decoder
 from madang.native.pacing import Average
 from madang.native.pages import PagePool, pages_for
 from madang.native.speculation import MOST_DRAFTS
@@ -25,30 +18,12 @@ _FORGETTING = 0.98
 _PROBE_EVERY = 48  # tokens, when guessing does not pay: whether it does by now
 
 
-def load_draft_model(path: Path, tokenizer: Tokenizer, plan: Plan, n_pages: int) -> DraftModel:
-    """Load the model of a GGUF file to guess for one with this tokenizer; its cache has up to ``n_pages``.
-
-    Raises InvalidRequest when its vocabulary is another, and what loading a model raises.
-    """
-    file = read_gguf(path)
-    own = tokenizer_from_gguf(file).vocabulary
-    if own.texts != tokenizer.vocabulary.texts:
-        raise InvalidRequest(
-            f"The draft model {path.name} has another vocabulary: {len(own.texts)} tokens, not the same "
-            f"{tokenizer.vocab_size} as the model.",
-            param="speculation",
-            hint="Choose a smaller model of the same family.",
-        )
-    decoder = load_decoder(path.name, describe_gguf(file), plan)
-    return DraftModel(decoder, n_pages * decoder.page_bytes)
-
-
 class DraftModel:
-    """The small model and its own cache; one for all sequences of an engine."""
+    """The small model and its own cache of up to ``n_pages``; one for all sequences of an engine."""
 
-    def __init__(self, decoder: _core.Decoder, limit_bytes: int) -> None:
+    def __init__(self, decoder: _core.Decoder, n_pages: int) -> None:
         self.decoder = decoder
-        self.pool = PagePool(decoder, limit_bytes)
+        self.pool = PagePool(decoder, n_pages * decoder.page_bytes)
         self.token_s = Average()
 
     def guesser(self) -> ModelGuesser:

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 import numpy as np
 
 from madang import _core
-from madang.core.errors import MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
+from madang.core.errors import GGUF_ENGINE, MalformedFile, NotEnoughMemory, UnknownOption, UnsupportedModel
 from madang.formats.reading import OpenFile
 from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 from madang.formats.tensors import DerivedTensor, Octets, TensorSource
-from madang.hardware import Plan
+from madang.hardware import Plan, packed_weights_bytes
 
 # How far above its row's average the largest value of a block must lie to keep 15 bits; the rest keep 8. Figures:
 # docs/decisions/0002-activations.md
@@ -40,8 +40,7 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     except ValueError as error:
         raise MalformedFile(any_tensor.path, str(error)) from error
     except MemoryError as error:
-        needed = sum(tensor.size_bytes for tensor in description.tensors.values())
-        raise NotEnoughMemory(name, needed, None) from error
+        raise NotEnoughMemory(name, packed_weights_bytes(description.tensors.values()), None) from error
     return decoder
 
 
@@ -64,7 +63,7 @@ def _refuse_unknown_types(description: ModelDescription) -> None:
     for tensor in description.tensors.values():
         if int(tensor.type) not in _RUNNABLE_TYPES:
             raise UnsupportedModel(
-                f"the tensor type {tensor.type.name} ('{tensor.name}' of {tensor.path.name})", runs_with="llama.cpp"
+                f"the tensor type {tensor.type.name} ('{tensor.name}' of {tensor.path.name})", runs_with=GGUF_ENGINE
             )
 
 

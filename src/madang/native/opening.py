@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from madang import _core
 from madang.core.engine import EngineInfo
-from madang.core.errors import MalformedFile, UnsupportedModel
+from madang.core.errors import InvalidRequest, MalformedFile, UnsupportedModel
 from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
-from madang.formats.spec import DecoderSpec
+from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
 from madang.hardware import Plan
-from madang.models import ModelFiles
-from madang.native.draft_model import load_draft_model
+from madang.models import ModelFiles, ModelFormat
+from madang.native.draft_model import DraftModel
 from madang.native.embedder import NativeEmbedder
 from madang.native.engine import LoadedModel, NativeEngine
 from madang.native.loader import load_decoder
@@ -30,14 +31,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     InvalidRequest when a draft model has another vocabulary.
     """
     started = time.perf_counter()
-    if files.format == "gguf":
-        file = read_gguf(files.path)
-        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
-    else:
-        description, tokenizer = describe_folder(files.path), tokenizer_from_json(files.path)
-    n_words = description.spec.vocab_size
-    if tokenizer.vocab_size > n_words:
-        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
+    description, tokenizer = _read(files.path, files.format)
     if description.embedding is None and not description.spec.causal:
         raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
     decoder = load_decoder(files.name, description, plan)
@@ -61,6 +55,18 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     return NativeEngine(info, model, scheduler)
 
 
+def _read(path: Path, model_format: ModelFormat) -> tuple[ModelDescription, Tokenizer]:
+    if model_format == "gguf":
+        file = read_gguf(path)
+        description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
+    else:
+        description, tokenizer = describe_folder(path), tokenizer_from_json(path)
+    n_words = description.spec.vocab_size
+    if tokenizer.vocab_size > n_words:
+        raise MalformedFile(path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
+    return description, tokenizer
+
+
 def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
     return Limits(
         chunk_tokens=plan.prefill_chunk_tokens.value,
@@ -72,8 +78,22 @@ def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
 
 
 def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
-    """What the plan says of speculation: "off", "ngram" or "draft:<file>"."""
+    """What the plan says of speculation: "off", "ngram" or "draft:<file or folder>"."""
     kind, _, draft = plan.speculation.value.partition(":")
     if kind == "draft":
-        return load_draft_model(Path(draft), tokenizer, plan, plan.kv_limit_bytes.value // page_bytes).guesser
+        n_pages = plan.kv_limit_bytes.value // page_bytes
+        return DraftModel(_load_draft(Path(draft), tokenizer, plan), n_pages).guesser
     return NgramGuesser if kind == "ngram" else None
+
+
+def _load_draft(path: Path, tokenizer: Tokenizer, plan: Plan) -> _core.Decoder:
+    """Weights that guess for a model with this tokenizer. Raises InvalidRequest when theirs is another."""
+    description, own = _read(path, "huggingface" if path.is_dir() else "gguf")
+    if own.vocabulary.texts != tokenizer.vocabulary.texts:
+        raise InvalidRequest(
+            f"The draft model {path.name} has another vocabulary: {own.vocab_size} tokens, not the same "
+            f"{tokenizer.vocab_size} as the model.",
+            param="speculation",
+            hint="Choose a smaller model of the same family.",
+        )
+    return load_decoder(path.name, description, plan)

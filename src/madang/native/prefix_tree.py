@@ -28,11 +28,6 @@ class Node:
     parent: Node | None = None
     children: dict[int, list[Node]] = field(default_factory=dict)  # by their first token
 
-    @property
-    def is_full(self) -> bool:
-        """Whether others may come after it."""
-        return len(self.tokens) == PAGE_TOKENS
-
 
 class Match(NamedTuple):
     """How much of a prompt is there.

@@ -27,7 +27,7 @@ from madang.native.cache import PagedCache
 from madang.native.pacing import Pace
 from madang.native.pages import PAGE_TOKENS, pages_for
 from madang.native.sequence import CachedSequence, Share
-from madang.native.speculation import Guesser, Guessless, worthwhile_drafts
+from madang.native.speculation import MOST_DRAFTS, Guesser, Guessless, worthwhile_drafts
 
 _LOGITS_BYTES = 32 << 20  # of one step's rows
 _MOST_ROWS = 128
@@ -137,8 +137,8 @@ class Scheduler:
         reading = [s for s in ready if not s.is_decoding]
         if reading:
             shares += self._chunks(reading, len(shares))
-        elif self._make_guesser is not None:
-            self._add_drafts(shares, self._make_guesser)
+        else:
+            self._add_drafts(shares)
         held = set(self.running)  # making room for one may have put another out
         return [share for share in shares if share.sequence in held]
 
@@ -218,21 +218,29 @@ class Scheduler:
                 rows_left -= share.n_rows
         return shares
 
-    def _add_drafts(self, shares: list[Share], make_guesser: Callable[[], Guesser]) -> None:
-        """Guessed tokens behind the newest, where they pay."""
+    def _add_drafts(self, shares: list[Share]) -> None:
+        """Behind the newest token those that must come, or guessed ones where they pay and do not contradict."""
         n_rows = len(shares)
-        for i, (sequence, _, _) in enumerate(shares):
+        for i, (sequence, *_) in enumerate(shares):
             if not sequence.work.chooses or sequence not in self.running:
                 continue
-            guesser = self._guessers.get(sequence) or self._guessers.setdefault(sequence, make_guesser())
-            try:
-                drafts = self._drafts(sequence, guesser, n_rows)
-            except Exception:  # a draft model may run out of memory; answers do not need it
-                guesser.close()
-                self._guessers[sequence] = Guessless()
-                continue
-            shares[i] = Share(sequence, 1, drafts)
+            forced = list(sequence.work.forced)[: self._most_drafts(sequence, n_rows)]
+            drafts = self._guesses(sequence, n_rows)
+            if drafts[: len(forced)] != forced:
+                drafts = forced if self.cache.grow(sequence, 1 + len(forced)) else []
+            shares[i] = Share(sequence, 1, drafts, min(len(forced), len(drafts)))
             n_rows += len(drafts)
+
+    def _guesses(self, sequence: CachedSequence, n_rows: int) -> list[int]:
+        if self._make_guesser is None:
+            return []
+        guesser = self._guessers.get(sequence) or self._guessers.setdefault(sequence, self._make_guesser())
+        try:
+            return self._drafts(sequence, guesser, n_rows)
+        except Exception:  # a draft model may run out of memory; answers do not need it
+            guesser.close()
+            self._guessers[sequence] = Guessless()
+            return []
 
     def _drafts(self, sequence: CachedSequence, guesser: Guesser, n_rows: int) -> list[int]:
         chances = guesser.chances(sequence.tokens)[: self._most_drafts(sequence, n_rows)]
@@ -240,7 +248,7 @@ class Scheduler:
         return guesser.guess(sequence.tokens, n) if n > 0 and self.cache.grow(sequence, 1 + n) else []
 
     def _most_drafts(self, sequence: CachedSequence, n_rows: int) -> int:
-        most = self.limits.rows - n_rows
+        most = min(self.limits.rows - n_rows, MOST_DRAFTS)
         if self.limits.long_from is not None and not sequence.namespace.is_long:
             most = min(most, self.limits.long_from - len(sequence.tokens))
         return max(most, 0)
@@ -290,8 +298,8 @@ class Scheduler:
         if drafts:
             n_true = len(chosen) - 1  # the last one drawn is no guess, or a wrong one, or the end
             sequence.n_computed += n_true
-            sequence.n_drafted += len(drafts)
-            sequence.n_accepted += n_true
+            sequence.n_drafted += len(drafts) - share.n_forced
+            sequence.n_accepted += max(n_true - share.n_forced, 0)
         if sequence in self._guessers:
             self._guessers[sequence].learn(chosen, len(drafts))
         self.cache.publish(sequence)

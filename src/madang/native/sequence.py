@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -47,6 +48,10 @@ class Work(Protocol):
     @property
     def chooses(self) -> bool:
         """Whether it chooses tokens, so that they may be guessed ahead."""
+
+    @property
+    def forced(self) -> Sequence[int]:
+        """Tokens that it chooses next whatever their logits are. They are computed ahead, and drawn nevertheless."""
 
     def begins(self, n_cached: int) -> None:
         """Of the prompt, so many tokens are in the cache already."""
@@ -132,11 +137,12 @@ class CachedSequence:
 
 
 class Share(NamedTuple):
-    """What one sequence computes in a step: its next ``n_tokens``, and after them guessed ones."""
+    """What one sequence computes in a step: its next ``n_tokens``, then ``drafts``, all guessed but ``n_forced``."""
 
     sequence: CachedSequence
     n_tokens: int
     drafts: list[int]
+    n_forced: int = 0
 
     @property
     def n_rows(self) -> int:

@@ -5,6 +5,7 @@ Each hands its results through a queue to the thread that waits for them; an exc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -71,6 +72,11 @@ class Generation:
         """See Work."""
         return self._answer.is_done
 
+    @property
+    def forced(self) -> Sequence[int]:
+        """See Work."""
+        return self._answer.forced
+
     def begins(self, n_cached: int) -> None:
         """See Work."""
         self._n_cached = n_cached
@@ -123,6 +129,7 @@ class Gathering(Generic[T]):
     """Work that chooses no token and hands over one result in the end."""
 
     chooses = False
+    forced: Sequence[int] = ()
     is_done = False  # before all tokens have been computed
 
     def __init__(self) -> None:

@@ -17,6 +17,8 @@ from madang.formats.families import describe_model
 from madang.hardware import Choice, Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
 
+_USED_WITHOUT_FILES = ("home", "context", "engine", "debug")
+
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
 
 
@@ -54,12 +56,22 @@ def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:
+            _refuse_unused(entry.name, settings)
             return entry.standalone()(reference, settings.context)
     store = Store(settings.home)
     files = find_files(reference, store, fetch=fetch)
     choice = choose_engine(files.format, settings.engine)
     plan = plan_for(files, settings)
     return choice.entry.loader()(files, _with_draft_file(plan, store, fetch))
+
+
+def _refuse_unused(engine: str, settings: Settings) -> None:
+    """Of an engine without files, what was asked for in this call; the environment and the config file are for all."""
+    for setting, _, origin in settings.rows():
+        if origin == "command line" and setting.name not in _USED_WITHOUT_FILES:
+            raise InvalidRequest(
+                f"The {engine} engine has no use for {setting.option}.", param=setting.name, hint="Leave it out."
+            )
 
 
 def plan_for(files: ModelFiles, settings: Settings) -> Plan:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.names import ATTENTION, GGUF, PLAIN, Names, Parts, biased, canonical_tensors
-from madang.formats.families.pooling import folder_embedding, gguf_embedding
-from madang.formats.families.reading import activation, folder_dims, folder_spec, gguf_dims, gguf_spec
-from madang.formats.families.reshaping import fused, part_of
+from madang.formats.families.encoders import DEFAULT_EMBEDDING, TYPE_EMBEDDING, as_encoder, describe_gguf_encoder
+from madang.formats.families.names import ATTENTION, PLAIN, Names, Parts, biased, canonical_tensors
+from madang.formats.families.pooling import folder_embedding
+from madang.formats.families.reading import activation, folder_dims, folder_spec
+from madang.formats.families.reshaping import part_of
 from madang.formats.families.sources import require_off, unsupported
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
-from madang.formats.spec import DecoderSpec, EmbeddingSpec, ModelDescription
+from madang.formats.spec import ModelDescription
 
 _LAYER = f"{ATTENTION} attention_post_norm {PLAIN} ffn_post_norm"
 _PARTS = Parts(
@@ -26,7 +27,7 @@ _FOLDER = Names(
     top={
         "embeddings.word_embeddings": "token_embedding",
         "embeddings.LayerNorm": "embedding_norm",
-        "embeddings.token_type_embeddings": part_of("type_embedding", 0, 1),
+        "embeddings.token_type_embeddings": TYPE_EMBEDDING,
     },
     layer={
         "attention.self.query": "query",
@@ -43,25 +44,12 @@ _FOLDER = Names(
     # The heads of pre-training, and the pooler that was trained with them.
     ignored=r"(bert\.|roberta\.)?(embeddings\.position_ids|pooler\.dense\.(weight|bias))|(cls|lm_head)\..*",
 )
-_DEFAULT = EmbeddingSpec("mean")
 
 
 def describe_gguf(file: GGUFFile) -> ModelDescription:
     """Read ``bert.*``, which is also what the RoBERTas are called."""
-    if file.get_bool("bert.attention.causal", False):
-        raise unsupported(file, "the setting 'bert.attention.causal'")
-    dims = gguf_dims(file)
-    names = GGUF.using(
-        {
-            "attn_qkv": fused(dims.query_rows),
-            "attn_output_norm": "attention_post_norm",
-            "layer_output_norm": "ffn_post_norm",
-        },
-        top={"token_types": part_of("type_embedding", 0, 1)},
-    )
-    tensors = canonical_tensors(file, names, _PARTS, dims.n_layers)
-    spec = gguf_spec(file, dims, tensors, layout=None, norm="layer")
-    return ModelDescription(_encoder(spec), tensors, gguf_embedding(file, _DEFAULT))
+    description = describe_gguf_encoder(file, _PARTS, layout=None)
+    return replace(description, spec=replace(description.spec, gated=False, activation="gelu"))
 
 
 def describe_folder(folder: ModelFolder) -> ModelDescription:
@@ -75,9 +63,5 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     names = _FOLDER.using({}, top={"embeddings.position_embeddings": part_of("position_embedding", n_unused)})
     tensors = canonical_tensors(folder, names, _PARTS, dims.n_layers)
     spec = folder_spec(folder, dims, tensors, rotation=None, norm="layer", epsilon="layer_norm_eps")
-    spec = replace(_encoder(spec), activation=activation(folder, default="gelu"))
-    return ModelDescription(spec, tensors, folder_embedding(folder, _DEFAULT))
-
-
-def _encoder(spec: DecoderSpec) -> DecoderSpec:
-    return replace(spec, causal=False, norms_sum=True, gated=False, activation="gelu")
+    spec = replace(as_encoder(spec), gated=False, activation=activation(folder, default="gelu"))
+    return ModelDescription(spec, tensors, folder_embedding(folder, DEFAULT_EMBEDDING))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.names import ATTENTION, GATED, GGUF, Names, Parts, biased, canonical_tensors
-from madang.formats.families.pooling import folder_embedding, gguf_embedding
-from madang.formats.families.reading import folder_dims, folder_spec, gguf_dims, gguf_spec, usual_rope
-from madang.formats.families.reshaping import fused, part_of
+from madang.formats.families.encoders import DEFAULT_EMBEDDING, TYPE_EMBEDDING, as_encoder, describe_gguf_encoder
+from madang.formats.families.names import ATTENTION, GATED, Names, Parts, biased, canonical_tensors
+from madang.formats.families.pooling import folder_embedding
+from madang.formats.families.reading import folder_dims, folder_spec, usual_rope
+from madang.formats.families.reshaping import fused
 from madang.formats.families.sources import require_neutral, require_off, unsupported
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
-from madang.formats.spec import DecoderSpec, EmbeddingSpec, ModelDescription
+from madang.formats.spec import ModelDescription
 
 _NORMS = "attention_post_norm ffn_post_norm"
 _PARTS = Parts(
@@ -21,7 +22,7 @@ _PARTS = Parts(
 _FOLDER = Names(
     top={
         "embeddings.word_embeddings": "token_embedding",
-        "embeddings.token_type_embeddings": part_of("type_embedding", 0, 1),
+        "embeddings.token_type_embeddings": TYPE_EMBEDDING,
         "emb_ln": "embedding_norm",
     },
     layer={
@@ -36,25 +37,11 @@ _FOLDER = Names(
     prefixes=("bert.",),
     ignored=r"cls\..*|.*\.rotary_emb\.inv_freq|embeddings\.position_ids",
 )
-_DEFAULT = EmbeddingSpec("mean")
 
 
 def describe_gguf(file: GGUFFile) -> ModelDescription:
     """Read ``nomic-bert.*``."""
-    if file.get_bool("nomic-bert.attention.causal", False):
-        raise unsupported(file, "the setting 'nomic-bert.attention.causal'")
-    dims = gguf_dims(file)
-    names = GGUF.using(
-        {
-            "attn_qkv": fused(dims.query_rows),
-            "attn_output_norm": "attention_post_norm",
-            "layer_output_norm": "ffn_post_norm",
-        },
-        top={"token_types": part_of("type_embedding", 0, 1)},
-    )
-    tensors = canonical_tensors(file, names, _PARTS, dims.n_layers)
-    spec = gguf_spec(file, dims, tensors, layout="half", norm="layer")
-    return ModelDescription(_encoder(spec), tensors, gguf_embedding(file, _DEFAULT))
+    return describe_gguf_encoder(file, _PARTS, layout="half")
 
 
 def describe_folder(folder: ModelFolder) -> ModelDescription:
@@ -80,8 +67,4 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     tensors = canonical_tensors(folder, names, _PARTS, dims.n_layers)
     rotation = usual_rope(folder, dims, theta=1000.0)
     spec = folder_spec(folder, dims, tensors, rotation=rotation, norm="layer", epsilon="layer_norm_eps")
-    return ModelDescription(_encoder(spec), tensors, folder_embedding(folder, _DEFAULT))
-
-
-def _encoder(spec: DecoderSpec) -> DecoderSpec:
-    return replace(spec, causal=False, norms_sum=True)
+    return ModelDescription(as_encoder(spec), tensors, folder_embedding(folder, DEFAULT_EMBEDDING))

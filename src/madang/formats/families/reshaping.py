@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from madang.core.errors import MalformedFile, UnsupportedModel
+from madang.core.errors import GGUF_ENGINE, MalformedFile, UnsupportedModel
 from madang.formats.families.names import Split
 from madang.formats.tensors import DerivedTensor, Octets, TensorInfo, TensorSource, TensorType, rows_of
 
@@ -156,6 +156,6 @@ def _numbers(tensor: TensorInfo) -> np.dtype[Any]:
     dtype = _NUMBERS.get(tensor.type)
     if dtype is None:
         raise UnsupportedModel(
-            f"the tensor '{tensor.name}' of {tensor.path.name} as {tensor.type.name}", runs_with="llamacpp"
+            f"the tensor '{tensor.name}' of {tensor.path.name} as {tensor.type.name}", runs_with=GGUF_ENGINE
         )
     return dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from madang.core.errors import UnsupportedModel
+from madang.core.errors import FOLDER_ENGINE, GGUF_ENGINE, UnsupportedModel
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
 
@@ -14,7 +14,7 @@ Source: TypeAlias = GGUFFile | ModelFolder
 def unsupported(source: Source, what: str, *, certain: bool = True) -> UnsupportedModel:
     """The error for something in this source, with the engine that would run it, or might if not ``certain``."""
     engine, name = (
-        ("transformers", source.folder.name) if isinstance(source, ModelFolder) else ("llamacpp", source.path.name)
+        (FOLDER_ENGINE, source.folder.name) if isinstance(source, ModelFolder) else (GGUF_ENGINE, source.path.name)
     )
     return UnsupportedModel(f"{what} of {name}", runs_with=engine if certain else f"{engine}, if it knows this one")
 
