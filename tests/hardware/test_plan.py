@@ -56,7 +56,7 @@ def test_cache_size_is_exact() -> None:
     assert kv_cache_bytes(SPEC, 0) == 0
     assert kv_cache_bytes(SPEC, 1) == 16 * 23_040  # one page
     # 1 byte, and 4 for each of 2 + 1 scales
-    assert kv_cache_bytes(SPEC, 17, page_tokens=1, kv_type="int8") == 17 * (11_520 + 30 * 3 * 3 * 4)
+    assert kv_cache_bytes(SPEC, 17, kv_type="int8") == 32 * (11_520 + 30 * 3 * 3 * 4)
 
 
 def test_windows_bound_the_cache() -> None:
@@ -69,9 +69,10 @@ def test_windows_bound_the_cache() -> None:
 
 @given(st.integers(-(10**9), 10**12), st.sampled_from(("f16", "int8")))
 def test_the_fitting_context_is_the_longest(room_bytes: int, kv_type: str) -> None:
-    tokens = fitting_tokens(SPEC, room_bytes, kv_type)
-    fits, more = (kv_cache_bytes(SPEC, n, kv_type=kv_type) for n in (tokens, tokens + 1))
-    assert fits <= max(room_bytes, 0) < more
+    tokens = fitting_tokens(spec, room_bytes, kv_type=kv_type, step_tokens=64)
+    fits, more = (kv_cache_bytes(spec, n, kv_type=kv_type, step_tokens=64) for n in (tokens, tokens + 1))
+    assert fits <= max(room_bytes, 0)
+    assert more > room_bytes or tokens == spec.context_tokens
 
 
 def test_defaults() -> None:

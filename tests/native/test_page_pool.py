@@ -70,14 +70,14 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def keep(self, data: st.DataObject) -> None:
         page = data.draw(st.sampled_from(sorted(set(self.held) - self.kept)))
-        self.pool.keep(page)
+        self.pool.keep((page,))
         self.kept.add(page)
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         page = data.draw(st.sampled_from(sorted(self.kept)))
-        self.pool.drop(page)
+        self.pool.drop((page,))
         self.kept.remove(page)
 
     @invariant()
@@ -92,7 +92,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for page in self.kept:
-            self.pool.drop(page)
+            self.pool.drop((page,))
         self.pool.release(self.held.elements())
         assert (self.pool.n_used, self.pool.n_idle) == (0, 0)
         pages = self.pool.allocate(self.LIMIT)

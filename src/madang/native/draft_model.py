@@ -13,9 +13,10 @@ from madang.core.errors import InvalidRequest
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
-from madang.hardware import Plan
+from madang.hardware import PageGroups, Plan, page_groups
 from madang.native.loader import load_decoder
 from madang.native.pacing import Average
+from madang.native.page_table import PageTable
 from madang.native.pages import PagePool, pages_for
 from madang.native.speculation import MOST_DRAFTS
 
@@ -25,8 +26,9 @@ _FORGETTING = 0.98
 _PROBE_EVERY = 48  # tokens, when guessing does not pay: whether it does by now
 
 
-def load_draft_model(path: Path, tokenizer: Tokenizer, plan: Plan, n_pages: int) -> DraftModel:
-    """Load the model of a GGUF file to guess for one with this tokenizer; its cache has up to ``n_pages``.
+def load_draft_model(path: Path, tokenizer: Tokenizer, plan: Plan, n_columns: int) -> DraftModel:
+    """Load the model of a GGUF file to guess for one with this tokenizer; its cache has up to ``n_columns``
+    of 16 positions.
 
     Raises InvalidRequest when its vocabulary is another, and what loading a model raises.
     """
@@ -39,15 +41,18 @@ def load_draft_model(path: Path, tokenizer: Tokenizer, plan: Plan, n_pages: int)
             param="speculation",
             hint="Choose a smaller model of the same family.",
         )
-    decoder = load_decoder(path.name, describe_gguf(file), plan)
-    return DraftModel(decoder, n_pages * decoder.page_bytes)
+    description = describe_gguf(file)
+    groups = page_groups(description.spec)
+    decoder = load_decoder(path.name, description, plan, groups)
+    return DraftModel(decoder, groups, n_columns * groups.n_groups * decoder.page_bytes)
 
 
 class DraftModel:
     """The small model and its own cache; one for all sequences of an engine."""
 
-    def __init__(self, decoder: _core.Decoder, limit_bytes: int) -> None:
+    def __init__(self, decoder: _core.Decoder, groups: PageGroups, limit_bytes: int) -> None:
         self.decoder = decoder
+        self.groups = groups
         self.pool = PagePool(decoder, limit_bytes)
         self.token_s = Average()
 
@@ -62,7 +67,7 @@ class ModelGuesser:
     def __init__(self, draft: DraftModel) -> None:
         self._draft = draft
         self._tokens: list[int] = []  # in the draft model's cache
-        self._pages: list[int] = []
+        self._pages = PageTable(draft.groups)
         self._hits, self._count = _FIRST_RATE * 20, 20.0
         self._guess: list[int] = []
         self._n_unguessed = 0
@@ -71,6 +76,7 @@ class ModelGuesser:
         """See Guesser. Reads on when there is much to read, and has nothing to say until that is done."""
         self._guess = []
         self._keep_common(tokens)
+        self._draft.pool.release(self._pages.leave_behind(len(self._tokens)))  # guesses come after these
         if len(tokens) - len(self._tokens) > READ_TOKENS:
             begin = len(self._tokens)
             self._read(tokens[begin : begin + READ_TOKENS])
@@ -107,8 +113,8 @@ class ModelGuesser:
 
     def close(self) -> None:
         """See Guesser."""
-        self._draft.pool.release(self._pages)
-        self._pages, self._tokens = [], []
+        self._draft.pool.release(self._pages.clear())
+        self._tokens = []
 
     def _keep_common(self, tokens: Sequence[int]) -> None:
         limit = min(len(self._tokens), len(tokens) - 1)
@@ -120,16 +126,17 @@ class ModelGuesser:
     def _read(self, tokens: Sequence[int]) -> bool:
         """Into the draft model's cache, with the logits of the last in row 0. False when there is no room for them."""
         n, start = len(tokens), len(self._tokens)
-        missing = self._draft.pool.allocate(max(pages_for(start + n) - len(self._pages), 0))
+        n_columns = max(pages_for(start + n) - self._pages.n_columns, 0)
+        missing = self._draft.pool.allocate(n_columns * self._draft.groups.n_groups)
         if missing is None:
             return False
-        self._pages += missing
+        self._pages.append(missing)
         started = time.perf_counter()
         self._draft.decoder.step(
             np.array(tokens, np.int32),
             np.arange(start, start + n, dtype=np.int32),
             np.zeros(n, np.int32),
-            np.array([self._pages], np.int32),
+            self._pages.rows,
             np.array([n - 1], np.int32),
         )
         if n == 1:

@@ -12,12 +12,13 @@ from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import DecoderSpec
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
-from madang.hardware import Plan
+from madang.hardware import PageGroups, Plan, page_groups
 from madang.models import ModelFiles
 from madang.native.draft_model import load_draft_model
 from madang.native.embedder import NativeEmbedder
 from madang.native.engine import LoadedModel, NativeEngine
 from madang.native.loader import load_decoder
+from madang.native.pages import pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint
 from madang.native.scheduler import Limits, Scheduler
 from madang.native.speculation import Guesser, NgramGuesser
@@ -40,7 +41,8 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
     if description.embedding is None and not description.spec.causal:
         raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
-    decoder = load_decoder(files.name, description, plan)
+    groups = page_groups(description.spec)
+    decoder = load_decoder(files.name, description, plan, groups)
     info = EngineInfo(
         engine="native",
         model=files.name,
@@ -57,23 +59,26 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
         trained_tokens=description.spec.context_tokens,
         prefix_facts=PrefixFacts(fingerprint(description), plan.kv_type.value, decoder.page_bytes),
     )
-    scheduler = Scheduler(decoder, _limits(description.spec, plan), _make_guesser(tokenizer, decoder.page_bytes, plan))
+    limits = _limits(description.spec, plan, groups)
+    scheduler = Scheduler(decoder, limits, _make_guesser(tokenizer, decoder.page_bytes * groups.n_groups, plan))
     return NativeEngine(info, model, scheduler)
 
 
-def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
+def _limits(spec: DecoderSpec, plan: Plan, groups: PageGroups) -> Limits:
     return Limits(
         chunk_tokens=plan.prefill_chunk_tokens.value,
         concurrency=plan.max_concurrency.value,
         cache_bytes=plan.kv_limit_bytes.value,
         vocab_size=spec.vocab_size,
         long_from=None if spec.long_rope is None else spec.long_rope.from_tokens,
+        groups=groups,
     )
 
 
-def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
-    """What the plan says of speculation: "off", "ngram" or "draft:<file>"."""
+def _make_guesser(tokenizer: Tokenizer, column_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
+    """What the plan says of speculation: "off", "ngram" or "draft:<file>". ``column_bytes``: of 16 positions."""
     kind, _, draft = plan.speculation.value.partition(":")
     if kind == "draft":
-        return load_draft_model(Path(draft), tokenizer, plan, plan.kv_limit_bytes.value // page_bytes).guesser
+        n_columns = max(plan.kv_limit_bytes.value // column_bytes, pages_for(plan.context_tokens.value))
+        return load_draft_model(Path(draft), tokenizer, plan, n_columns).guesser
     return NgramGuesser if kind == "ngram" else None

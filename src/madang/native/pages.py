@@ -1,8 +1,8 @@
 """Which pages of the KV cache are in use, and by how many.
 
-A page holds the keys and values of 16 positions. Whoever writes into one holds it alone; a full page never changes, so
-any number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the moment: they are idle, and
-taken back when memory is needed.
+A page holds the keys and values of 16 positions, of the layers of one group. Whoever writes into one holds it alone; a
+full page never changes, so any number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the
+moment: they are idle, and taken back when memory is needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PageStore(Protocol):
 
 
 def pages_for(n_tokens: int) -> int:
-    """How many pages so many tokens take."""
+    """How many pages of each group so many tokens take."""
     return -(-n_tokens // PAGE_TOKENS)
 
 
@@ -84,16 +84,18 @@ class PagePool:
                 self._free.append(page)
                 self.n_used -= 1
 
-    def keep(self, page: int) -> None:
-        """The prefix tree takes a reference."""
-        self._references[page] += 1
-        self._is_kept[page] = True
+    def keep(self, pages: Iterable[int]) -> None:
+        """The prefix tree takes a reference to each."""
+        for page in pages:
+            self._references[page] += 1
+            self._is_kept[page] = True
 
-    def drop(self, page: int) -> None:
-        """The prefix tree gives its reference back."""
-        self.n_idle -= self.is_idle(page)
-        self._is_kept[page] = False
-        self.release((page,))
+    def drop(self, pages: Iterable[int]) -> None:
+        """The prefix tree gives its references back."""
+        for page in pages:
+            self.n_idle -= self.is_idle(page)
+            self._is_kept[page] = False
+            self.release((page,))
 
     def is_idle(self, page: int) -> bool:
         """Whether only the prefix tree holds it."""
