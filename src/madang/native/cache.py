@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from madang import _core
 from madang.core.errors import NotEnoughMemory
 from madang.hardware import PageGroups
 from madang.native.page_table import KINDS, PageTable
-from madang.native.pages import PAGE_TOKENS, PagePool, pages_for
+from madang.native.pages import PAGE_TOKENS, PagePool, PageStore, pages_for
 from madang.native.prefix_tree import Match, PrefixTree
 from madang.native.sequence import CachedSequence, Namespace
 
@@ -34,14 +33,14 @@ class PagedCache:
     n_asked, n_found   tokens that were looked up in the tree, and of them, those that were there
     """
 
-    def __init__(self, decoder: _core.Decoder, limit_bytes: int, groups: PageGroups, step_tokens: int) -> None:
+    def __init__(self, store: PageStore, limit_bytes: int, groups: PageGroups, step_tokens: int) -> None:
         """``step_tokens``: the most that a sequence computes at a time."""
-        self.pool = PagePool(decoder, limit_bytes)
+        self.pool = PagePool(store, limit_bytes)
         self.tree = PrefixTree(self.pool, groups)
         self.groups = groups
         self.n_asked = 0
         self.n_found = 0
-        self._decoder = decoder
+        self._store = store
         self._step_tokens = step_tokens
 
     def most_pages(self, n_tokens: int) -> int:
@@ -66,7 +65,7 @@ class PagedCache:
         copy = self.pool.allocate(self.groups.n_groups) if match.partial is not None else None
         if match.partial is not None and copy is not None:
             for source, target in zip(sum(match.partial.pages, ()), copy, strict=True):
-                self._decoder.copy_page(source, target)
+                self._store.copy_page(source, target)
             sequence.pages.append(copy)
             sequence.n_computed += match.n_partial
         self.leave_behind(sequence)
@@ -97,7 +96,7 @@ class PagedCache:
         """Put saved pages into the tree. Raises NotEnoughMemory when they do not fit beside what is in use."""
         n = len(saved.contents)
         if n > self.pool.n_obtainable:
-            size = self._decoder.page_bytes
+            size = self._store.page_bytes
             raise NotEnoughMemory("The saved prefix", n * size, self.pool.n_obtainable * size)
         node, contents = self.tree.root(namespace), iter(saved.contents)
         held: list[int] = []  # until all are there: making room for the next could take them
@@ -107,7 +106,7 @@ class PagedCache:
             if pages is None:
                 break  # the system has no memory left: what is there is a prefix, too
             for page in pages:
-                self._decoder.write_page(page, next(contents))
+                self._store.write_page(page, next(contents))
             chunk = tokens[index * PAGE_TOKENS : (index + 1) * PAGE_TOKENS]
             node = self.tree.add(node, chunk, (tuple(pages[:n_lasting]), tuple(pages[n_lasting:])))
             kept = [page for kind in KINDS for page in node.pages[kind]]

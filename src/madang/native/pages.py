@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from madang import _core
 
 PAGE_TOKENS = _core.PAGE_TOKENS
@@ -28,6 +31,12 @@ class PageStore(Protocol):
 
     def reserve_pages(self, n: int) -> None:
         """Make room for at least n; those that exist keep their content. Raises MemoryError."""
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Give one the content of another."""
+
+    def write_page(self, page: int, data: npt.NDArray[np.uint8]) -> None:
+        """Give it content that was read from such a page."""
 
 
 def pages_for(n_tokens: int) -> int:

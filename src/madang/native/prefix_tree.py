@@ -150,7 +150,8 @@ class PrefixTree:
                 oldest.append((node, kind))
                 n_found += len(node.pages[kind])
         for node, kind in oldest:
-            self._give_up(node, KINDS if kind == LASTING else (WINDOW,))
+            if node.pages[kind]:  # it may have gone with the other kind
+                self._give_up(node, KINDS if kind == LASTING else (WINDOW,))
         n_freed = n_before - self._pool.n_used
         self.n_evicted += n_freed
         return n_freed
