@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from madang.core.errors import NotEnoughMemory
 from madang.hardware import PageGroups
-from madang.native.page_table import KINDS, PageTable
+from madang.native.page_table import KINDS, LASTING, WINDOW, PageTable
 from madang.native.pages import PAGE_TOKENS, PagePool, PageStore, pages_for
 from madang.native.prefix_tree import Match, PrefixTree
 from madang.native.sequence import CachedSequence, Namespace
@@ -76,7 +76,8 @@ class PagedCache:
         """The pages of a match, with a reference to each that is held."""
         table = PageTable(self.groups)
         unseen = (0,) * self.groups.n_window
-        table.append([page for node in match.path for page in node.pages[0] + (node.pages[1] or unseen)])
+        lasting = [page for node in match.path for page in node.pages[LASTING]]
+        table.append(lasting + [page for node in match.path for page in node.pages[WINDOW] or unseen])
         table.first_held = match.first
         self.pool.share(table.held())
         return table

@@ -51,13 +51,18 @@ class PageTable:
         return tuple(pages[: self.groups.n_lasting]), tuple(pages[self.groups.n_lasting :])
 
     def append(self, pages: Sequence[int]) -> None:
-        """Whole columns, one after the other."""
+        """Whole columns: of each in turn the pages of lasting groups, then of each those of window groups.
+
+        So the pages that a window has just left (at the end of what PagePool.allocate gives) go round in that window.
+        """
         begin, end = self.n_columns, self.n_columns + len(pages) // self.groups.n_groups
         capacity = self.rows.shape[1]
         if end > capacity:
             more = np.zeros((self.groups.n_groups, max(end, capacity)), np.int32)
             self.rows = np.concatenate([self.rows, more], axis=1)
-        self.rows[:, begin:end] = np.array(pages, np.int32).reshape(-1, self.groups.n_groups).T
+        lasting, window = np.split(np.array(pages, np.int32), [(end - begin) * self.groups.n_lasting])
+        self.rows[: self.groups.n_lasting, begin:end] = lasting.reshape(end - begin, self.groups.n_lasting).T
+        self.rows[self.groups.n_lasting :, begin:end] = window.reshape(end - begin, self.groups.n_window).T
         self.n_columns = end
 
     def replace(self, index: int, kind: int, pages: Pages) -> None:
@@ -71,7 +76,7 @@ class PageTable:
         if self.groups.n_window == 0 or end <= begin:
             return []
         self.first_held = end
-        pages: list[int] = self.rows[self.groups.n_lasting :, begin:end].ravel().tolist()
+        pages: list[int] = self.rows[self.groups.n_lasting :, begin:end].T.ravel().tolist()
         return pages
 
     def clear(self) -> list[int]:

@@ -67,12 +67,17 @@ class PagePool:
         return self.limit_pages - self.n_used + self.n_idle
 
     def allocate(self, n: int) -> list[int] | None:
-        """``n`` pages with one reference each, or None when so many are not free; then nothing has changed."""
+        """``n`` pages with one reference each, or None when so many are not free; then nothing has changed.
+
+        Those come last that have become free last, in that order: attention is faster over pages in order.
+        """
         if len(self._free) < n:
             self._grow(n - len(self._free))
         if len(self._free) < n:
             return None
-        pages = [self._free.pop() for _ in range(n)]
+        first = len(self._free) - n
+        pages = self._free[first:]
+        del self._free[first:]
         for page in pages:
             self._references[page] = 1
         self.n_used += n
@@ -120,4 +125,4 @@ class PagePool:
             n_after = self.limit_pages = max(min(self._store.n_pages, n_after), n_before)
         self._references.extend([0] * (n_after - n_before))
         self._is_kept.extend(bytes(n_after - n_before))
-        self._free.extend(range(n_after - 1, n_before - 1, -1))
+        self._free[:0] = range(n_before, n_after)
