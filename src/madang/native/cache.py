@@ -49,7 +49,8 @@ class PagedCache:
 
     def n_missing(self, sequence: CachedSequence, n_tokens: int) -> int:
         """Pages that it may still need before so many of its tokens are computed."""
-        return max(self.most_pages(n_tokens) - sequence.pages.n_held, 0)
+        step_tokens = max(min(self._step_tokens, n_tokens - sequence.n_computed), 1)
+        return max(self.groups.most_pages(n_tokens, step_tokens) - sequence.pages.n_held, 0)
 
     def attach_apart(self, sequence: CachedSequence) -> None:
         """Let it have pages that nobody else sees."""
