@@ -91,7 +91,7 @@ void Attention::store(const Layer& layer, int index, int token, int thread) {
         for (int d = 0; d < n; ++d) head[d] *= scale_;
     }
     const int position = batch_->positions[token], slot = position % kPageTokens;
-    const int page = batch_->page_table(token)[position / kPageTokens];
+    const int page = batch_->page_table(token, cache_.group(index))[position / kPageTokens];
     for (int h = 0; h < shape_.n_kv_heads; ++h) {
         const Cache::Place place{index, h, page, slot};
         float* head = key.row(token) + h * n;
@@ -136,7 +136,7 @@ void Attention::attend(int layer, int tile, int head_unit, int thread) {
                      .softcap = shape_.attention_softcap.value_or(0.0f),
                      .first = first,
                      .last = last,
-                     .page_table = batch_->page_table(queries.begin),
+                     .page_table = batch_->page_table(queries.begin, cache_.group(layer)),
                      .pages = cache_.pages(),
                      .key_offset = cache_.key_offset(layer, kv_head),
                      .value_offset = cache_.value_offset(layer, kv_head),
@@ -152,7 +152,7 @@ void Attention::probabilities(int layer, int token, int head, float* out, int n)
     float top = -INFINITY;
     double sum = 0;
     for (int p = range.begin; p < range.end; ++p) {
-        const int page = batch_->page_table(token)[p / kPageTokens];
+        const int page = batch_->page_table(token, cache_.group(layer))[p / kPageTokens];
         const Cache::Place place{layer, head / shape_.heads_per_kv(), page, p % kPageTokens};
         double score = 0;
         for (int d = 0; d < shape_.head_dim; ++d) score += double(q[d]) * cache_.key_element(place, d);

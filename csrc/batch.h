@@ -7,13 +7,15 @@
 
 namespace madang {
 
-// Token i stands at positions[i] of sequence sequences[i], whose cache pages are page_tables[sequence * page_table_stride
-// ...]. A sequence's tokens come in rising order of position, and all earlier positions are in the cache; those of an
-// encoder come all at once. Spans per sequence may be empty.
+// Token i stands at positions[i] of sequence sequences[i], whose cache pages of group g are page_tables[(sequence * n_groups
+// + g) * page_table_stride ...]. A sequence's tokens come in rising order of position, and all earlier positions are in the
+// cache, as far as any layer of the group sees back; those of an encoder come all at once. Pages that no token sees are
+// named, too, but may be anyone's. Spans per sequence may be empty.
 struct Batch {
     std::span<const int32_t> tokens, positions, sequences;
     std::span<const int32_t> page_tables;
     int page_table_stride;
+    int n_groups = 1;
     std::span<const int32_t> outputs;  // indices of tokens whose final state is wanted
     bool wants_logits = true;          // of the outputs
     std::span<const int32_t> long_rope = {};      // per sequence: 1 rotates with the long set of frequencies
@@ -22,8 +24,10 @@ struct Batch {
     bool trace = false;
 
     int size() const { return int(tokens.size()); }
-    size_t n_sequences() const { return page_tables.size() / size_t(page_table_stride); }
-    const int32_t* page_table(int token) const { return page_tables.data() + size_t(sequences[token]) * page_table_stride; }
+    size_t n_sequences() const { return page_tables.size() / (size_t(n_groups) * page_table_stride); }
+    const int32_t* page_table(int token, int group) const {
+        return page_tables.data() + (size_t(sequences[token]) * n_groups + group) * page_table_stride;
+    }
     // Whether token t goes on where the one before it stands.
     bool continues(int t) const { return t > 0 && sequences[t] == sequences[t - 1]; }
 

@@ -103,6 +103,7 @@ void bind_shape(nb::module_& m) {
         .def_rw("layer_ropes", &DecoderShape::layer_ropes)
         .def_rw("long_rope", &DecoderShape::long_rope, nb::arg().none())
         .def_rw("window_tokens", &DecoderShape::window_tokens)
+        .def_rw("page_groups", &DecoderShape::page_groups)
         .def_rw("norm_epsilon", &DecoderShape::norm_epsilon)
         .def_rw("layer_norm", &DecoderShape::layer_norm)
         .def_rw("norms_sum", &DecoderShape::norms_sum)
@@ -165,6 +166,7 @@ void bind_decoder(nb::module_& m) {
                                   .sequences = span_of(sequences),
                                   .page_tables = {page_tables.data(), page_tables.size()},
                                   .page_table_stride = int(page_tables.shape(1)),
+                                  .n_groups = self.cache().n_groups(),
                                   .outputs = span_of(outputs),
                                   .wants_logits = wants_logits,
                                   .long_rope = span_of(long_rope),

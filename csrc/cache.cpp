@@ -22,10 +22,14 @@ int key_byte(int d, int slot) { return (d / 4 * kPageTokens + slot) * 4 + d % 4;
 
 Cache::Cache(const DecoderShape& shape, KvType type)
     : type_(type), n_kv_heads_(shape.n_kv_heads), head_dim_(shape.head_dim),
-      value_stride_(int(round_up(shape.head_dim, kLanes))),
+      value_stride_(int(round_up(shape.head_dim, kLanes))), n_groups_(shape.n_page_groups()), groups_(shape.page_groups),
       key_bytes_(type == KvType::f16 ? half_bytes(head_dim_) : int8_bytes(padded_head(), key_groups(head_dim_))),
-      head_bytes_(key_bytes_ + (type == KvType::f16 ? half_bytes(value_stride_) : int8_bytes(value_stride_, 1))),
-      page_bytes_(head_bytes_ * shape.n_kv_heads * shape.n_layers) {}
+      head_bytes_(key_bytes_ + (type == KvType::f16 ? half_bytes(value_stride_) : int8_bytes(value_stride_, 1))) {
+    std::vector<int> sizes(size_t(n_groups_), 0);
+    if (groups_.empty()) groups_.assign(size_t(shape.n_layers), 0);
+    for (const int group : groups_) index_in_group_.push_back(sizes[size_t(group)]++);
+    page_bytes_ = head_bytes_ * n_kv_heads_ * *std::max_element(sizes.begin(), sizes.end());
+}
 
 void Cache::reserve(int n) {
     const int per_slab = std::max<int>(1, int(kSlabBytes / page_bytes()));

@@ -1,5 +1,5 @@
-// The paged cache of keys and values. A page holds 16 positions of one sequence: all layers and heads, as float16
-// (docs/decisions/0004) or int8 with scales (0011). How they lie is told at AttentionTile (kernels/kernels.h).
+// The paged cache of keys and values. A page holds 16 positions of one sequence: all heads of the layers of one group, as
+// float16 (docs/decisions/0004) or int8 with scales (0011). All groups' pages have one size, that of the largest (0012). How they lie is told at AttentionTile (kernels/kernels.h).
 #pragma once
 #include <span>
 #include <vector>
@@ -11,7 +11,7 @@ namespace madang {
 
 class Cache {
 public:
-    // Where a head's key and value of one position lie.
+    // Where a head's key and value of one position lie; the page is one of the layer's group.
     struct Place {
         int layer, kv_head, page, slot;
     };
@@ -23,6 +23,9 @@ public:
     int n_pages() const { return int(pages_.size()); }
     KvType type() const { return type_; }
     size_t page_bytes() const { return page_bytes_; }
+    // The group of a layer: which of a sequence's page tables tells where it lies.
+    int group(int layer) const { return groups_[size_t(layer)]; }
+    int n_groups() const { return n_groups_; }
     int value_stride() const { return value_stride_; }
     int padded_head() const { return key_groups(head_dim_) * kBlock; }
 
@@ -40,7 +43,9 @@ public:
 
     const uint8_t* const* pages() const { return pages_.data(); }
     // Bytes from the start of a page.
-    size_t key_offset(int layer, int kv_head) const { return (size_t(layer) * n_kv_heads_ + kv_head) * head_bytes_; }
+    size_t key_offset(int layer, int kv_head) const {
+        return (size_t(index_in_group_[size_t(layer)]) * n_kv_heads_ + kv_head) * head_bytes_;
+    }
     size_t value_offset(int layer, int kv_head) const { return key_offset(layer, kv_head) + key_bytes_; }
 
 private:
@@ -53,6 +58,8 @@ private:
 
     KvType type_;
     int n_kv_heads_, head_dim_, value_stride_;
+    int n_groups_;
+    std::vector<int> groups_, index_in_group_;  // per layer
     size_t key_bytes_, head_bytes_, page_bytes_;
     std::vector<Buffer> slabs_;  // of pages
     std::vector<uint8_t*> pages_;

@@ -26,6 +26,12 @@ bool ropes_fit(const DecoderShape& s) {
            std::all_of(s.ropes.begin(), s.ropes.end(), fits) && std::all_of(s.ropes.begin(), s.ropes.end(), long_fits);
 }
 
+bool groups_fit(const DecoderShape& s) {
+    const auto known = [&](int group) { return group >= 0 && group < s.n_layers; };
+    return s.page_groups.empty() || (int(s.page_groups.size()) == s.n_layers &&
+                                     std::all_of(s.page_groups.begin(), s.page_groups.end(), known));
+}
+
 bool layers_fit(const DecoderShape& s) {
     const bool windows = int(s.window_tokens.size()) == s.n_layers &&
                          *std::min_element(s.window_tokens.begin(), s.window_tokens.end()) >= 0;
@@ -35,8 +41,12 @@ bool layers_fit(const DecoderShape& s) {
 
 }  // namespace
 
+int DecoderShape::n_page_groups() const {
+    return page_groups.empty() ? 1 : *std::max_element(page_groups.begin(), page_groups.end()) + 1;
+}
+
 void DecoderShape::check() const {
-    if (!dimensions_fit(*this) || !ropes_fit(*this) || !layers_fit(*this))
+    if (!dimensions_fit(*this) || !ropes_fit(*this) || !layers_fit(*this) || !groups_fit(*this))
         throw std::invalid_argument("the decoder's dimensions contradict each other");
 }
 

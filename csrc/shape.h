@@ -20,6 +20,7 @@ struct DecoderShape {
     std::vector<int> layer_ropes;   // per layer: which of them, or -1 where nothing is rotated
     std::optional<Rope> long_rope;  // in place of each of them, for the sequences that ask for it
     std::vector<int> window_tokens; // per layer; 0 is unlimited
+    std::vector<int> page_groups;   // per layer: the group whose cache pages hold it; empty is one group of all
     float norm_epsilon = 1e-5f;
     bool layer_norm = false;        // else RMS norm
     bool norms_sum = false;         // post norms take the sum with the residual stream, not the branch alone
@@ -33,6 +34,7 @@ struct DecoderShape {
     std::optional<float> attention_softcap, logit_softcap;
     float embedding_scale = 1, residual_scale = 1, logit_scale = 1;
 
+    int n_page_groups() const;
     int heads_per_kv() const { return n_heads / n_kv_heads; }
     // Rows that the feed-forward part computes per token.
     int slots_per_token() const { return n_experts > 0 ? n_experts_used : 1; }

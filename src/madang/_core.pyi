@@ -1,4 +1,4 @@
-"""The C++ core (csrc/). Dimensions: n tokens in a batch, s sequences, p pages of a sequence, v words."""
+"""The C++ core (csrc/). Dimensions: n tokens in a batch, s sequences, g groups of layers, p pages of each, v words."""
 
 import enum
 
@@ -46,6 +46,7 @@ class DecoderShape:
     layer_ropes: list[int]
     long_rope: Rope | None
     window_tokens: list[int]
+    page_groups: list[int]
     norm_epsilon: float
     layer_norm: bool
     norms_sum: bool
@@ -99,7 +100,7 @@ class Decoder:
         adapter_scales: npt.NDArray[np.float32] | None = None,
         trace: bool = False,
     ) -> None:
-        """tokens, positions, sequences [n]; page_tables [s, p]; outputs: batch indices. ValueError if wrong.
+        """tokens, positions, sequences [n]; page_tables [s * g, p]; outputs: batch indices. ValueError if wrong.
 
         long_rope       [s]: 1 rotates a sequence with the shape's ``long_rope``
         adapters        [s]: ids, or -1; with adapter_scales [s]

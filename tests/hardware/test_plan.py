@@ -56,22 +56,28 @@ def test_cache_size_is_exact() -> None:
     assert kv_cache_bytes(SPEC, 0) == 0
     assert kv_cache_bytes(SPEC, 1) == 16 * 23_040  # one page
     # 1 byte, and 4 for each of 2 + 1 scales
-    assert kv_cache_bytes(SPEC, 17, page_tokens=1, kv_type="int8") == 17 * (11_520 + 30 * 3 * 3 * 4)
+    assert kv_cache_bytes(SPEC, 17, kv_type="int8") == 32 * (11_520 + 30 * 3 * 3 * 4)
 
 
 def test_windows_bound_the_cache() -> None:
     spec = replace(SPEC, n_layers=2, window_tokens=(0, 64))
     page = 16 * 2 * 2 * 3 * 64
-    assert kv_cache_bytes(spec, 1024, drop_beyond_window=True) == (64 + 5) * page
-    assert kv_cache_bytes(spec, 32, drop_beyond_window=True) == (2 + 2) * page
-    assert kv_cache_bytes(spec, 1024) == 128 * page
+    assert kv_cache_bytes(spec, 1024) == (64 + 6) * page  # the window touches 5, and one is kept before it
+    assert kv_cache_bytes(spec, 1024, step_tokens=65) == (64 + 10) * page
+    assert kv_cache_bytes(spec, 32) == (2 + 2) * page
+    plan = make_plan(spec, Files(), MACHINE, PlanRequest(prefill_chunk_tokens=65, context_tokens=1024))
+    assert plan.memory is not None
+    assert plan.memory.kv_cache_bytes == kv_cache_bytes(spec, 1024, step_tokens=65)
 
 
-@given(st.integers(-(10**9), 10**12), st.sampled_from(("f16", "int8")))
-def test_the_fitting_context_is_the_longest(room_bytes: int, kv_type: str) -> None:
-    tokens = fitting_tokens(SPEC, room_bytes, kv_type)
-    fits, more = (kv_cache_bytes(SPEC, n, kv_type=kv_type) for n in (tokens, tokens + 1))
-    assert fits <= max(room_bytes, 0) < more
+@pytest.mark.parametrize("windows", [(0,), (0, 64), (64,)])
+@given(st.integers(-(10**9), 10**10), st.sampled_from(("f16", "int8")))
+def test_the_fitting_context_is_the_longest(windows: tuple[int, ...], room_bytes: int, kv_type: str) -> None:
+    spec = replace(SPEC, window_tokens=(windows * 30)[:30])
+    tokens = fitting_tokens(spec, room_bytes, kv_type=kv_type, step_tokens=64)
+    fits, more = (kv_cache_bytes(spec, n, kv_type=kv_type, step_tokens=64) for n in (tokens, tokens + 1))
+    assert fits <= max(room_bytes, 0)
+    assert more > room_bytes or tokens == spec.context_tokens
 
 
 def test_defaults() -> None:

@@ -29,6 +29,12 @@ class Store:
             raise MemoryError
         self.n_pages = max(self.n_pages, n)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """There is nothing in them."""
+
+    def write_page(self, page: int, data: object) -> None:
+        """Nor is there after this."""
+
 
 class PoolMachine(RuleBasedStateMachine):
     """A pool beside a model of it that counts by hand."""
@@ -70,14 +76,14 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def keep(self, data: st.DataObject) -> None:
         page = data.draw(st.sampled_from(sorted(set(self.held) - self.kept)))
-        self.pool.keep(page)
+        self.pool.keep((page,))
         self.kept.add(page)
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         page = data.draw(st.sampled_from(sorted(self.kept)))
-        self.pool.drop(page)
+        self.pool.drop((page,))
         self.kept.remove(page)
 
     @invariant()
@@ -92,7 +98,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for page in self.kept:
-            self.pool.drop(page)
+            self.pool.drop((page,))
         self.pool.release(self.held.elements())
         assert (self.pool.n_used, self.pool.n_idle) == (0, 0)
         pages = self.pool.allocate(self.LIMIT)

@@ -1,135 +1,31 @@
-"""The tree finds the longest prefix that it was given, never another's, and gives every page back."""
+"""The tree finds the longest prefix that it was given, and gives up what was unused longest."""
 
 from __future__ import annotations
 
 from itertools import takewhile
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+import pytest
 
+from madang.hardware import PageGroups
+from madang.native.page_table import LASTING, WINDOW
 from madang.native.pages import PAGE_TOKENS, PagePool
-from madang.native.prefix_tree import Match, PrefixTree
+from madang.native.prefix_tree import PrefixTree
 from tests.native.test_page_pool import PAGE_BYTES, Store
 
-LIMIT = 20
-NAMESPACES = ("plain", "adapter")
-# Few different pages, so that texts share them; the last one is cut anywhere.
-CHUNKS = [tuple([kind] * (PAGE_TOKENS - 1) + [end]) for kind in (0, 1) for end in (0, 1)]
-texts = st.builds(
-    lambda chunks, cut: [token for chunk in chunks for token in chunk][: len(chunks) * PAGE_TOKENS - cut],
-    st.lists(st.sampled_from(CHUNKS), min_size=1, max_size=4),
-    st.integers(0, PAGE_TOKENS - 1),
-)
 
-
-class TreeMachine(RuleBasedStateMachine):
-    """Sequences that take what the tree has, compute the rest, publish it, and leave in any order."""
-
-    running = Bundle("running")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = PagePool(Store(), LIMIT * PAGE_BYTES)
-        self.tree = PrefixTree(self.pool)
-        self.content: dict[int, tuple[str, tuple[int, ...]]] = {}  # of each page: all tokens up to its end
-        self.left: set[int] = set()
-        self.sequences: dict[int, tuple[str, list[int], list[int]]] = {}
-
-    @rule(target=running, namespace=st.sampled_from(NAMESPACES), tokens=texts)
-    def begin(self, namespace: str, tokens: list[int]) -> int:
-        number = len(self.sequences)
-        match = self.tree.match(namespace, tokens, len(tokens))
-        self.check(match, namespace, tokens)
-        self.pool.share(match.pages)
-        n_new = -(-len(tokens) // PAGE_TOKENS) - len(match.pages)
-        new = self.pool.allocate(n_new)
-        while new is None:
-            if not self.tree.evict(n_new):
-                self.pool.release(match.pages)
-                self.left.add(number)
-                self.sequences[number] = (namespace, [], [])
-                return number
-            new = self.pool.allocate(n_new)
-        pages = match.pages + new
-        node = match.node
-        for index in range(len(match.pages), len(pages)):
-            begin, end = index * PAGE_TOKENS, min((index + 1) * PAGE_TOKENS, len(tokens))
-            self.content[pages[index]] = (namespace, tuple(tokens[:end]))
-            if end - begin == PAGE_TOKENS:
-                node = self.tree.add(node, tokens[begin:end], pages[index])
-                if node.page != pages[index]:
-                    self.pool.share((node.page,))
-                    self.pool.release((pages[index],))
-                    pages[index] = node.page
-        self.sequences[number] = (namespace, tokens, pages)
-        return number
-
-    @rule(number=running)
-    def end(self, number: int) -> None:
-        if number in self.left:
-            return
-        self.left.add(number)
-        namespace, tokens, pages = self.sequences[number]
-        n_full, n_tail = divmod(len(tokens), PAGE_TOKENS)
-        node = self.tree.match(namespace, tokens, n_full * PAGE_TOKENS).node
-        if n_tail:
-            self.tree.touch(self.tree.add(node, tokens[n_full * PAGE_TOKENS :], pages[-1]))
-        self.pool.release(pages)
-        match = self.tree.match(namespace, tokens, len(tokens))
-        assert match.n_tokens == len(tokens)
-
-    @rule(n=st.integers(1, 5))
-    def evict(self, n: int) -> None:
-        n_idle = self.pool.n_idle
-        assert self.tree.evict(n) == min(n, n_idle)
-
-    @rule(namespace=st.sampled_from(NAMESPACES), tokens=texts, limit=st.integers(0, 80))
-    def look(self, namespace: str, tokens: list[int], limit: int) -> None:
-        match = self.tree.match(namespace, tokens, limit)
-        assert match.n_tokens <= limit
-        self.check(match, namespace, tokens)
-
-    @invariant()
-    def what_runs_is_whole(self) -> None:
-        for number, (namespace, tokens, pages) in self.sequences.items():
-            if number in self.left:
-                continue
-            for index, page in enumerate(pages):
-                expected = tokens[: (index + 1) * PAGE_TOKENS]
-                assert self.content[page] == (namespace, tuple(expected))
-
-    def check(self, match: Match, namespace: str, tokens: list[int]) -> None:
-        """The pages hold what they are said to hold."""
-        for index, page in enumerate(match.pages):
-            assert self.content[page] == (namespace, tuple(tokens[: (index + 1) * PAGE_TOKENS]))
-        if match.partial is not None:
-            whose, content = self.content[match.partial.page]
-            assert whose == namespace
-            assert list(content[: match.n_tokens]) == tokens[: match.n_tokens]
-
-    def teardown(self) -> None:
-        for number in range(len(self.sequences)):
-            self.end(number)
-        self.tree.clear()
-        assert len(self.tree) == self.pool.n_used == self.pool.n_idle == 0
-
-
-TestTree = TreeMachine.TestCase
-TestTree.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-
-
-def tree_of(*texts: list[int]) -> tuple[PrefixTree, PagePool]:
+def tree_of(*texts: list[int], groups: PageGroups | None = None) -> tuple[PrefixTree, PagePool]:
     """A tree that has seen these, one after another."""
+    groups = groups or PageGroups()
     pool = PagePool(Store(), 1000 * PAGE_BYTES)
-    tree = PrefixTree(pool)
+    tree = PrefixTree(pool, groups)
     for tokens in texts:
         match = tree.match("", tokens, len(tokens))
         node = match.node
-        for begin in range(len(match.pages) * PAGE_TOKENS, len(tokens), PAGE_TOKENS):
-            page = pool.allocate(1) or []
-            node = tree.add(node, tokens[begin : begin + PAGE_TOKENS], page[0])
-            pool.release(page)
+        for begin in range(len(match.path) * PAGE_TOKENS, len(tokens), PAGE_TOKENS):
+            pages = pool.allocate(groups.n_groups) or []
+            column = tuple(pages[: groups.n_lasting]), tuple(pages[groups.n_lasting :])
+            node = tree.add(node, tokens[begin : begin + PAGE_TOKENS], column)
+            pool.release(pages)
         tree.touch(node)
     return tree, pool
 
@@ -160,18 +56,63 @@ def test_a_longer_ending_takes_the_place_of_a_shorter_one() -> None:
 
 
 def test_a_namespace_that_holds_nothing_is_forgotten_unless_someone_is_about_to_fill_it() -> None:
-    pool = PagePool(Store(), LIMIT * PAGE_BYTES)
+    pool = PagePool(Store(), 20 * PAGE_BYTES)
     tree = PrefixTree(pool)
+    tokens = list(range(PAGE_TOKENS))
     for number in range(100):  # adapters that come and go, scales of every size
-        tree.match(number, CHUNKS[0], PAGE_TOKENS)
+        tree.match(number, tokens, PAGE_TOKENS)
     assert tree.n_namespaces == 0
-    held = tree.match("held", CHUNKS[0], PAGE_TOKENS).node
+    held = tree.match("held", tokens, PAGE_TOKENS).node
     assert tree.root("held") is held
     page = pool.allocate(1)
     assert page is not None
-    tree.add(held, CHUNKS[0], page[0])
+    tree.add(held, tokens, (tuple(page), ()))
     pool.release(page)
     del held
-    assert tree.match("held", CHUNKS[0], PAGE_TOKENS).pages == page
+    assert [node.pages[LASTING] for node in tree.match("held", tokens, PAGE_TOKENS).path] == [tuple(page)]
     tree.clear()
     assert tree.n_namespaces == 0
+
+
+# ---- with windows of 40 tokens: after 10 columns, columns from the 7th on are seen
+
+MIXED = PageGroups((0, 1, 2), 1, 2, 40)
+WINDOWS_ONLY = PageGroups((0,), 0, 1, 40)
+LONG = list(range(10 * PAGE_TOKENS))
+
+
+@pytest.mark.parametrize("groups", [MIXED, WINDOWS_ONLY])
+def test_pages_beyond_the_window_go_first_and_are_not_missed(groups: PageGroups) -> None:
+    tree, pool = tree_of(LONG, groups=groups)
+    assert tree.evict(6 * groups.n_window) == 6 * groups.n_window
+    match = tree.match("", [*LONG, 1], 999)
+    assert (match.n_tokens, match.first) == (len(LONG), 6)
+    assert all(node.pages[WINDOW] for node in match.path[6:])
+    assert not any(node.pages[WINDOW] for node in match.path[:6])
+    assert pool.n_used == len(tree)
+    del match
+    tree.clear()
+    assert pool.n_used == tree.n_namespaces == 0
+
+
+@pytest.mark.parametrize("groups", [MIXED, WINDOWS_ONLY])
+def test_what_cannot_be_gone_on_from_is_no_match(groups: PageGroups) -> None:
+    tree, _ = tree_of(LONG, groups=groups)
+    tree.evict(6 * groups.n_window)  # there are columns 6 to 9
+    for n, found in ((160, 160), (159, 159), (144, 144), (143, 0), (100, 0), (5, 0)):
+        assert tree.match("", LONG[:n], n).n_tokens == found
+    tree, _ = tree_of(LONG, groups=groups)
+    for n in (160, 143, 100, 5):  # nothing was given up
+        assert tree.match("", LONG[:n], n).n_tokens == n
+
+
+def test_pages_that_were_given_up_come_back() -> None:
+    tree, pool = tree_of(LONG, groups=MIXED)
+    tree.evict(6 * 2)
+    node = tree.root("")
+    for begin in range(0, len(LONG), PAGE_TOKENS):
+        pages = pool.allocate(3) or []
+        node = tree.add(node, LONG[begin : begin + PAGE_TOKENS], (tuple(pages[:1]), tuple(pages[1:])))
+        pool.release(pages)
+    assert pool.n_used == len(tree) == 30
+    assert tree.match("", LONG[:100], 100).n_tokens == 100

@@ -6,12 +6,11 @@ anything is allocated.
 """
 
 from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
+from madang.hardware.kv_cache import PageGroups, fitting_tokens, kv_cache_bytes, page_groups
 from madang.hardware.machine import Gpu, Machine
 from madang.hardware.memory import (
     MemoryEstimate,
     estimate_weights_bytes,
-    fitting_tokens,
-    kv_cache_bytes,
     packed_weights_bytes,
 )
 from madang.hardware.plan import Choice, Plan, PlanRequest, WeightFiles, make_plan
@@ -23,6 +22,7 @@ __all__ = [
     "Gpu",
     "Machine",
     "MemoryEstimate",
+    "PageGroups",
     "Plan",
     "PlanRequest",
     "WeightFiles",
@@ -33,5 +33,6 @@ __all__ = [
     "make_plan",
     "measure_read_bandwidth",
     "packed_weights_bytes",
+    "page_groups",
     "probe_machine",
 ]

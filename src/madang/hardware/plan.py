@@ -8,16 +8,9 @@ from typing import Generic, Protocol, TypeVar
 from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
 from madang.core.units import format_bytes
 from madang.formats.spec import DecoderSpec
+from madang.hardware.kv_cache import KV_PAGE_TOKENS, KV_TYPES, fitting_tokens, kv_cache_bytes
 from madang.hardware.machine import Machine
-from madang.hardware.memory import (
-    KV_PAGE_TOKENS,
-    KV_TYPES,
-    WORKING_BYTES,
-    MemoryEstimate,
-    estimate_weights_bytes,
-    fitting_tokens,
-    kv_cache_bytes,
-)
+from madang.hardware.memory import WORKING_BYTES, MemoryEstimate, estimate_weights_bytes
 
 T = TypeVar("T")
 
@@ -110,8 +103,9 @@ def make_plan(
         weights_bytes = estimate_weights_bytes(files.size_bytes)
     available_bytes = machine.ram_available_bytes
     kv_type = _kv_type(requested.kv_type)
-    context = _context(_Cache(spec, kv_type.value), files.name, weights_bytes, available_bytes, requested)
-    context_bytes = kv_cache_bytes(spec, context.value, kv_type=kv_type.value)
+    cache = _Cache(spec, kv_type.value, requested.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS)
+    context = _context(cache, files.name, weights_bytes, available_bytes, requested)
+    context_bytes = cache.n_bytes(context.value)
     free_bytes = None if available_bytes is None else available_bytes - weights_bytes - WORKING_BYTES
     return Plan(
         threads=_threads(machine, requested.threads),
@@ -129,16 +123,17 @@ def make_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """The cache of one model, kept in one way."""
+    """The cache of one model, kept in one way, while a prompt is read in chunks of ``step_tokens``."""
 
     spec: DecoderSpec
     kv_type: str
+    step_tokens: int
 
     def n_bytes(self, tokens: int) -> int:
-        return kv_cache_bytes(self.spec, tokens, kv_type=self.kv_type)
+        return kv_cache_bytes(self.spec, tokens, kv_type=self.kv_type, step_tokens=self.step_tokens)
 
     def n_fitting(self, room_bytes: int) -> int:
-        return fitting_tokens(self.spec, room_bytes, self.kv_type)
+        return fitting_tokens(self.spec, room_bytes, kv_type=self.kv_type, step_tokens=self.step_tokens)
 
 
 def _context(

@@ -7,7 +7,6 @@ import time
 
 from madang.core.errors import InvalidRequest, NotEnoughMemory
 from madang.native.batch import compute
-from madang.native.pages import pages_for
 from madang.native.scheduler import Scheduler
 from madang.native.sequence import CachedSequence, Share
 from madang.native.work import Rows
@@ -26,6 +25,7 @@ def time_bare_steps(
     draw = random.Random(time.perf_counter_ns())
     tokens = [draw.randrange(vocab_size) for _ in range(prompt_tokens + decode_tokens)]
     sequence = CachedSequence(tokens, prompt_tokens - 1, Rows())
+    scheduler.cache.attach_apart(sequence)
     try:
         started = time.perf_counter()
         while sequence.n_computed < prompt_tokens:
@@ -40,13 +40,15 @@ def time_bare_steps(
 
 def _advance(scheduler: Scheduler, sequence: CachedSequence, n: int) -> None:
     if not scheduler.cache.grow(sequence, n):
-        raise NotEnoughMemory("The benchmark's cache", pages_for(n) * scheduler.decoder.page_bytes, None)
+        needed = scheduler.cache.most_pages(n) * scheduler.decoder.page_bytes
+        raise NotEnoughMemory("The benchmark's cache", needed, None)
     compute(scheduler.decoder, [Share(sequence, n, [])])
     sequence.n_computed += n
+    scheduler.cache.leave_behind(sequence)
 
 
 def _check_room(scheduler: Scheduler, n_tokens: int) -> None:
-    n_pages, n_obtainable = pages_for(n_tokens), scheduler.cache.pool.n_obtainable
+    n_pages, n_obtainable = scheduler.cache.most_pages(n_tokens), scheduler.cache.pool.n_obtainable
     if n_pages > n_obtainable:
         page_bytes = scheduler.decoder.page_bytes
         raise NotEnoughMemory("The benchmark's cache", n_pages * page_bytes, n_obtainable * page_bytes)

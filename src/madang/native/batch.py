@@ -58,7 +58,7 @@ def _compute_one(decoder: _core.Decoder, share: Share) -> None:
         np.array((sequence.tokens[position],), np.int32),
         np.array((position,), np.int32),
         _ZERO,
-        sequence.table[None],
+        sequence.pages.rows,
         _ZERO[: share.n_rows],
     )
 
@@ -68,11 +68,12 @@ def _ints(values: Sequence[int]) -> Ints:
 
 
 def _tables(shares: Sequence[Share]) -> Ints:
-    """Page tables side by side; what is beyond a sequence's pages is never looked at."""
-    if len(shares) == 1:
-        return shares[0].sequence.table[None]
-    tables = np.zeros((len(shares), max(len(share.sequence.pages) for share in shares)), np.int32)
-    for row, share in zip(tables, shares, strict=True):
-        n = len(share.sequence.pages)
-        row[:n] = share.sequence.table[:n]
-    return tables
+    """Page tables one below the other; what is beyond a sequence's pages is never looked at."""
+    tables = [share.sequence.pages for share in shares]
+    if len(tables) == 1:
+        return tables[0].rows
+    width = max(table.n_columns for table in tables)
+    rows = np.zeros((len(tables), tables[0].groups.n_groups, width), np.int32)
+    for own, table in zip(rows, tables, strict=True):
+        own[:, : table.n_columns] = table.rows[:, : table.n_columns]
+    return rows.reshape(-1, width)

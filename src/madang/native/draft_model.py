@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from madang import _core
+from madang.hardware import PageGroups
 from madang.native.pacing import Average
+from madang.native.page_table import PageTable
 from madang.native.pages import PagePool, pages_for
 from madang.native.speculation import MOST_DRAFTS
 
@@ -19,11 +21,12 @@ _PROBE_EVERY = 48  # tokens, when guessing does not pay: whether it does by now
 
 
 class DraftModel:
-    """The small model and its own cache of up to ``n_pages``; one for all sequences of an engine."""
+    """The small model and its own cache, of up to ``n_columns`` of 16 positions; one for all sequences of an engine."""
 
-    def __init__(self, decoder: _core.Decoder, n_pages: int) -> None:
+    def __init__(self, decoder: _core.Decoder, groups: PageGroups, n_columns: int) -> None:
         self.decoder = decoder
-        self.pool = PagePool(decoder, n_pages * decoder.page_bytes)
+        self.groups = groups
+        self.pool = PagePool(decoder, n_columns * groups.n_groups * decoder.page_bytes)
         self.token_s = Average()
 
     def guesser(self) -> ModelGuesser:
@@ -37,7 +40,7 @@ class ModelGuesser:
     def __init__(self, draft: DraftModel) -> None:
         self._draft = draft
         self._tokens: list[int] = []  # in the draft model's cache
-        self._pages: list[int] = []
+        self._pages = PageTable(draft.groups)
         self._hits, self._count = _FIRST_RATE * 20, 20.0
         self._guess: list[int] = []
         self._n_unguessed = 0
@@ -46,6 +49,7 @@ class ModelGuesser:
         """See Guesser. Reads on when there is much to read, and has nothing to say until that is done."""
         self._guess = []
         self._keep_common(tokens)
+        self._draft.pool.release(self._pages.leave_behind(len(self._tokens)))  # guesses come after these
         if len(tokens) - len(self._tokens) > READ_TOKENS:
             begin = len(self._tokens)
             self._read(tokens[begin : begin + READ_TOKENS])
@@ -82,8 +86,8 @@ class ModelGuesser:
 
     def close(self) -> None:
         """See Guesser."""
-        self._draft.pool.release(self._pages)
-        self._pages, self._tokens = [], []
+        self._draft.pool.release(self._pages.clear())
+        self._tokens = []
 
     def _keep_common(self, tokens: Sequence[int]) -> None:
         limit = min(len(self._tokens), len(tokens) - 1)
@@ -95,16 +99,17 @@ class ModelGuesser:
     def _read(self, tokens: Sequence[int]) -> bool:
         """Into the draft model's cache, with the logits of the last in row 0. False when there is no room for them."""
         n, start = len(tokens), len(self._tokens)
-        missing = self._draft.pool.allocate(max(pages_for(start + n) - len(self._pages), 0))
+        n_columns = max(pages_for(start + n) - self._pages.n_columns, 0)
+        missing = self._draft.pool.allocate(n_columns * self._draft.groups.n_groups)
         if missing is None:
             return False
-        self._pages += missing
+        self._pages.append(missing)
         started = time.perf_counter()
         self._draft.decoder.step(
             np.array(tokens, np.int32),
             np.arange(start, start + n, dtype=np.int32),
             np.zeros(n, np.int32),
-            np.array([self._pages], np.int32),
+            self._pages.rows,
             np.array([n - 1], np.int32),
         )
         if n == 1:

@@ -30,10 +30,12 @@ from madang.core.stopwatch import Stopwatch
 from madang.formats.spec import ModelDescription
 from madang.formats.templates import template_for
 from madang.formats.tokenizers import Tokenizer
+from madang.hardware import kv_cache_bytes
 from madang.native.adapters import Adapters
 from madang.native.bare_steps import time_bare_steps
+from madang.native.cache import SavedPages
 from madang.native.form import Forms
-from madang.native.pages import PAGE_TOKENS, pages_for
+from madang.native.pages import PAGE_TOKENS
 from madang.native.prefix_file import PrefixFacts, read_prefix, write_prefix
 from madang.native.prompt import Prompter
 from madang.native.scheduler import Scheduler
@@ -69,7 +71,6 @@ class NativeEngine:
         self._forms = Forms(model.tokenizer, self._prompter.dialect)
         self._limits = scheduler.limits
         self._threads, self._isa = scheduler.decoder.n_threads, scheduler.decoder.isa
-        self._page_bytes = scheduler.decoder.page_bytes
         self._worker = Worker(scheduler, info.model)
         self._adapters = Adapters(model.description, self._worker)
         # Also when the interpreter exits: the thread that computes must not outlive it.
@@ -160,8 +161,9 @@ class NativeEngine:
         tokens = self._tokens(prompt)
         self._check_tokens(tokens)
         work = PageContents()
-        pages = self._finished(self._background(tokens, len(tokens), work, of=len(tokens)), work)
-        write_prefix(path, replace(self._model.prefix_facts, n_tokens=len(tokens)), tokens, pages)
+        saved = self._finished(self._background(tokens, len(tokens), work, of=len(tokens)), work)
+        facts = replace(self._model.prefix_facts, n_tokens=len(tokens), first_held=saved.first_held)
+        write_prefix(path, facts, tokens, saved.contents)
         return len(tokens)
 
     def load_prefix(self, path: Path) -> int:
@@ -169,9 +171,10 @@ class NativeEngine:
 
         Raises InvalidPrefix when the file is damaged or of another model, NotEnoughMemory, OSError.
         """
-        tokens, pages = read_prefix(path, self._model.prefix_facts)
+        facts, tokens, pages = read_prefix(path, self._model.prefix_facts, self._limits.groups)
+        saved = SavedPages(facts.first_held, pages)
         namespace = Namespace(is_long=self._limits.is_long(len(tokens)))
-        self._worker.ask(lambda scheduler: scheduler.cache.fill(namespace, tokens, pages))
+        self._worker.ask(lambda scheduler: scheduler.cache.fill(namespace, tokens, saved))
         return len(tokens)
 
     # ---- facts and measurements
@@ -236,7 +239,13 @@ class NativeEngine:
                 param="context_tokens",
                 hint=f"Ask for at most {trained}.",
             )
-        needed_bytes = pages_for(n_ctx) * self._page_bytes
+        model = self._model
+        needed_bytes = kv_cache_bytes(
+            model.description.spec,
+            n_ctx,
+            kv_type=model.prefix_facts.kv_type,
+            step_tokens=self._limits.chunk_tokens,
+        )
         if needed_bytes > self._limits.cache_bytes:
             raise NotEnoughMemory(f"A context of {n_ctx} tokens", needed_bytes, self._limits.cache_bytes)
         return n_ctx

@@ -11,7 +11,7 @@ from madang.core.errors import GGUF_ENGINE, MalformedFile, NotEnoughMemory, Unkn
 from madang.formats.reading import OpenFile
 from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 from madang.formats.tensors import DerivedTensor, Octets, TensorSource
-from madang.hardware import Plan, packed_weights_bytes
+from madang.hardware import PageGroups, Plan, packed_weights_bytes
 
 # How far above its row's average the largest value of a block must lie to keep 15 bits; the rest keep 8. Figures:
 # docs/decisions/0002-activations.md
@@ -19,8 +19,10 @@ _OUTLIER = {"exact": 0.0, "fast": 2.5}
 _RUNNABLE_TYPES = frozenset(type_id for type_id, _ in _core.tensor_types())
 
 
-def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.Decoder:
-    """Repack all weights for this machine. ``name`` is the model's, for messages.
+def load_decoder(
+    name: str, description: ModelDescription, plan: Plan, groups: PageGroups | None = None
+) -> _core.Decoder:
+    """Repack all weights for this machine. ``name`` is the model's, for messages; ``groups`` of layers share pages.
 
     Raises UnknownOption for an instruction set that cannot run here, UnsupportedModel for a tensor type without a
     kernel, MalformedFile when tensors are missing or have other shapes than the model's, NotEnoughMemory.
@@ -31,6 +33,8 @@ def load_decoder(name: str, description: ModelDescription, plan: Plan) -> _core.
     any_tensor = next(iter(description.tensors.values()))
     try:
         shape, outlier = decoder_shape(description.spec), _OUTLIER[plan.precision.value]
+        if groups is not None:
+            shape.page_groups = list(groups.layers)
         decoder = _core.Decoder(shape, plan.threads.value, isa, outlier, _core.KvType[plan.kv_type.value])
         with ExitStack() as stack:
             files = {path: stack.enter_context(OpenFile(path)) for path in paths}

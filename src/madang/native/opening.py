@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from madang import _core
 from madang.core.engine import EngineInfo
 from madang.core.errors import InvalidRequest, MalformedFile, UnsupportedModel
 from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf, tokenizer_from_json
-from madang.hardware import Plan
+from madang.hardware import PageGroups, Plan, page_groups
 from madang.models import ModelFiles, ModelFormat
 from madang.native.draft_model import DraftModel
 from madang.native.embedder import NativeEmbedder
 from madang.native.engine import LoadedModel, NativeEngine
 from madang.native.loader import load_decoder
+from madang.native.pages import pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint
 from madang.native.scheduler import Limits, Scheduler
 from madang.native.speculation import Guesser, NgramGuesser
@@ -34,7 +34,8 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     description, tokenizer = _read(files.path, files.format)
     if description.embedding is None and not description.spec.causal:
         raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
-    decoder = load_decoder(files.name, description, plan)
+    groups = page_groups(description.spec)
+    decoder = load_decoder(files.name, description, plan, groups)
     info = EngineInfo(
         engine="native",
         model=files.name,
@@ -51,7 +52,8 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
         trained_tokens=description.spec.context_tokens,
         prefix_facts=PrefixFacts(fingerprint(description), plan.kv_type.value, decoder.page_bytes),
     )
-    scheduler = Scheduler(decoder, _limits(description.spec, plan), _make_guesser(tokenizer, decoder.page_bytes, plan))
+    limits = _limits(description.spec, plan, groups)
+    scheduler = Scheduler(decoder, limits, _make_guesser(tokenizer, decoder.page_bytes * groups.n_groups, plan))
     return NativeEngine(info, model, scheduler)
 
 
@@ -67,27 +69,28 @@ def _read(path: Path, model_format: ModelFormat) -> tuple[ModelDescription, Toke
     return description, tokenizer
 
 
-def _limits(spec: DecoderSpec, plan: Plan) -> Limits:
+def _limits(spec: DecoderSpec, plan: Plan, groups: PageGroups) -> Limits:
     return Limits(
         chunk_tokens=plan.prefill_chunk_tokens.value,
         concurrency=plan.max_concurrency.value,
         cache_bytes=plan.kv_limit_bytes.value,
         vocab_size=spec.vocab_size,
         long_from=None if spec.long_rope is None else spec.long_rope.from_tokens,
+        groups=groups,
     )
 
 
-def _make_guesser(tokenizer: Tokenizer, page_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
-    """What the plan says of speculation: "off", "ngram" or "draft:<file or folder>"."""
+def _make_guesser(tokenizer: Tokenizer, column_bytes: int, plan: Plan) -> Callable[[], Guesser] | None:
+    """What the plan says of speculation: "off", "ngram" or "draft:<file or folder>". Columns are 16 positions."""
     kind, _, draft = plan.speculation.value.partition(":")
     if kind == "draft":
-        n_pages = plan.kv_limit_bytes.value // page_bytes
-        return DraftModel(_load_draft(Path(draft), tokenizer, plan), n_pages).guesser
+        n_columns = max(plan.kv_limit_bytes.value // column_bytes, pages_for(plan.context_tokens.value))
+        return _load_draft(Path(draft), tokenizer, plan, n_columns).guesser
     return NgramGuesser if kind == "ngram" else None
 
 
-def _load_draft(path: Path, tokenizer: Tokenizer, plan: Plan) -> _core.Decoder:
-    """Weights that guess for a model with this tokenizer. Raises InvalidRequest when theirs is another."""
+def _load_draft(path: Path, tokenizer: Tokenizer, plan: Plan, n_columns: int) -> DraftModel:
+    """A model that guesses for one with this tokenizer. Raises InvalidRequest when its own is another."""
     description, own = _read(path, "huggingface" if path.is_dir() else "gguf")
     if own.vocabulary.texts != tokenizer.vocabulary.texts:
         raise InvalidRequest(
@@ -96,4 +99,5 @@ def _load_draft(path: Path, tokenizer: Tokenizer, plan: Plan) -> _core.Decoder:
             param="speculation",
             hint="Choose a smaller model of the same family.",
         )
-    return load_decoder(path.name, description, plan)
+    groups = page_groups(description.spec)
+    return DraftModel(load_decoder(path.name, description, plan, groups), groups, n_columns)

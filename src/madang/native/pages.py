@@ -1,14 +1,17 @@
 """Which pages of the KV cache are in use, and by how many.
 
-A page holds the keys and values of 16 positions. Whoever writes into one holds it alone; a full page never changes, so
-any number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the moment: they are idle, and
-taken back when memory is needed.
+A page holds the keys and values of 16 positions, of the layers of one group. Whoever writes into one holds it alone; a
+full page never changes, so any number of sequences may share it. The prefix tree *keeps* pages that nobody uses at the
+moment: they are idle, and taken back when memory is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from madang import _core
 
@@ -29,9 +32,15 @@ class PageStore(Protocol):
     def reserve_pages(self, n: int) -> None:
         """Make room for at least n; those that exist keep their content. Raises MemoryError."""
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Give one the content of another."""
+
+    def write_page(self, page: int, data: npt.NDArray[np.uint8]) -> None:
+        """Give it content that was read from such a page."""
+
 
 def pages_for(n_tokens: int) -> int:
-    """How many pages so many tokens take."""
+    """How many pages of each group so many tokens take."""
     return -(-n_tokens // PAGE_TOKENS)
 
 
@@ -58,12 +67,17 @@ class PagePool:
         return self.limit_pages - self.n_used + self.n_idle
 
     def allocate(self, n: int) -> list[int] | None:
-        """``n`` pages with one reference each, or None when so many are not free; then nothing has changed."""
+        """``n`` pages with one reference each, or None when so many are not free; then nothing has changed.
+
+        Those come last that have become free last, in that order: attention is faster over pages in order.
+        """
         if len(self._free) < n:
             self._grow(n - len(self._free))
         if len(self._free) < n:
             return None
-        pages = [self._free.pop() for _ in range(n)]
+        first = len(self._free) - n
+        pages = self._free[first:]
+        del self._free[first:]
         for page in pages:
             self._references[page] = 1
         self.n_used += n
@@ -84,16 +98,18 @@ class PagePool:
                 self._free.append(page)
                 self.n_used -= 1
 
-    def keep(self, page: int) -> None:
-        """The prefix tree takes a reference."""
-        self._references[page] += 1
-        self._is_kept[page] = True
+    def keep(self, pages: Iterable[int]) -> None:
+        """The prefix tree takes a reference to each."""
+        for page in pages:
+            self._references[page] += 1
+            self._is_kept[page] = True
 
-    def drop(self, page: int) -> None:
-        """The prefix tree gives its reference back."""
-        self.n_idle -= self.is_idle(page)
-        self._is_kept[page] = False
-        self.release((page,))
+    def drop(self, pages: Iterable[int]) -> None:
+        """The prefix tree gives its references back."""
+        for page in pages:
+            self.n_idle -= self.is_idle(page)
+            self._is_kept[page] = False
+            self.release((page,))
 
     def is_idle(self, page: int) -> bool:
         """Whether only the prefix tree holds it."""
@@ -109,4 +125,4 @@ class PagePool:
             n_after = self.limit_pages = max(min(self._store.n_pages, n_after), n_before)
         self._references.extend([0] * (n_after - n_before))
         self._is_kept.extend(bytes(n_after - n_before))
-        self._free.extend(range(n_after - 1, n_before - 1, -1))
+        self._free[:0] = range(n_before, n_after)

@@ -23,9 +23,10 @@ import numpy.typing as npt
 
 from madang.core.errors import InvalidPrefix
 from madang.formats.spec import ModelDescription
+from madang.hardware import PageGroups
 from madang.native.pages import PAGE_TOKENS, pages_for
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"madangkv"
 _HEAD = struct.Struct("<8sII")
 _MAX_FACTS_BYTES = 4096
@@ -39,14 +40,16 @@ Page = npt.NDArray[np.uint8]
 class PrefixFacts:
     """What pages belong to.
 
-    model     fingerprint: the shape, and of each tensor name, type, size and first bytes
-    kv_type   how keys and values are kept
+    model        fingerprint: the shape, and of each tensor name, type, size and first bytes
+    kv_type      how keys and values are kept
+    first_held   the first column of which there are pages of window groups (native/page_table.py)
     """
 
     model: str
     kv_type: str
     page_bytes: int
     n_tokens: int = 0
+    first_held: int = 0
 
 
 def fingerprint(description: ModelDescription) -> str:
@@ -78,8 +81,8 @@ def write_prefix(path: Path, facts: PrefixFacts, tokens: Sequence[int], pages: S
         raise
 
 
-def read_prefix(path: Path, expected: PrefixFacts) -> tuple[list[int], list[Page]]:
-    """The tokens and pages of a file. ``expected`` has the facts of the model that is to use them.
+def read_prefix(path: Path, expected: PrefixFacts, groups: PageGroups) -> tuple[PrefixFacts, list[int], list[Page]]:
+    """The facts, tokens and pages of a file. ``expected`` and ``groups`` are those of the model that is to use them.
 
     Raises InvalidPrefix when the file is none, is damaged, or belongs to another model; OSError.
     """
@@ -97,15 +100,16 @@ def read_prefix(path: Path, expected: PrefixFacts) -> tuple[list[int], list[Page
     facts = _facts(path, data[_HEAD.size : body])
     if (facts.model, facts.kv_type, facts.page_bytes) != (expected.model, expected.kv_type, expected.page_bytes):
         raise InvalidPrefix(path, "it was saved from another model, or with another kind of cache")
-    n_pages = pages_for(facts.n_tokens)
+    n_pages = groups.held_pages(pages_for(facts.n_tokens), facts.first_held)
     if (
         n_facts > _MAX_FACTS_BYTES
+        or facts.first_held > groups.first_seen(facts.n_tokens)
         or len(data) != body + 4 * facts.n_tokens + n_pages * facts.page_bytes + _DIGEST_BYTES
     ):
         raise InvalidPrefix(path, "its parts do not add up to its size")
     tokens: list[int] = np.frombuffer(data, "<i4", facts.n_tokens, body).tolist()
     pages = np.frombuffer(data, np.uint8, n_pages * facts.page_bytes, body + 4 * facts.n_tokens)
-    return tokens, list(pages.reshape(n_pages, facts.page_bytes))
+    return facts, tokens, list(pages.reshape(n_pages, facts.page_bytes))
 
 
 def _parts(facts: PrefixFacts, tokens: Sequence[int], pages: Sequence[Page]) -> Iterator[bytes]:
@@ -124,4 +128,6 @@ def _facts(path: Path, text: bytes) -> PrefixFacts:
         raise InvalidPrefix(path, "its facts cannot be read") from error
     if not isinstance(facts.n_tokens, int) or not 0 < facts.n_tokens <= 2**31 - PAGE_TOKENS:
         raise InvalidPrefix(path, "its number of tokens makes no sense")
+    if not isinstance(facts.first_held, int) or facts.first_held < 0:
+        raise InvalidPrefix(path, "its first page of window layers makes no sense")
     return facts

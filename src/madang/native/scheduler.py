@@ -15,17 +15,18 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from madang import _core
 from madang.core.engine import CacheUsage
 from madang.core.errors import EngineError, MadangError, NotEnoughMemory
 from madang.core.request import PRIORITIES
+from madang.hardware import PageGroups
 from madang.native.batch import compute
 from madang.native.cache import PagedCache
 from madang.native.pacing import Pace
-from madang.native.pages import PAGE_TOKENS, pages_for
+from madang.native.pages import PAGE_TOKENS
 from madang.native.sequence import CachedSequence, Share
 from madang.native.speculation import MOST_DRAFTS, Guesser, Guessless, worthwhile_drafts
 
@@ -42,6 +43,7 @@ class Limits:
     cache_bytes    of all pages together
     vocab_size     words in a row of logits
     long_from      sequences of more tokens use the model's second set of rotary frequencies; None when it has one set
+    groups         of layers that share pages, as the decoder has them
     """
 
     chunk_tokens: int
@@ -49,6 +51,7 @@ class Limits:
     cache_bytes: int
     vocab_size: int
     long_from: int | None = None
+    groups: PageGroups = field(default_factory=PageGroups)
 
     @property
     def rows(self) -> int:
@@ -75,7 +78,7 @@ class Scheduler:
     ) -> None:
         self.decoder = decoder
         self.limits = limits
-        self.cache = PagedCache(decoder, limits.cache_bytes)
+        self.cache = PagedCache(decoder, limits.cache_bytes, limits.groups, limits.chunk_tokens)
         self.pace = pace or Pace()
         self.waiting: list[CachedSequence] = []
         self.running: list[CachedSequence] = []
@@ -105,7 +108,7 @@ class Scheduler:
 
     def add(self, sequence: CachedSequence) -> None:
         """Take a sequence on; its work hears of the rest."""
-        if pages_for(len(sequence.tokens)) > self.cache.pool.limit_pages:
+        if self.cache.most_pages(len(sequence.tokens)) > self.cache.pool.limit_pages:
             sequence.work.fails(self._no_memory(len(sequence.tokens)))
         else:
             insort(self.waiting, sequence, key=_rank)
@@ -163,8 +166,8 @@ class Scheduler:
             return True
         if len(self.running) >= self.limits.concurrency:
             return False
-        promised = sum(s.n_missing_pages(len(s.tokens)) for s in self.running)
-        return sequence.n_missing_pages(len(sequence.tokens) + 1) + promised <= self.cache.pool.n_obtainable
+        promised = sum(self.cache.n_missing(s, len(s.tokens)) for s in self.running)
+        return self.cache.n_missing(sequence, len(sequence.tokens) + 1) + promised <= self.cache.pool.n_obtainable
 
     def _outranks_last(self, sequence: CachedSequence) -> bool:
         return PRIORITIES.index(sequence.priority) < PRIORITIES.index(self.running[-1].priority)
@@ -315,7 +318,7 @@ class Scheduler:
             return False
         while not self.cache.grow(sequence, n_tokens):
             n_after = sequence.n_computed + n_tokens
-            if len(self.running) == 1 or pages_for(n_after) > self.cache.pool.limit_pages:
+            if len(self.running) == 1 or self.cache.most_pages(n_after) > self.cache.pool.limit_pages:
                 self._fail(sequence, self._no_memory(n_after))
                 return False
             last = self.running[-1]
@@ -334,7 +337,9 @@ class Scheduler:
     def _no_memory(self, n_tokens: int) -> NotEnoughMemory:
         page_bytes, pool = self.decoder.page_bytes, self.cache.pool
         return NotEnoughMemory(
-            f"The cache for {n_tokens} tokens", pages_for(n_tokens) * page_bytes, pool.limit_pages * page_bytes
+            f"The cache for {n_tokens} tokens",
+            self.cache.most_pages(n_tokens) * page_bytes,
+            pool.limit_pages * page_bytes,
         )
 
     # ---- the end

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from madang import _core
 from madang.core.request import PRIORITIES, Priority
-from madang.native.pages import pages_for
+from madang.native.page_table import PageTable
 from madang.native.prefix_tree import Node
 
 _arrivals = itertools.count()
@@ -86,15 +83,14 @@ class CachedSequence:
     namespace: Namespace = PLAIN
     arrival: int = field(default_factory=lambda: next(_arrivals))
     n_computed: int = 0
-    pages: list[int] = field(default_factory=list)
-    node: Node | None = None  # of the last page that the prefix tree has
-    n_published: int = 0  # pages that it has
+    pages: PageTable = field(default_factory=PageTable)
+    node: Node | None = None  # of the last column that the prefix tree has
+    n_published: int = 0  # columns that it has
     is_begun: bool = False
     n_drafted: int = 0
     n_accepted: int = 0
     waits_for: CachedSequence | None = None  # it computes the same pages at the moment
     waits_until: int = 0  # it has computed so many tokens
-    table: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(8, np.int32))
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -111,29 +107,11 @@ class CachedSequence:
         """Whether only the newest token is to be computed."""
         return self.n_left == 1 and self.n_computed >= self.first_row
 
-    def add_pages(self, pages: list[int]) -> None:
-        """Room for 16 more tokens each."""
-        begin, end = len(self.pages), len(self.pages) + len(pages)
-        if end > len(self.table):
-            self.table = np.concatenate([self.table, np.zeros(max(end, len(self.table)), np.int32)])
-        self.table[begin:end] = pages
-        self.pages += pages
-
-    def replace_page(self, index: int, page: int) -> None:
-        """Use another page with the same content."""
-        self.pages[index] = page
-        self.table[index] = page
-
-    def n_missing_pages(self, n_tokens: int) -> int:
-        """Pages to add before so many tokens fit."""
-        return max(pages_for(n_tokens) - len(self.pages), 0)
-
     def forget(self) -> list[int]:
         """Nothing is computed any more; rows that were taken are not wanted again. Returns the pages that it held."""
-        pages, self.pages = self.pages, []
         self.n_computed = self.n_published = 0
         self.node = None
-        return pages
+        return self.pages.clear()
 
 
 class Share(NamedTuple):

@@ -16,6 +16,7 @@ from madang.core.engine import Trace
 from madang.core.errors import EngineError, InvalidRequest, NotEnoughMemory
 from madang.formats.spec import DecoderSpec
 from madang.native.batch import compute
+from madang.native.pages import pages_for
 from madang.native.scheduler import Scheduler
 from madang.native.sequence import CachedSequence, Namespace, Share
 from madang.native.work import Rows
@@ -83,9 +84,10 @@ def _read(scheduler: Scheduler, tokens: list[int], namespace: Namespace) -> Insi
     """One step over all tokens."""
     n, decoder, cache = len(tokens), scheduler.decoder, scheduler.cache
     sequence = CachedSequence(tokens, n, Rows(), "background", namespace)
+    cache.attach_apart(sequence)
     try:
         if not cache.grow(sequence, n):
-            needed = sequence.n_missing_pages(n) * decoder.page_bytes
+            needed = pages_for(n) * cache.groups.n_groups * decoder.page_bytes
             raise NotEnoughMemory("The cache of the trace", needed, cache.pool.n_obtainable * decoder.page_bytes)
         compute(decoder, [Share(sequence, n, [])], trace=True)
         return Inside(decoder.traced_hidden(), decoder.traced_attention())

@@ -20,6 +20,7 @@ from madang.core.stopwatch import Stopwatch
 from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Tokenizer
 from madang.native.answer import Answer
+from madang.native.cache import SavedPages
 from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
 from madang.native.sequence import CachedSequence
@@ -181,12 +182,13 @@ class Likelihoods(Gathering[list[tuple[list[float], int]]]):
         self.outbox.put(self._found)
 
 
-class PageContents(Gathering[list[npt.NDArray[np.uint8]]]):
-    """The bytes of the pages of all tokens."""
+class PageContents(Gathering[SavedPages]):
+    """The bytes of all pages."""
 
     def row(self, decoder: _core.Decoder, row: int) -> None:
         """See Work."""
 
     def ends(self, sequence: CachedSequence, decoder: _core.Decoder) -> None:
         """See Work."""
-        self.outbox.put([decoder.read_page(page) for page in sequence.pages])
+        pages = sequence.pages
+        self.outbox.put(SavedPages(pages.first_held, [decoder.read_page(page) for page in pages.held()]))
