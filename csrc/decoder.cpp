@@ -12,7 +12,7 @@ constexpr int kSerialTokens = 2;       // up to here, sharing row work costs mor
 constexpr int kMemoryBoundTokens = 8;  // up to here, products wait for memory
 // Of parts that one thread takes through a layer: fewer would read weights for too little, and the rows of more would not
 // stay in a core's own cache.
-constexpr int kMinPartTokens = 8, kMaxPartTokens = 128;
+constexpr int kMinPartTokens = 6, kMaxPartTokens = 128;
 constexpr int kLogitPiece = 4096;      // logits that a thread scales at a time
 constexpr int kMaxStageProducts = 3;
 
@@ -174,11 +174,11 @@ std::span<const float> Decoder::hidden(int row) const {
 // Tokens that a thread takes at a time when it works on its own; 0 when all threads work on all tokens: few, so that each
 // weight should be read once, or with experts, whose weights only some tokens share.
 int Decoder::tokens_per_part(int n_tokens) const {
-    const int threads = pool_.size(), least = kMinPartTokens * threads, most = kMaxPartTokens * threads;
-    if (shape_.n_experts > 0 || n_tokens < least) return 0;
-    const int rounds = std::max((n_tokens + most - 1) / most, std::min(2, n_tokens / least));  // two: later tokens take longer
-    const int n_parts = rounds * threads;
-    return int(round_up((n_tokens + n_parts - 1) / n_parts, 4));  // whole register tiles
+    const int threads = pool_.size(), most = kMaxPartTokens * threads;
+    if (shape_.n_experts > 0 || n_tokens < kMinPartTokens * threads) return 0;
+    const int rounds = std::max((n_tokens + most - 1) / most, n_tokens * 2 >= most ? 2 : 1);  // later tokens take longer
+    const int n_parts = rounds * threads, even = (n_tokens + n_parts - 1) / n_parts;
+    return int(round_up(even, even > 8 ? 4 : 2));  // register tiles
 }
 
 // Ends a stage and does row work, row by row, before the next: by the last thread when it is little, else by all. Those who
