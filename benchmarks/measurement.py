@@ -23,6 +23,7 @@ from machine import CpuTime
 
 REPOSITORY = BENCHMARKS.parent
 OURS = "madang"
+OURS_FAST = f"{OURS} fast"  # with --precision fast
 POLL_S = 0.05
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~])(?:/[\w.+@-]+){2,}/([\w.+@-]+)")
 
@@ -61,12 +62,13 @@ class Measurement:
         return statistics.median(rates) if rates else None
 
 
-def our_command(executable: Path, model: Path, workload: Workload, threads: int) -> list[str]:
+def our_command(executable: Path, model: Path, workload: Workload, threads: int, *, fast: bool = False) -> list[str]:
     """Return the command line that measures this repository's engine."""
     return [
         *(str(executable), "bench", f"file:{model}", "--json"),
         *("--prompt-tokens", str(workload.prompt_tokens), "--decode-tokens", str(workload.decode_tokens)),
         *("--repetitions", str(workload.repetitions), "--threads", str(threads)),
+        *(("--precision", "fast") if fast else ()),
     ]
 
 

@@ -26,6 +26,7 @@ from environments import BENCHMARKS, DEFAULT_PEERS, PEERS, SetupError, ensure_en
 from machine import describe_checkout, describe_machine, physical_cores
 from measurement import (
     OURS,
+    OURS_FAST,
     REPOSITORY,
     Measurement,
     Workload,
@@ -71,6 +72,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     run.add_argument("--timeout-s", type=float, default=workload.timeout_s, help="limit for one process")
     run.add_argument("--name", default="peers", help="results/<date>-<name>.json")
     run.add_argument("--ours", type=Path, default=REPOSITORY / ".venv" / "bin" / OURS, help="our command")
+    run.add_argument("--fast", action="store_true", help="measure ours with --precision fast, too")
     run.add_argument("--no-ours", action="store_true", help="leave our engine out")
     options = parser.parse_args(arguments)
     options.command = recorded_command(arguments)
@@ -117,9 +119,9 @@ def setup_peers(names: Sequence[str]) -> tuple[dict[str, dict[str, str]], dict[s
 
 def contenders(options: argparse.Namespace, reasons: dict[str, str]) -> list[Contender]:
     """Return every engine at every thread count, ours first."""
-    ours = () if options.no_ours else (OURS,)
-    if ours and not options.ours.exists():
-        reasons = reasons | {OURS: f"{options.ours.name} is not installed in the repository's environment"}
+    ours = () if options.no_ours else (OURS, OURS_FAST) if options.fast else (OURS,)
+    if not options.ours.exists():
+        reasons = reasons | dict.fromkeys(ours, f"{options.ours.name} is not installed in the repository's environment")
     engines = (*ours, *options.peers)
     return [Contender(engine, threads, reasons.get(engine)) for engine in engines for threads in options.threads]
 
@@ -147,8 +149,9 @@ def measure_model(model: Path, options: argparse.Namespace, entrants: Sequence[C
 
 
 def _command(contender: Contender, model: Path, options: argparse.Namespace, workload: Workload) -> list[str]:
-    if contender.engine == OURS:
-        return our_command(options.ours, model, workload, contender.threads)
+    if contender.engine in (OURS, OURS_FAST):
+        fast = contender.engine == OURS_FAST
+        return our_command(options.ours, model, workload, contender.threads, fast=fast)
     return peer_command(PEERS[contender.engine], model, workload, contender.threads)
 
 
