@@ -19,7 +19,10 @@ def _option(name: str, metavar: str, text: str, default: object = None) -> typer
 
 # ---- what several verbs have
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="name:tag, hf:org/repo[/file], pypi:package or file:path.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="name:tag, hf:org/repo[/file], pypi:package, file:path or remote:URL#model."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads that compute.")]
 Context = Annotated[
@@ -38,6 +41,10 @@ KvType = Annotated[
 Speculation = Annotated[
     str | None,
     typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),
+]
+RemoteKey = Annotated[
+    str | None,
+    typer.Option("--remote-key", metavar="VARIABLE", help="Environment variable with the key of a remote server."),
 ]
 
 # ---- what an answer is to be

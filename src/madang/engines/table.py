@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from madang.models import ModelFiles
 
 Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
-Standalone: TypeAlias = Callable[[str, int | None], Engine]  # model name, context in tokens
+Standalone: TypeAlias = Callable[..., Engine]  # model name, context in tokens; remote takes a key as well
 
 ENTRY_POINT_GROUP = "madang.engines"
 
@@ -85,6 +85,7 @@ ENGINES: tuple[EngineEntry, ...] = (
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
     ),
+    EngineEntry("remote", "madang.engines.remote:connect", reads_files=False),
     EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
 )
 

@@ -5,7 +5,7 @@ reference --store--> files --table--> engine entry --plan--> settings with reaso
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -15,9 +15,19 @@ from madang.core.settings import Settings
 from madang.engines import choose_engine, find_engine
 from madang.formats.families import describe_model
 from madang.hardware import Choice, Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
-from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
+from madang.models import (
+    FileReference,
+    ModelFiles,
+    NameReference,
+    Reference,
+    Store,
+    load_catalog,
+    parse_reference,
+    read_endpoint,
+)
 
 _USED_WITHOUT_FILES = ("home", "context", "engine", "debug")
+_USED_REMOTELY = (*_USED_WITHOUT_FILES, "remote_key")
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
 
@@ -53,6 +63,8 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
 
 
 def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
+    if settings.engine == "remote" or read_endpoint(reference) is not None:
+        return _connect(reference, settings)
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:
@@ -65,10 +77,28 @@ def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
     return choice.entry.loader()(files, _with_draft_file(plan, store, fetch))
 
 
-def _refuse_unused(engine: str, settings: Settings) -> None:
+def _connect(reference: str, settings: Settings) -> Loaded:
+    """A model that a server runs. The key is sent to servers that a person named, so read docs/how-to/engines.md."""
+    if settings.engine not in (None, "remote"):
+        raise InvalidRequest(
+            f"'{reference}' runs on a server, so the {settings.engine} engine has nothing to run.",
+            param="engine",
+            hint="Leave --engine out.",
+        )
+    _refuse_unused("remote", settings, _USED_REMOTELY)
+    if settings.remote_key is not None and not settings.secret:
+        raise InvalidRequest(
+            "The environment variable that was to hold the key of the server is not set.",
+            param="remote_key",
+            hint="--remote-key takes the name of a variable, not the key itself.",
+        )
+    return find_engine("remote").standalone()(reference, settings.context, key=settings.secret)
+
+
+def _refuse_unused(engine: str, settings: Settings, used: Sequence[str] = _USED_WITHOUT_FILES) -> None:
     """Of an engine without files, what was asked for in this call; the environment and the config file are for all."""
     for setting, _, origin in settings.rows():
-        if origin == "command line" and setting.name not in _USED_WITHOUT_FILES:
+        if origin == "command line" and setting.name not in used:
             raise InvalidRequest(
                 f"The {engine} engine has no use for {setting.option}.", param=setting.name, hint="Leave it out."
             )
