@@ -42,6 +42,18 @@ Speculation = Annotated[
     str | None,
     typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),
 ]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="WORD", help="Where transformers computes: cpu, cuda, cuda:1, mps.")
+]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", metavar="WORD", help="What it computes in: float32, bfloat16, float16.")
+]
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4 or int8.")
+]
+Attention = Annotated[
+    str | None, typer.Option("--attention", metavar="WORD", help="How it attends: sdpa, eager, flash_attention_2.")
+]
 RemoteKey = Annotated[
     str | None,
     typer.Option("--remote-key", metavar="VARIABLE", help="Environment variable with the key of a remote server."),

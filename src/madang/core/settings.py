@@ -61,6 +61,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),
     Setting("precision", "text", None, "of the native engine: exact (unset), or fast for quicker prompts"),
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
+    Setting("device", "text", None, "where transformers computes: cpu, cuda, cuda:1 or mps; unset takes the best"),
+    Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
+    Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
+    Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
@@ -88,6 +92,10 @@ class Settings:
     isa: str | None
     precision: str | None
     engine: str | None
+    device: str | None
+    dtype: str | None
+    quantize: str | None
+    attention: str | None
     remote_key: str | None
     debug: bool
     origins: Mapping[str, Origin]

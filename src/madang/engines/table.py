@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
 Standalone: TypeAlias = Callable[..., Engine]  # model name, context in tokens; remote takes a key as well
 
+PLACEMENT_SETTINGS = ("device", "dtype", "quantize", "attention")
 ENTRY_POINT_GROUP = "madang.engines"
 
 
@@ -35,6 +36,8 @@ class EngineEntry:
     modules       what must be importable for it to run
     install       the command that makes them so
     reads_files   False for an engine that needs no model at all
+    unused        settings that it has no use for; giving one for a single run is an error
+    places        whether it finds room for the model itself, on whichever device
     """
 
     name: str
@@ -43,6 +46,8 @@ class EngineEntry:
     modules: tuple[str, ...] = ()
     install: str = ""
     reads_files: bool = True
+    unused: tuple[str, ...] = ()
+    places: bool = False
 
     def is_installed(self) -> bool:
         """Whether what it needs can be found; imports nothing of it."""
@@ -84,6 +89,16 @@ ENGINES: tuple[EngineEntry, ...] = (
         formats=("gguf", "huggingface"),
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
+        unused=PLACEMENT_SETTINGS,
+    ),
+    EngineEntry(
+        "transformers",
+        "madang.engines.transformers:load",
+        formats=("huggingface",),
+        modules=("torch", "transformers", "safetensors"),
+        install="pip install 'madang[torch]'",
+        unused=("kv_memory", "kv_type", "concurrency", "speculation", "isa", "precision"),
+        places=True,
     ),
     EngineEntry("remote", "madang.engines.remote:connect", reads_files=False),
     EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
