@@ -1,4 +1,4 @@
-"""Opens every engine of the table on the starter model; what is not installed is skipped in one line."""
+"""Opens every engine of the table on a model of its format; what is not installed is skipped in one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from madang.core import Engine
 from madang.core.settings import load_settings
 from madang.engines import engine_entries
 from madang.runtime import open_model
+from tests.conformance.speller import write_speller
 from tests.engines.servers import echo_server, serving
 
 CONTEXT_TOKENS = 512
@@ -25,9 +26,12 @@ def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     entry = request.param
     if not entry.is_installed():
         pytest.skip(f"the {entry.name} engine is not installed; {' and '.join(entry.modules)} cannot be imported")
-    reference = f"file:{request.getfixturevalue('starter_gguf')}" if entry.reads_files else "double"
     if entry.name == "remote":
         return request.getfixturevalue("connect_engine")
+    reference = "double"
+    if entry.reads_files:
+        model = "starter_gguf" if "gguf" in entry.formats else "speller"
+        reference = f"file:{request.getfixturevalue(model)}"
     home: Path = tmp_path_factory.mktemp("home")
 
     def open_with(context_tokens: int) -> Engine:
@@ -35,6 +39,14 @@ def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         return open_model(reference, load_settings(command_line, {"MADANG_HOME": str(home)}))
 
     return open_with
+
+
+@pytest.fixture(scope="session")
+def speller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder, for engines that read nothing else."""
+    folder = tmp_path_factory.mktemp("models") / "speller"
+    write_speller(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
