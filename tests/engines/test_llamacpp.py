@@ -28,10 +28,12 @@ from madang.core import (
     Tool,
     collect,
 )
-from madang.core.errors import EngineError, InvalidRequest, MalformedFile
+from madang.core.errors import EngineError, InvalidRequest, MalformedFile, UnsupportedModel
 from madang.core.settings import Settings, load_settings
 from madang.engines import find_engine
 from madang.engines.llamacpp.wire import completion_body, refuse_what_is_not_done
+from madang.formats.families import outline_spec
+from madang.formats.gguf import read_gguf
 from madang.runtime import Pool, open_model
 
 GREEDY = SamplingParams(temperature=0)
@@ -163,6 +165,55 @@ def test_a_model_whose_child_cannot_be_started_again_is_opened_by_the_pool(tmp_p
     with pool.lease(str(path)) as engine:
         assert answer(engine, RAW).text  # type: ignore[arg-type]
     pool.close()
+
+
+# -- models that only it runs
+
+
+@pytest.fixture(scope="module")
+def foreign_gguf(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter model as an architecture that has the same layers, and that the native engine has no page for."""
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path_factory.mktemp("foreign") / "foreign.gguf"
+    reader, writer = gguf.GGUFReader(starter_gguf), gguf.GGUFWriter(path, FOREIGN)
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        kind, *of = field.types
+        writer.add_key_value(
+            field.name.replace("llama.", f"{FOREIGN}.", 1), field.contents(), kind, of[-1] if of else None
+        )
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+FOREIGN = "ernie4_5"
+
+
+@needs_llamacpp
+def test_what_the_native_engine_refuses_runs_with_it_by_itself(foreign_gguf: Path, engine: Any, tmp_path: Path) -> None:
+    own = load_settings({"context": 256}, {"MADANG_HOME": str(tmp_path)})
+    pool = Pool(own)
+    with pool.lease(str(foreign_gguf)) as loaded:
+        assert answer(loaded, RAW).text[:10] == answer(engine, RAW).text[:10]  # type: ignore[arg-type]
+    (resident,) = pool.resident()
+    assert resident.info.engine == "llamacpp"
+    assert "the native engine does not run the architecture 'ernie4_5'" in resident.reason
+    assert resident.size_bytes > foreign_gguf.stat().st_size
+    pool.close()
+    with pytest.raises(UnsupportedModel) as caught:
+        open_model(str(foreign_gguf), settings(tmp_path, engine="native"))
+    assert caught.value.runs_with == "llamacpp"
+
+
+def test_without_a_context_the_plan_of_an_unknown_architecture_keeps_to_the_memory(foreign_gguf: Path) -> None:
+    spec = outline_spec(read_gguf(foreign_gguf))
+    assert (spec.n_layers, spec.n_kv_heads, spec.head_dim, spec.context_tokens) == (30, 3, 64, 8192)
 
 
 # -- the same prompt, the same answer

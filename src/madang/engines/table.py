@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from madang.models import ModelFiles
 
 Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
-Standalone: TypeAlias = Callable[[str, int | None], Engine]  # model name, context in tokens
+Standalone: TypeAlias = Callable[..., Engine]  # model name, context in tokens; remote takes a key as well
 
+PLACEMENT_SETTINGS = ("device", "dtype", "quantize", "attention")
 ENTRY_POINT_GROUP = "madang.engines"
 
 
@@ -35,6 +36,8 @@ class EngineEntry:
     modules       what must be importable for it to run
     install       the command that makes them so
     reads_files   False for an engine that needs no model at all
+    unused        settings that it has no use for; giving one for a single run is an error
+    places        whether it finds room for the model itself, on whichever device
     """
 
     name: str
@@ -43,6 +46,8 @@ class EngineEntry:
     modules: tuple[str, ...] = ()
     install: str = ""
     reads_files: bool = True
+    unused: tuple[str, ...] = ()
+    places: bool = False
 
     def is_installed(self) -> bool:
         """Whether what it needs can be found; imports nothing of it."""
@@ -84,14 +89,26 @@ ENGINES: tuple[EngineEntry, ...] = (
         formats=("gguf", "huggingface"),
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
+        unused=PLACEMENT_SETTINGS,
     ),
     EngineEntry(
         "llamacpp",
         "madang.engines.llamacpp.engine:load",
         formats=("gguf",),
         modules=("xllamacpp",),
-        install='pip install "madang[llamacpp]"',
+        install="pip install 'madang[llamacpp]'",
+        unused=(*PLACEMENT_SETTINGS, "isa", "precision"),
     ),
+    EngineEntry(
+        "transformers",
+        "madang.engines.transformers:load",
+        formats=("huggingface",),
+        modules=("torch", "transformers", "safetensors"),
+        install="pip install 'madang[torch]'",
+        unused=("kv_memory", "kv_type", "concurrency", "speculation", "isa", "precision"),
+        places=True,
+    ),
+    EngineEntry("remote", "madang.engines.remote:connect", reads_files=False),
     EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
 )
 

@@ -6,6 +6,7 @@ nothing leaves the store's root; the home folder is an argument, the environment
 """
 
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
+from madang.models.endpoints import EndpointReference, read_endpoint
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
@@ -23,6 +24,7 @@ from madang.models.store import Store
 __all__ = [
     "Catalog",
     "CatalogEntry",
+    "EndpointReference",
     "FileReference",
     "HubReference",
     "Manifest",
@@ -41,4 +43,5 @@ __all__ = [
     "parse_reference",
     "pull",
     "read_catalog",
+    "read_endpoint",
 ]

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from madang.core.errors import UnsupportedModel
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
-from madang.engines import choose_engine, find_engine
-from madang.formats.families import describe_model
+from madang.engines import find_engine
+from madang.formats.families import outline_spec
+from madang.formats.gguf import read_gguf
+from madang.formats.spec import ModelDescription
 from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_bytes, packed_weights_bytes
 from madang.hardware.kv_cache import KV_TYPES
-from madang.models import ModelFiles, Store, parse_reference
+from madang.models import ModelFiles, Store, parse_reference, read_endpoint
+from madang.runtime.choosing import choose_for
 
 # Room that is made for a model's cache when no context was asked for. Its plan may find more; it need not be freed for.
 CLAIMED_CONTEXT_TOKENS = 8192
@@ -43,7 +45,7 @@ class Identity:
 
 def identify(reference: str, settings: Settings) -> Identity:
     """Raises InvalidReference, UnknownOption for an engine that does not exist, MalformedFile."""
-    if not _reads_files(settings):
+    if not _reads_files(reference, settings):
         return Identity(reference)
     parsed = parse_reference(reference)
     files = Store(settings.home).find(parsed)
@@ -70,28 +72,34 @@ def foresee(reference: str, settings: Settings) -> Prospect:
 
     Raises what ``open_loaded`` raises for a model that no engine runs.
     """
-    if settings.engine is not None and not _reads_files(settings):
-        return Prospect(settings.engine, "asked for by name")
+    if not _reads_files(reference, settings):
+        return Prospect(settings.engine or "remote", "asked for by name")
     files = Store(settings.home).find(parse_reference(reference))
     if files is None:
         return Prospect("", "")  # opening it says what is to be done
-    choice = choose_engine(files.format, settings.engine)
-    return Prospect(choice.entry.name, choice.reason, _needed_bytes(files, settings))
+    chosen = choose_for(files, settings.engine)
+    entry = chosen.choice.entry
+    if entry.places:  # where and in which form it will lie is not known yet: about what its files are
+        return Prospect(entry.name, chosen.choice.reason, MemoryEstimate(files.size_bytes, 0).total_bytes)
+    return Prospect(entry.name, chosen.choice.reason, _needed_bytes(files, settings, chosen.description))
 
 
-def _needed_bytes(files: ModelFiles, settings: Settings) -> int:
-    try:
-        description = describe_model(files.path, files.format)
-    except UnsupportedModel:
-        return MemoryEstimate(estimate_weights_bytes(files.size_bytes), 0).total_bytes
-    n_ctx = settings.context or min(description.spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
-    cache_bytes = kv_cache_bytes(description.spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
+def _needed_bytes(files: ModelFiles, settings: Settings, description: ModelDescription | None) -> int:
+    if description is None:
+        spec, weights_bytes = outline_spec(read_gguf(files.path)), estimate_weights_bytes(files.size_bytes)
+    else:
+        spec, weights_bytes = description.spec, packed_weights_bytes(description.tensors.values())
+    n_ctx = settings.context or min(spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
+    cache_bytes = kv_cache_bytes(spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
     if settings.kv_memory is not None:
         cache_bytes = min(cache_bytes, settings.kv_memory)
-    return MemoryEstimate(packed_weights_bytes(description.tensors.values()), cache_bytes).total_bytes
+    return MemoryEstimate(weights_bytes, cache_bytes).total_bytes
 
 
-def _reads_files(settings: Settings) -> bool:
+def _reads_files(reference: str, settings: Settings) -> bool:
+    """Whether a model on this machine is meant, and not one that a server runs, or none at all."""
+    if read_endpoint(reference) is not None:
+        return False
     return settings.engine is None or find_engine(settings.engine).reads_files
 
 
