@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from madang.core import (
@@ -138,6 +140,39 @@ def test_the_child_ends_when_its_engine_is_closed(starter_gguf: Path, tmp_path: 
         os.kill(engine.process_id, 0)
     with pytest.raises(EngineError, match="closed"):
         next(engine.generate(RAW))
+
+
+@needs_llamacpp
+@needs_kill
+def test_the_child_ends_when_its_parent_is_killed(starter_gguf: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from madang.core.settings import load_settings\n"
+        "from madang.runtime import open_model\n"
+        "settings = load_settings({'engine': 'llamacpp', 'context': 256}, {'MADANG_HOME': sys.argv[2]})\n"
+        "engine = open_model(sys.argv[1], settings)\n"
+        "print(engine.process_id, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, f"file:{starter_gguf}", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone, _ = psutil.wait_procs([child], timeout=60)
+    assert gone
+
+
+@needs_llamacpp
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are told on Linux only")
+def test_the_child_has_limits(engine: Any) -> None:
+    child = psutil.Process(engine.process_id)
+    assert child.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+    assert 0 < child.rlimit(psutil.RLIMIT_DATA)[1] < 2**35
+    assert all(option not in " ".join(child.cmdline()) for option in ("key", "Bearer"))
+    (listening,) = [connection for connection in child.net_connections() if connection.status == "LISTEN"]
+    assert listening.laddr.ip == "127.0.0.1"
 
 
 @needs_llamacpp
