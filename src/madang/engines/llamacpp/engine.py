@@ -227,10 +227,15 @@ class LlamaCppEngine:
         tokens, n_said = task.prompt.tokens, 0
         may_restart = True
         while True:
+            room = min(task.limit - n_said, task.n_ctx - len(tokens))
+            if n_said and room <= 0:  # it died behind the last token
+                yield {"content": "", "tokens_predicted": n_said, "stop": True, "stop_type": "limit"}
+                return
             body = completion_body(
                 tokens,
-                replace(task.sampling, seed=(task.sampling.seed or 0) + n_said),
-                n_predict=max(min(task.limit - n_said, task.n_ctx - len(tokens)), 1),
+                task.sampling,
+                n_predict=max(room, 1),
+                n_said=n_said,
                 constraint=task.request.constraint,
                 shown=task.shown,
             )
