@@ -85,6 +85,13 @@ ENGINES: tuple[EngineEntry, ...] = (
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
     ),
+    EngineEntry(
+        "llamacpp",
+        "madang.engines.llamacpp.engine:load",
+        formats=("gguf",),
+        modules=("xllamacpp",),
+        install='pip install "madang[llamacpp]"',
+    ),
     EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
 )
 

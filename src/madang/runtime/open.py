@@ -28,7 +28,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
     A model that is not here is got with ``fetch``, or is an error without it. Raises InvalidReference, ModelNotFound,
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     if isinstance(loaded, Engine):
         return loaded
     loaded.close()
@@ -41,7 +41,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
 
 def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
     """The same for a model that turns texts into vectors."""
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     if isinstance(loaded, Embedder):
         return loaded
     loaded.close()
@@ -52,7 +52,8 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
     )
 
 
-def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
+def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:
+    """The same for whatever the model can do; what that is, ``isinstance`` tells."""
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:
