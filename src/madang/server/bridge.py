@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -27,7 +27,7 @@ QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 _turns: WeakKeyDictionary[Loaded, asyncio.Semaphore] = WeakKeyDictionary()
 
 
-async def events(engine: Engine, request: Request) -> AsyncIterator[Event]:
+async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None]:
     """The stream of a request, which waits until the engine has a place for it.
 
     Leaving the iterator, by ``aclose`` or by cancellation, ends the generation within one step. Raises what the engine
