@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from madang.server import openai
+from madang.server import monitoring, openai
 from madang.server.bridge import in_thread
+from madang.server.layers import enclose
 from madang.server.state import ServerState
 
 
@@ -24,4 +25,6 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(title="madang", version=state.version, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = state
     openai.include(app)
+    drain, metrics = enclose(app, state)
+    monitoring.include(app, state.pool, drain=drain, metrics=metrics)
     return app

@@ -7,6 +7,13 @@ from http import HTTPStatus
 from madang.core import errors
 
 STATUS: dict[type[errors.MadangError], HTTPStatus] = {
+    errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
+    errors.InvalidKey: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.AccessDenied: HTTPStatus.FORBIDDEN,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,
     errors.UnsupportedModel: HTTPStatus.UNPROCESSABLE_ENTITY,
