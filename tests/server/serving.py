@@ -112,11 +112,13 @@ def tiny_app(home: Path, **state: Any) -> FastAPI:
         request = Request(messages=(Message("user", wish["text"]),))
 
         async def answer() -> AsyncIterator[str]:
-            async with leased(shared.pool, wish["model"]) as engine:
-                async with aclosing(events(engine, request)) as stream:  # type: ignore[arg-type, type-var]
-                    async for event in stream:
-                        if isinstance(event, TextDelta):
-                            yield event.text
+            async with (
+                leased(shared.pool, wish["model"]) as engine,
+                aclosing(events(engine, request)) as stream,  # type: ignore[arg-type]
+            ):
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        yield event.text
 
         pieces = answer()
         first = await anext(pieces)  # what is refused has a status of its own

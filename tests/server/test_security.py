@@ -18,12 +18,11 @@ from starlette.testclient import TestClient
 
 from madang.core.errors import Forbidden, InvalidRequest, ModelNotFound
 from madang.server.keys import KeyFile
-from madang.server.metrics import ServerMetrics
 from madang.server.limits import Admission
-from madang.server.security import Guard, SecurityConfig, Shares, _Refusal, check_bind, check_host, check_model, visible
+from madang.server.metrics import ServerMetrics
+from madang.server.scopes import check_model, visible
+from madang.server.security import Guard, SecurityConfig, Shares, _Refusal, check_bind, check_host
 from madang.server.visit import VISIT, Visit
-
-PATHS = ("/v1/chat/completions", "/api/chat", "/v1/messages", "/metrics", "/")
 
 
 @pytest.fixture
@@ -106,7 +105,9 @@ def test_strange_hosts_are_refused(client: Client, bind: str, host: str) -> None
     assert "--hosts" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "a.localhost", "127.0.0.1:11434", "[::1]:8", "localhost."])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "a.localhost", "127.0.0.1:11434", "[::1]:8", "localhost."]
+)
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
 def test_own_names_are_answered(client: Client, bind: str, host: str) -> None:
     assert client(bind=bind).get("/", headers={"Host": host}).status_code == 200
@@ -222,7 +223,9 @@ FORMS: dict[str, Callable[[str], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/tags", "/metrics", "/v1/messages", "/health/../api/tags"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/api/tags", "/metrics", "/v1/messages", "/health/../api/tags"]
+)
 def test_every_form_of_header_is_one_decision(client: Client, keys: KeyFile, form: str, path: str) -> None:
     secret = keys.add("one")
     server = client()
@@ -253,7 +256,7 @@ def test_a_damaged_file_of_keys_lets_nobody_in(client: Client, keys: KeyFile) ->
     keys.path.write_text("{", encoding="utf-8")
     answer = client().get("/api/tags", headers=headers)
     assert answer.status_code == 500
-    assert "keys add" in answer.json()["error"]
+    assert "keys add" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/ready"])
@@ -262,17 +265,12 @@ def test_public_paths_need_no_key(client: Client, keys: KeyFile, path: str) -> N
     assert client().get(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", PATHS[:4])
-def test_a_refusal_has_the_shape_of_its_api(client: Client, keys: KeyFile, path: str) -> None:
+def test_a_refusal_says_what_to_send(client: Client, keys: KeyFile) -> None:
     keys.add("one")
-    answer = client().post(path)
-    body = answer.json()
+    answer = client().post("/v1/chat/completions")
     assert answer.headers["www-authenticate"] == "Bearer"
-    if path.startswith("/api"):
-        assert isinstance(body["error"], str)
-    else:
-        assert body["error"]["type"] == "authentication_error"
-        assert (body.get("type") == "error") == path.startswith("/v1/messages")
+    assert answer.json()["error"]["type"] == "authentication_error"
+    assert "Bearer" in answer.json()["error"]["message"]
 
 
 @given(st.text(max_size=80), st.text(max_size=80))

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
+from anyio import CancelScope
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
-from madang.core.engine import Engine, Loaded, streaming
+from madang.core.engine import Cancellable, Engine, Loaded, streaming
 from madang.core.events import Event
 from madang.core.request import Request
 from madang.server.limits import Admission
 from madang.server.metrics import Generation
-from madang.server.security import check_model
+from madang.server.scopes import check_model
 from madang.server.state import ModelPool
 from madang.server.visit import VISIT
 
@@ -29,7 +30,7 @@ QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 _outside_of_requests = Admission()
 
 
-async def events(engine: Engine, request: Request) -> AsyncIterator[Event]:
+async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None]:
     """The stream of a request, which waits until the engine has a place for it.
 
     Leaving the iterator, by ``aclose`` or by cancellation, ends the generation within one step. Raises what the engine
@@ -58,7 +59,7 @@ async def events(engine: Engine, request: Request) -> AsyncIterator[Event]:
 async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Loaded]:
     """A lease of the pool; loading and unloading do not hold up other requests.
 
-    Raises what loading raises, and what :func:`~madang.server.security.check_model` does. A client that leaves while
+    Raises what loading raises, and what :func:`~madang.server.scopes.check_model` does. A client that leaves while
     its model loads leaves the load running, for the next one.
     """
     check_model(reference)
@@ -126,6 +127,7 @@ class _Generation:
         self._news = asyncio.Event()
         self._room = threading.Semaphore(QUEUE_EVENTS)
         self._is_left = False
+        self._stream: Cancellable | None = None
         self.is_over = False
         self.ended = asyncio.Event()
 
@@ -148,10 +150,12 @@ class _Generation:
         """Nobody listens any more."""
         self._is_left = True
         self._room.release()
+        if self._stream is not None:
+            self._stream.cancel()
 
     def _run(self) -> None:
         try:
-            with streaming(self._engine, self._request) as stream:
+            with streaming(self._engine, self._request, seen=self._see) as stream:
                 for event in stream:
                     self._room.acquire()
                     if self._is_left:
@@ -163,6 +167,13 @@ class _Generation:
             self._failure = error
         finally:
             self._tell(self._end)
+
+    def _see(self, stream: object) -> None:
+        """The engine's own stream: of some, the wait can be ended too, as during a long prompt."""
+        if isinstance(stream, Cancellable):
+            self._stream = stream
+            if self._is_left:
+                stream.cancel()
 
     def _end(self) -> None:
         self.ended.set()
@@ -198,11 +209,12 @@ async def _undisturbed(work: Awaitable[object]) -> None:
     """Finish it even when this task is cancelled meanwhile; the cancellation follows."""
     task = asyncio.ensure_future(work)
     was_cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            was_cancelled = True
+    with CancelScope(shield=True):  # from anyio's cancellation, which would come again in every turn of the loop
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                was_cancelled = True
     task.result()
     if was_cancelled:
         raise asyncio.CancelledError

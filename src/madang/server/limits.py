@@ -42,7 +42,6 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "n": (1, 16),
     "best_of": (1, 16),
     "max_tokens": (0, 1 << 20),
-    "top_logprobs": (0, 20),
     "dimensions": (1, 1 << 16),
     "top_n": (1, 2048),
     "context_tokens": (1, 1 << 24),
@@ -55,6 +54,41 @@ SCHEMA_DEPTH = 32
 SCHEMA_NODES = 20_000
 PATTERN_CHARACTERS = 1 << 14
 GRAMMAR_CHARACTERS = 1 << 17
+
+
+def check_fields(body: object) -> None:
+    """Every bound of this file that goes by the name of a field, on a body before it is looked at more closely."""
+    if not isinstance(body, Mapping):
+        return
+    for field, value in body.items():
+        if field in COUNTS and isinstance(value, list | dict):
+            check_count(field, value)
+        if field in RANGES and isinstance(value, int):
+            check_range(field, value)
+        if field in CHARACTERS and isinstance(value, str):
+            check_text(field, value)
+    _check_schemas(body)
+
+
+def _check_schemas(body: Mapping[str, Any]) -> None:
+    """Wherever the APIs have them: tools, OpenAI's response_format, Ollama's format."""
+    for tool in _list(body.get("tools")):
+        schema = _inside(_inside(tool, "function"), "parameters") or _inside(tool, "parameters", "input_schema")
+        if schema is not None:
+            check_schema(schema, param="tools")
+    for field in ("response_format", "format", "text"):
+        value = body.get(field)
+        if isinstance(value, Mapping):
+            check_schema(value, param=field)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _inside(value: object, *names: str) -> Any:
+    """The first of these members that there is; None without an object."""
+    return next((value[name] for name in names if name in value), None) if isinstance(value, Mapping) else None
 
 
 def check_count(field: str, values: Sized | None) -> None:

@@ -12,7 +12,7 @@ import binascii
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,8 +21,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from madang.core.errors import Forbidden, InvalidKey, InvalidRequest, MadangError, ModelNotFound, RateLimited
-from madang.models import FileReference, parse_reference
+from madang.core.errors import Forbidden, InvalidKey, InvalidRequest, MadangError, RateLimited
 from madang.server.keys import ApiKey, KeyFile
 from madang.server.refusals import refuse
 from madang.server.visit import VISIT
@@ -327,32 +326,3 @@ class Shares:
                 )
             )
         self._buckets[key.name] = left - 1, now_s
-
-
-# ---- models
-
-
-def check_model(reference: str) -> None:
-    """Whether this caller may use the model that a reference means, in whatever form it is written.
-
-    Raises InvalidReference, Forbidden for a file of this machine, and ModelNotFound for what the key's patterns do not
-    cover: a caller learns nothing about models that are not for it.
-    """
-    visit = VISIT.get()
-    if visit is None:
-        return
-    parsed = parse_reference(reference)
-    if isinstance(parsed, FileReference) and not visit.allows_files:
-        raise Forbidden("Files of the server's machine cannot be named as models.")
-    name = str(parsed)
-    if visit.key is not None and not visit.key.may_use(name):
-        raise ModelNotFound(name, hint="This key may use: " + ", ".join(visit.key.models or ()))
-    visit.model = name
-
-
-def visible(references: Sequence[str]) -> list[str]:
-    """Those of ``references`` that this caller may use."""
-    visit = VISIT.get()
-    if visit is None or visit.key is None:
-        return list(references)
-    return [name for name in references if visit.key.may_use(name)]
