@@ -104,9 +104,7 @@ def check_range(field: str, value: int | None, *, param: str | None = None) -> N
     low, high = RANGES[field]
     name = field if param is None else param
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidRequest(
-            f"{name} is {str(value)[:40]}, but must be a whole number from {low} to {high}.", param=name
-        )
+        raise InvalidRequest(f"{name} must be a whole number from {low} to {high}.", param=name)
 
 
 def check_text(field: str, value: str | None) -> None:
