@@ -58,7 +58,8 @@ class JsonBodies:
         """See ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
             kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-            scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+            # In place: the layers outside look there for the route that was found.
+            scope["headers"] = [*kept, (b"content-type", b"application/json")]
         await self._app(scope, receive, send)
 
 

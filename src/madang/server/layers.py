@@ -140,8 +140,17 @@ def _request_id(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern: paths are without number, patterns are not."""
-    return getattr(scope.get("route"), "path", "") or "other"
+    """The path with the names of its parameters in place of their values, which are without number.
+
+    What FastAPI keeps of a route is without the prefix of its router in some versions.
+    """
+    if "endpoint" not in scope:
+        return "other"
+    path: str = scope["path"]
+    for name, value in scope.get("path_params", {}).items():
+        before, found, after = path.rpartition(str(value))
+        path = f"{before}{{{name}}}{after}" if found else path
+    return path
 
 
 @dataclass(slots=True)
