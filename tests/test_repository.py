@@ -128,7 +128,10 @@ def test_commands_exist(page: Path) -> None:
             assert word in targets, rest
         elif not word.startswith("-"):
             assert word in verbs, rest
-            options = {name for param in verbs[word].params for name in param.opts} | {"--help"}
+            verb = verbs[word]
+            if others and others[0] in getattr(verb, "commands", {}):
+                verb = verb.commands[others[0]]
+            options = {name for param in verb.params for name in param.opts} | {"--help"}
             assert {other for other in others if other.startswith("--")} <= options, rest
 
 

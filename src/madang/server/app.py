@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from madang.core.errors import InvalidRequest, MadangError
-from madang.server import anthropic, openai
+from madang.server import anthropic, monitoring, openai
 from madang.server.bridge import in_thread
+from madang.server.layers import enclose
 from madang.server.shapes import failure_response
 from madang.server.state import ServerState
 from madang.server.wire import problem_of
@@ -40,6 +41,8 @@ def create_app(state: ServerState) -> FastAPI:
         app.add_exception_handler(kind, _failed)
     openai.include(app)
     anthropic.include(app)
+    drain, metrics = enclose(app, state)
+    monitoring.include(app, state.pool, drain=drain, metrics=metrics)
     return app
 
 
@@ -56,7 +59,8 @@ class JsonBodies:
         """See ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
             kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-            scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+            # In place: the layers outside look there for the route that was found.
+            scope["headers"] = [*kept, (b"content-type", b"application/json")]
         await self._app(scope, receive, send)
 
 
