@@ -9,11 +9,13 @@ from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_ref
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.preset import Preset
 from madang.models.pulling import Sources, pull
 from madang.models.references import (
     FileReference,
     HubReference,
     NameReference,
+    OllamaReference,
     PackageReference,
     Reference,
     StoredReference,
@@ -30,7 +32,9 @@ __all__ = [
     "ModelFiles",
     "ModelFormat",
     "NameReference",
+    "OllamaReference",
     "PackageReference",
+    "Preset",
     "Progress",
     "Reference",
     "SilentProgress",
