@@ -12,7 +12,7 @@ from typing import Any, Final
 from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.sampling import SamplingParams
 
-SAMPLING: Final = (
+SAMPLING: Final[tuple[str, ...]] = (
     "temperature",
     "top_k",
     "top_p",
@@ -23,7 +23,7 @@ SAMPLING: Final = (
     "frequency_penalty",
     "seed",
 )
-LIMITS: Final = ("num_ctx", "num_predict", "stop")
+LIMITS: Final[tuple[str, ...]] = ("num_ctx", "num_predict", "stop")
 
 _PLANNED = "is set when a model is loaded, by its plan"
 _RETIRED = "is a sampler that madang does not have"
@@ -54,8 +54,8 @@ IGNORED: Final[Mapping[str, str]] = {
     "penalize_newline": "is a penalty that madang does not have",
 }
 _OFF: Final[Mapping[str, object]] = {"typical_p": 1, "tfs_z": 1, "mirostat": 0, "penalize_newline": True}
-KNOWN: Final = (*SAMPLING, *LIMITS, *IGNORED)
-_WHOLE: Final = ("top_k", "repeat_last_n", "seed")
+KNOWN: Final[tuple[str, ...]] = (*SAMPLING, *LIMITS, *IGNORED)
+_WHOLE: Final[tuple[str, ...]] = ("top_k", "repeat_last_n", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ def read_parameters(options: Mapping[str, Any]) -> Parameters:
     for name in given:
         if name not in KNOWN:
             raise UnknownOption("option", name, KNOWN)
-    sampling = {name: _whole(name, given[name]) if name in _WHOLE else given[name] for name in SAMPLING if name in given}
+    sampling = {
+        name: _whole(name, given[name]) if name in _WHOLE else given[name] for name in SAMPLING if name in given
+    }
     if sampling.get("seed", 0) < 0:  # as in llama.cpp: draw a fresh one
         del sampling["seed"]
     num_predict, num_ctx = (_whole(name, given[name]) if name in given else 0 for name in ("num_predict", "num_ctx"))

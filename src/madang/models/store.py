@@ -163,6 +163,18 @@ class Store:
         """Where a pull of this model keeps what is unfinished."""
         return self._inside("partial", _token(reference))
 
+    def upload_path(self, digest: str) -> Path:
+        """Where content with this digest waits until a model takes it; what nobody takes is cleaned up like a pull.
+
+        Raises InvalidReference when it is not a sha256 digest.
+        """
+        return self._inside("partial", self.blob_path(digest).name, "content")
+
+    def find_content(self, digest: str) -> Path | None:
+        """A blob or an upload with this digest, or None. Raises InvalidReference when it is not a sha256 digest."""
+        paths = (self.blob_path(digest), self.upload_path(digest))
+        return next((path for path in paths if path.is_file()), None)
+
     def _inside(self, *components: str) -> Path:
         """The only place where names become paths. Raises InvalidReference for whatever could leave the root."""
         for component in components:
