@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from madang.core.messages import Message, ToolCall
@@ -17,6 +17,7 @@ class Preset:
 
     parent           the model it was made from, by its canonical reference
     messages         what every conversation begins with
+    sampling         for this model; what its manifest recommends is for the files, whoever shares them
     template         as its publisher wrote it, in Go's template language; kept to be shown, never run
     license          its terms, in full
     """
@@ -24,21 +25,19 @@ class Preset:
     parent: str | None = None
     system: str | None = None
     messages: tuple[Message, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     context_tokens: int | None = None
     template: str | None = None
     license: str | None = None
 
-    def apply(self, request: Request, sampling: SamplingParams) -> Request:
-        """The request as this model takes it; ``sampling`` is what its manifest recommends.
-
-        A raw prompt is taken as it is, but for sampling and limits.
-        """
+    def apply(self, request: Request) -> Request:
+        """The request as this model takes it. A raw prompt is taken as it is, but for sampling and limits."""
         return replace(
             request,
             messages=request.messages if request.prompt is not None else self._begun(request.messages),
-            sampling=request.sampling.resolved(sampling),
+            sampling=request.sampling.over(self.sampling),
             stop=request.stop or self.stop,
             max_tokens=self.max_tokens if request.max_tokens is None else request.max_tokens,
             context_tokens=self.context_tokens if request.context_tokens is None else request.context_tokens,
@@ -53,7 +52,8 @@ class Preset:
     def to_record(self) -> dict[str, Any]:
         """For JSON; what adds nothing is left out."""
         record = asdict(self)
-        return {name: value for name, value in record.items() if value not in (None, (), [])}
+        record["sampling"] = {name: value for name, value in record["sampling"].items() if value is not None}
+        return {name: value for name, value in record.items() if value not in (None, (), [], {})}
 
 
 def read_preset(record: Mapping[str, Any]) -> Preset:
@@ -69,7 +69,8 @@ def read_preset(record: Mapping[str, Any]) -> Preset:
             raise TypeError(f"{name} of the preset is not a whole number")
     messages = tuple(_message(entry) for entry in record.get("messages", ()))
     stop = tuple(str(text) for text in record.get("stop", ()))
-    return Preset(**{**record, "messages": messages, "stop": stop})
+    sampling = SamplingParams.from_mapping(record.get("sampling", {}))
+    return Preset(**{**record, "messages": messages, "sampling": sampling, "stop": stop})
 
 
 def _message(entry: Mapping[str, Any]) -> Message:

@@ -26,6 +26,7 @@ from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
 from madang.models.manifest import Manifest, ManifestFile, read_manifest
+from madang.models.preset import Preset
 from madang.models.references import FileReference, Reference, StoredReference
 from madang.models.sources.file import open_in_place
 
@@ -74,6 +75,14 @@ class Store:
         if not path.is_file():
             raise ModelNotFound(str(reference), [files.name for files in self.list()])
         return read_manifest(path)
+
+    def preset(self, reference: StoredReference) -> Preset | None:
+        """What a model adds to every conversation; None for most, and for one that is not here.
+
+        Raises MalformedFile when its manifest is damaged.
+        """
+        path = self.manifest_path(reference)
+        return read_manifest(path).preset if path.is_file() else None
 
     # -- writing
 
