@@ -16,6 +16,7 @@ from madang.engines import choose_engine, find_engine
 from madang.formats.families import describe_model
 from madang.hardware import Choice, Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
 from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
+from madang.runtime.abilities import as_embedder, as_engine
 
 _USED_WITHOUT_FILES = ("home", "context", "engine", "debug")
 
@@ -29,27 +30,21 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
     loaded = _load(reference, settings, fetch)
-    if isinstance(loaded, Engine):
-        return loaded
-    loaded.close()
-    raise InvalidRequest(
-        f"{loaded.info.model} makes vectors of texts, not answers.",
-        param="model",
-        hint="For answers, take a chat model; 'madang list' shows those of this machine.",
-    )
+    try:
+        return as_engine(loaded)
+    except InvalidRequest:
+        loaded.close()
+        raise
 
 
 def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
     """The same for a model that turns texts into vectors."""
     loaded = _load(reference, settings, fetch)
-    if isinstance(loaded, Embedder):
-        return loaded
-    loaded.close()
-    raise InvalidRequest(
-        f"{loaded.info.model} makes answers, not vectors.",
-        param="model",
-        hint="For vectors, take an embedding model such as bge-m3 or all-minilm.",
-    )
+    try:
+        return as_embedder(loaded)
+    except InvalidRequest:
+        loaded.close()
+        raise
 
 
 def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:

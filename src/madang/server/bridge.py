@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from anyio import CancelScope
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
-from madang.core.engine import Engine, Loaded, streaming
+from madang.core.engine import Cancellable, Engine, Loaded, streaming
 from madang.core.events import Event
 from madang.core.request import Request
 from madang.server.state import ModelPool
@@ -26,7 +27,7 @@ QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 _turns: WeakKeyDictionary[Loaded, asyncio.Semaphore] = WeakKeyDictionary()
 
 
-async def events(engine: Engine, request: Request) -> AsyncIterator[Event]:
+async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None]:
     """The stream of a request, which waits until the engine has a place for it.
 
     Leaving the iterator, by ``aclose`` or by cancellation, ends the generation within one step. Raises what the engine
@@ -119,6 +120,7 @@ class _Generation:
         self._news = asyncio.Event()
         self._room = threading.Semaphore(QUEUE_EVENTS)
         self._is_left = False
+        self._stream: Cancellable | None = None
         self.is_over = False
         self.ended = asyncio.Event()
 
@@ -141,10 +143,12 @@ class _Generation:
         """Nobody listens any more."""
         self._is_left = True
         self._room.release()
+        if self._stream is not None:
+            self._stream.cancel()
 
     def _run(self) -> None:
         try:
-            with streaming(self._engine, self._request) as stream:
+            with streaming(self._engine, self._request, seen=self._see) as stream:
                 for event in stream:
                     self._room.acquire()
                     if self._is_left:
@@ -156,6 +160,13 @@ class _Generation:
             self._failure = error
         finally:
             self._tell(self._end)
+
+    def _see(self, stream: object) -> None:
+        """The engine's own stream: of some, the wait can be ended too, as during a long prompt."""
+        if isinstance(stream, Cancellable):
+            self._stream = stream
+            if self._is_left:
+                stream.cancel()
 
     def _end(self) -> None:
         self.ended.set()
@@ -186,11 +197,12 @@ async def _undisturbed(work: Awaitable[object]) -> None:
     """Finish it even when this task is cancelled meanwhile; the cancellation follows."""
     task = asyncio.ensure_future(work)
     was_cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            was_cancelled = True
+    with CancelScope(shield=True):  # from anyio's cancellation, which would come again in every turn of the loop
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                was_cancelled = True
     task.result()
     if was_cancelled:
         raise asyncio.CancelledError

@@ -1,9 +1,5 @@
 """The API of OpenAI, and what its relatives added to it."""
 
-from __future__ import annotations
+from madang.server.openai.routes import include
 
-from fastapi import FastAPI
-
-
-def include(app: FastAPI) -> None:
-    """Add the routes, with and without ``/v1``."""
+__all__ = ["include"]

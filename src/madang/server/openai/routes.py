@@ -1,0 +1,90 @@
+"""The routes: each takes a request apart, asks for answers, and puts them together again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from madang.core.request import Request
+from madang.server import event_stream
+from madang.server.answering import answers, completions
+from madang.server.bridge import while_connected
+from madang.server.event_stream import as_json, stream_events
+from madang.server.openai.chat import ChatRequest
+from madang.server.openai.chat_answer import ChatChunks, chat_completion
+from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
+from madang.server.openai.embedding import EmbeddingRequest, embed
+from madang.server.openai.errors import error_event
+from madang.server.openai.models import model_list, one_model
+from madang.server.state import ModelPool
+from madang.server.wire import State
+
+router = APIRouter(tags=["OpenAI"])
+
+
+def include(app: FastAPI) -> None:
+    """Add the routes under ``/v1``, and without it, where many clients look for them."""
+    app.include_router(router, prefix="/v1")
+    app.include_router(router, include_in_schema=False)
+
+
+@router.get("/models")
+def list_models(state: State) -> dict[str, Any]:
+    """The models of this machine."""
+    return model_list(state.store)
+
+
+@router.get("/models/{name:path}")
+def show_model(name: str, state: State) -> dict[str, Any]:
+    """One of them."""
+    return one_model(state.store, name)
+
+
+@router.post("/chat/completions")
+async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """Answer a conversation."""
+    warnings, requests = body.warnings(), body.core_requests()
+    if body.stream:
+        chunks = _chunks(state.pool, body.model, requests, ChatChunks(body, warnings))
+        return await stream_events(http, chunks, error_event)
+    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    return json_response(chat_completion(body, whole, warnings))
+
+
+@router.post("/completions")
+async def text_completions(http: HttpRequest, body: CompletionRequest, state: State) -> Response:
+    """Go on with a text."""
+    warnings, requests = body.ignored(), body.core_requests()
+    if body.stream:
+        chunks = _chunks(state.pool, body.model, requests, CompletionChunks(body, warnings))
+        return await stream_events(http, chunks, error_event)
+    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    return json_response(text_completion(body, whole, warnings))
+
+
+@router.post("/embeddings")
+async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
+    """Vectors of texts."""
+    return json_response(await while_connected(http, embed(state.pool, body)))
+
+
+def json_response(value: dict[str, Any]) -> Response:
+    """As it is: what was built here needs no check."""
+    return Response(as_json(value), media_type="application/json")
+
+
+async def _chunks(
+    pool: ModelPool, model: str, requests: Sequence[Request], shape: ChatChunks | CompletionChunks
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, model, requests)) as stream:
+        async for index, event in stream:
+            for chunk in shape.push(index, event):
+                yield event_stream.data(chunk)
+    for chunk in shape.end():
+        yield event_stream.data(chunk)
+    yield event_stream.DONE
