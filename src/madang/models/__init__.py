@@ -6,6 +6,7 @@ nothing leaves the store's root; the home folder is an argument, the environment
 """
 
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
+from madang.models.deriving import adopt, copy_model, derive
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
@@ -41,6 +42,9 @@ __all__ = [
     "Sources",
     "Store",
     "StoredReference",
+    "adopt",
+    "copy_model",
+    "derive",
     "load_catalog",
     "parse_reference",
     "pull",

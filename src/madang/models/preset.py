@@ -43,6 +43,14 @@ class Preset:
             context_tokens=self.context_tokens if request.context_tokens is None else request.context_tokens,
         )
 
+    def over(self, inherited: Preset) -> Preset:
+        """A copy that takes what it leaves open from another."""
+        own = {name: getattr(self, name) or getattr(inherited, name) for name in ("messages", "stop")}
+        for name in ("system", "max_tokens", "context_tokens", "template", "license"):
+            value = getattr(self, name)
+            own[name] = getattr(inherited, name) if value is None else value
+        return replace(self, sampling=self.sampling.over(inherited.sampling), **own)
+
     def _begun(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """A system prompt of the request's own takes the place of ours, and stays the first message."""
         own = messages[:1] if messages and messages[0].role == "system" else ()

@@ -114,7 +114,9 @@ def _of_folder(path: Path) -> ModelFacts:
         embedding_length=config.get_int("hidden_size", None),
         template=template,
         capabilities=_capabilities(path, "huggingface", template),
-        metadata={name: value for name, value in config.metadata.items() if isinstance(value, bool | int | float | str)},
+        metadata={
+            name: value for name, value in config.metadata.items() if isinstance(value, bool | int | float | str)
+        },
         tensors=tuple(TensorFacts(name, t.type.name, tuple(t.shape)) for name, t in tensors.items()),
     )
 

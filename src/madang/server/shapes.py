@@ -9,10 +9,14 @@ from starlette.responses import Response
 
 from madang.server.event_stream import as_json
 from madang.server.failures import status_of
+from madang.server.ollama.errors import error_body as ollama_body
 from madang.server.openai.errors import error_body as openai_body
 
 # The first prefix that fits; each API adds its own.
-_SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (("/", openai_body),)
+_SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
+    ("/api/", ollama_body),
+    ("/", openai_body),
+)
 
 
 def failure_response(

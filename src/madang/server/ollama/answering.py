@@ -12,6 +12,8 @@ from madang.server.ollama.durations import nanoseconds
 
 _DONE_REASONS: Final = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 
+_NEVER: Final = -9999.0  # in place of minus infinity, which JSON does not know
+
 Line = dict[str, Any]
 
 
@@ -122,9 +124,10 @@ def joined(lines: Iterable[Line], shape: Shape) -> Line:
 
 
 def _logprob(token: TokenLogprob) -> Line:
-    return {
-        "token": token.text,
-        "logprob": token.logprob,
-        "bytes": list(token.text.encode("utf-8", "replace")),
-        "top_logprobs": [_alternative(alternative) for alternative in token.top],
-    }
+    alternatives = zip(token.top_texts, token.top, strict=False)
+    top = [_likelihood(text, logprob) for text, (_, logprob) in alternatives]
+    return _likelihood(token.text, token.logprob) | ({"top_logprobs": top} if top else {})
+
+
+def _likelihood(text: str, logprob: float) -> Line:
+    return {"token": text, "logprob": max(logprob, _NEVER), "bytes": list(text.encode("utf-8", "replace"))}

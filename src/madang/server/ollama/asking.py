@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from madang.core.constraint import Constraint, JsonSchema
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
+from madang.core.sampling import SamplingParams
 from madang.models.parameters import read_parameters
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import read_keep_alive
@@ -153,9 +154,7 @@ def _reasoning(value: object, warnings: list[str]) -> bool | None:
     raise InvalidRequest(f"'think' is true, false, or one of {', '.join(_LEVELS)}.", param="think")
 
 
-def _with_logprobs(body: Body, sampling: Any, warnings: list[str]) -> Any:
-    from dataclasses import replace
-
+def _with_logprobs(body: Body, sampling: SamplingParams, warnings: list[str]) -> SamplingParams:
     n_top = body.whole("top_logprobs")
     if n_top is not None and not 0 <= n_top <= MAX_TOP_LOGPROBS:
         raise InvalidRequest(f"'top_logprobs' is 0 to {MAX_TOP_LOGPROBS}.", param="top_logprobs")

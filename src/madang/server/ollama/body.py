@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from madang.core.errors import InvalidRequest
+
+T = TypeVar("T")
 
 NOT_KNOWN: Final = "madang does not know it"
 
@@ -73,9 +75,11 @@ class Body:
                 return value
         raise InvalidRequest(f"'{name}' is missing.", param=name)
 
-    def _typed(self, name: str, kind: type, words: str) -> Any:
+    def _typed(self, name: str, kind: type[T], words: str) -> T | None:
         value = self.fields.get(name)
-        if value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
+        if value is None:
+            return None
+        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
         raise InvalidRequest(f"'{name}' must be {words}.", param=name)
 

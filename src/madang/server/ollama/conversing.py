@@ -24,21 +24,19 @@ from madang.server.ollama.body import Body
 from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import write_context
 from madang.server.ollama.names import find_reference
-from madang.server.ollama.responding import body_of, responding, state_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, state_of, stream_lines, whole
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
 
 
 @router.post("/api/chat")
-@responding
 async def chat(http: HttpRequest) -> Response:
     """Answer a conversation, as NDJSON unless ``stream`` is false."""
     return await _answer(http, read_chat, ChatShape())
 
 
 @router.post("/api/generate")
-@responding
 async def generate(http: HttpRequest) -> Response:
     """Answer a prompt; without one, load or unload the model."""
     return await _answer(http, read_generate, GenerateShape())
@@ -92,7 +90,7 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
         fitted = await in_thread(partial(fit, engine, request, truncate=job.asked.truncate))
-        async with aclosing(events(engine, fitted.request)) as stream:  # type: ignore[type-var]
+        async with aclosing(events(engine, fitted.request)) as stream:
             async for event in stream:
                 if not isinstance(event, Done):
                     said += event.text if isinstance(event, TextDelta) else ""

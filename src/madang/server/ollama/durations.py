@@ -27,7 +27,7 @@ def read_keep_alive(value: object) -> float | None:
     seconds = _seconds(value)
     if seconds is None or math.isnan(seconds):
         raise InvalidRequest(
-            f"keep_alive is {str(value)[:MAX_CHARACTERS]!r}, but must be a duration such as '5m' or a number of seconds.",
+            f"keep_alive is {str(value)[:MAX_CHARACTERS]!r}, but must be a duration such as '5m', or seconds.",
             param="keep_alive",
         )
     return FOREVER_S if seconds < 0 or seconds > MAX_S else seconds

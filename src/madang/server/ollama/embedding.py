@@ -21,7 +21,7 @@ from madang.server.bridge import in_thread, leased, while_connected
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
 from madang.server.ollama.names import find_reference
-from madang.server.ollama.responding import body_of, responding, state_of
+from madang.server.ollama.responding import body_of, state_of
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -47,7 +47,6 @@ class _Asked:
 
 
 @router.post("/api/embed")
-@responding
 async def embed(http: HttpRequest) -> Response:
     """Vectors of one or more texts."""
     arrived_s = perf_counter()
@@ -58,7 +57,6 @@ async def embed(http: HttpRequest) -> Response:
 
 
 @router.post("/api/embeddings")
-@responding
 async def embeddings(http: HttpRequest) -> Response:
     """The vector of one text; the older form, without measurements."""
     body = await body_of(http)

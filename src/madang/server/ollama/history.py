@@ -1,7 +1,7 @@
 """The ``context`` of /api/generate: the conversation so far, as the list of numbers that clients send back unread.
 
-To Ollama these are tokens. Ours are the bytes of the messages themselves, so they hold for every model and template, and
-control tokens that people wrote stay text.
+To Ollama these are tokens. Ours are the bytes of the messages themselves, so they hold for every model and template,
+and control tokens that people wrote stay text.
 """
 
 from __future__ import annotations

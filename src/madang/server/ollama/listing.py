@@ -22,7 +22,7 @@ from madang.server.describing import ModelFacts, facts_of
 from madang.server.ollama.answering import timestamp
 from madang.server.ollama.body import Fields
 from madang.server.ollama.names import find_reference, shown
-from madang.server.ollama.responding import body_of, responding, state_of
+from madang.server.ollama.responding import body_of, state_of
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -47,8 +47,8 @@ async def alive(http: HttpRequest) -> Response:
 
 
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>madang</title>
-<h1>madang is running</h1><p>This is a server for language models. Clients of OpenAI find it at <code>/v1</code>, clients
-of Ollama here; <a href="/openapi.json">what it answers to</a>.</p></html>
+<h1>madang is running</h1><p>This is a server for language models. Clients of OpenAI find it at <code>/v1</code>,
+clients of Ollama here; <a href="/openapi.json">what it answers to</a>.</p></html>
 """
 
 
@@ -61,7 +61,6 @@ async def version() -> dict[str, str]:
 
 @router.get("/api/tags")
 @router.head("/api/tags", include_in_schema=False)
-@responding
 async def tags(http: HttpRequest) -> Response:
     """Every model of the store."""
     state = state_of(http)
@@ -70,14 +69,12 @@ async def tags(http: HttpRequest) -> Response:
 
 @router.get("/api/ps")
 @router.head("/api/ps", include_in_schema=False)
-@responding
 async def ps(http: HttpRequest) -> Response:
     """Every model in memory."""
     return JSONResponse({"models": await in_thread(partial(_ps, state_of(http)))})
 
 
 @router.post("/api/show")
-@responding
 async def show(http: HttpRequest) -> Response:
     """What a model is."""
     body, state = await body_of(http), state_of(http)

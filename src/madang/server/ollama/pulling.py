@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from madang.core.errors import InvalidRequest
 from madang.server.ollama.body import Fields
 from madang.server.ollama.names import find_origin
-from madang.server.ollama.responding import body_of, responding, stream_lines, whole
+from madang.server.ollama.responding import body_of, stream_lines, whole
 from madang.server.pulls import Pull, Pulls
 
 router = APIRouter(tags=["ollama"])
@@ -27,7 +27,6 @@ PULL: Final = Fields(
 
 
 @router.post("/api/pull")
-@responding
 async def pull(http: HttpRequest) -> Response:
     """Fetch a model; whoever asks for the same one meanwhile shares the download."""
     body = await body_of(http)
@@ -40,10 +39,11 @@ async def pull(http: HttpRequest) -> Response:
 
 
 @router.post("/api/push")
-@responding
 async def push(http: HttpRequest) -> Response:
     """Refused: madang publishes nothing."""
-    raise InvalidRequest("madang does not publish models; upload the file with the tools of the hub that is to have it.")
+    raise InvalidRequest(
+        "madang does not publish models; upload the file with the tools of the hub that is to have it."
+    )
 
 
 async def _lines(pulls: Pulls, reference: Any, warnings: tuple[str, ...]) -> AsyncGenerator[dict[str, Any], None]:
