@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from madang.core.errors import InvalidRequest
+from madang.core.errors import InvalidRequest, MalformedFile, UnsupportedModel
 from madang.core.sampling import SamplingParams
 from madang.models.choosing import choose_files
 from madang.models.fetching import StagedFile
@@ -38,7 +38,7 @@ def copy_model(store: Store, source: StoredReference, name: StoredReference) -> 
 def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset: Preset) -> ModelFiles:
     """A model of content that is in the store by digest (``files`` is file name -> digest), once it was checked.
 
-    Raises InvalidRequest for content that is not here or is no model, MalformedFile, UnsupportedModel.
+    Raises InvalidRequest for content that is not here or is no model, MalformedFile for a damaged generation config.
     """
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"{len(files)} files are given, at most {MAX_FILES}.", param="files")
@@ -47,9 +47,7 @@ def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset:
     staged = tuple(_staged(store, file, paths[path]) for file, path in zip(chosen.names, chosen.paths, strict=True))
     sampling = SamplingParams()
     if chosen.format == "gguf":
-        from madang.formats.gguf import read_gguf
-
-        read_gguf(staged[0].path)
+        _check_gguf(staged[0])
     else:
         configs = [file.path for file in staged if file.name == "generation_config.json"]
         sampling = read_generation_config(configs[0]) if configs else sampling
@@ -63,6 +61,18 @@ def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset:
         preset=None if preset == Preset() else preset,
     )
     return store.commit(manifest, staged)
+
+
+def _check_gguf(file: StagedFile) -> None:
+    """Whoever uploaded it learns what is wrong with it, and not where it lies."""
+    from madang.formats.gguf import read_gguf
+
+    try:
+        read_gguf(file.path)
+    except MalformedFile as error:
+        raise InvalidRequest(f"{file.name} is not a valid model file: {error.problem}.", param="files") from error
+    except UnsupportedModel as error:
+        raise InvalidRequest(f"{file.name} cannot be used: {error.what}.", param="files") from error
 
 
 def _staged(store: Store, name: str, digest: str) -> StagedFile:
