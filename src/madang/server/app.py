@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from madang.core.errors import InvalidRequest, MadangError
-from madang.server import ollama, openai
+from madang.server import anthropic, ollama, openai
 from madang.server.bridge import in_thread
 from madang.server.shapes import failure_response
 from madang.server.state import ServerState
@@ -39,6 +39,7 @@ def create_app(state: ServerState) -> FastAPI:
     for kind in (MadangError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _failed)
     openai.include(app)
+    anthropic.include(app)
     ollama.include(app)
     return app
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from madang.server.anthropic.errors import error_body as anthropic_body
 from madang.server.event_stream import as_json
 from madang.server.failures import status_of
 from madang.server.ollama.errors import error_body as ollama_body
@@ -14,6 +15,7 @@ from madang.server.openai.errors import error_body as openai_body
 
 # The first prefix that fits; each API adds its own.
 _SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
+    ("/v1/messages", anthropic_body),
     ("/api/", ollama_body),
     ("/", openai_body),
 )

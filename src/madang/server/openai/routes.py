@@ -14,7 +14,7 @@ from madang.core.request import Request
 from madang.server import event_stream
 from madang.server.answering import answers, completions
 from madang.server.bridge import while_connected
-from madang.server.event_stream import as_json, stream_events
+from madang.server.event_stream import json_response, stream_events
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -71,11 +71,6 @@ async def text_completions(http: HttpRequest, body: CompletionRequest, state: St
 async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
     """Vectors of texts."""
     return json_response(await while_connected(http, embed(state.pool, body)))
-
-
-def json_response(value: dict[str, Any]) -> Response:
-    """As it is: what was built here needs no check."""
-    return Response(as_json(value), media_type="application/json")
 
 
 async def _chunks(
