@@ -1,9 +1,9 @@
-"""Opens every engine of the table on the starter model; what is not installed is skipped in one line."""
+"""Opens every engine of the table on a model of its format; what is not installed is skipped in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from madang.core import Engine
 from madang.core.settings import load_settings
 from madang.engines import engine_entries
 from madang.runtime import open_model
+from tests.conformance.speller import write_speller
+from tests.engines.servers import echo_server, serving
 
 CONTEXT_TOKENS = 512
 
@@ -24,7 +26,12 @@ def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     entry = request.param
     if not entry.is_installed():
         pytest.skip(f"the {entry.name} engine is not installed; {' and '.join(entry.modules)} cannot be imported")
-    reference = f"file:{request.getfixturevalue('starter_gguf')}" if entry.reads_files else "double"
+    if entry.name == "remote":
+        return request.getfixturevalue("connect_engine")
+    reference = "double"
+    if entry.reads_files:
+        model = "starter_gguf" if "gguf" in entry.formats else "speller"
+        reference = f"file:{request.getfixturevalue(model)}"
     home: Path = tmp_path_factory.mktemp("home")
 
     def open_with(context_tokens: int) -> Engine:
@@ -35,7 +42,28 @@ def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def speller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder, for engines that read nothing else."""
+    folder = tmp_path_factory.mktemp("models") / "speller"
+    write_speller(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def engine(open_engine: OpenEngine) -> Iterator[Engine]:
     """One engine for all tests, so that each also shows that the ones before left nothing behind."""
     with closing(open_engine(CONTEXT_TOKENS)) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def connect_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenEngine]:
+    """The remote engine, on a server in this process that is asked for the context of each engine that is opened."""
+    with ExitStack() as servers:
+
+        def open_with(context_tokens: int) -> Engine:
+            server = servers.enter_context(serving(echo_server("vllm", context_tokens)))
+            settings = load_settings({}, {"MADANG_HOME": str(tmp_path_factory.mktemp("home"))})
+            return open_model(f"remote:vllm+{server.url}/v1#double", settings)
+
+        yield open_with

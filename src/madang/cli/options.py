@@ -19,7 +19,10 @@ def _option(name: str, metavar: str, text: str, default: object = None) -> typer
 
 # ---- what several verbs have
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="name:tag, hf:org/repo[/file], pypi:package or file:path.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="name:tag, hf:org/repo[/file], pypi:package, file:path or remote:URL#model."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads that compute.")]
 Context = Annotated[
@@ -38,6 +41,22 @@ KvType = Annotated[
 Speculation = Annotated[
     str | None,
     typer.Option("--speculation", metavar="WORD", help="Guess tokens ahead: ngram, off, or draft:MODEL."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="WORD", help="Where transformers computes: cpu, cuda, cuda:1, mps.")
+]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", metavar="WORD", help="What it computes in: float32, bfloat16, float16.")
+]
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4 or int8.")
+]
+Attention = Annotated[
+    str | None, typer.Option("--attention", metavar="WORD", help="How it attends: sdpa, eager, flash_attention_2.")
+]
+RemoteKey = Annotated[
+    str | None,
+    typer.Option("--remote-key", metavar="VARIABLE", help="Environment variable with the key of a remote server."),
 ]
 
 # ---- what an answer is to be

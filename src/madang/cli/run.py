@@ -46,6 +46,11 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     kv_memory: options.KvMemory = None,
     kv_type: options.KvType = None,
     speculation: options.Speculation = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    quantize: options.Quantize = None,
+    attention: options.Attention = None,
+    remote_key: options.RemoteKey = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer a prompt, or chat when there is none. What is piped in is added to the prompt."""
@@ -58,6 +63,11 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         kv_memory=kv_memory,
         kv_type=kv_type,
         speculation=speculation,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        attention=attention,
+        remote_key=remote_key,
     )
     answer = AnswerOptions(
         system=None if system is None else checked_text(system, "The system message"),

@@ -228,9 +228,11 @@ class UnsupportedModel(ModelError):
 
     code = "unsupported_model"
 
-    def __init__(self, what: str, *, runs_with: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, runs_with: str | None = None, hint: str | None = None, engine: str = "native"
+    ) -> None:
         fallback = f"It would run with {runs_with}." if runs_with else "No engine known to madang runs it."
-        super().__init__(f"The native engine does not run {what}.", hint=hint or fallback)
+        super().__init__(f"The {engine} engine does not run {what}.", hint=hint or fallback)
         self.what = what
         self.runs_with = runs_with
 

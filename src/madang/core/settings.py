@@ -5,8 +5,9 @@ The one table of settings, and the only place that is handed the environment. A 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -60,8 +61,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("isa", "text", None, "instruction set of the native engine; unset takes the best one this CPU has"),
     Setting("precision", "text", None, "of the native engine: exact (unset), or fast for quicker prompts"),
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
+    Setting("device", "text", None, "where transformers computes: cpu, cuda, cuda:1 or mps; unset takes the best"),
+    Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
+    Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
+    Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
+    Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 
 # Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
 _NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
@@ -69,7 +77,10 @@ _NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang."""
+    """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang.
+
+    secret   what the variable that ``remote_key`` names holds; it is in no row and no repr
+    """
 
     home: Path
     threads: int | None
@@ -81,8 +92,14 @@ class Settings:
     isa: str | None
     precision: str | None
     engine: str | None
+    device: str | None
+    dtype: str | None
+    quantize: str | None
+    attention: str | None
+    remote_key: str | None
     debug: bool
     origins: Mapping[str, Origin]
+    secret: str | None = field(default=None, repr=False)
 
     def rows(self) -> Iterator[tuple[Setting, Value, Origin]]:
         """The whole table, in order, for people to read."""
@@ -107,7 +124,7 @@ def load_settings(command_line: Mapping[str, Value], environment: Mapping[str, s
         origins[setting.name] = origin
         if setting.name == "home":
             config = _read_config(values["home"] / CONFIG_FILE)
-    return Settings(**values, origins=origins)
+    return Settings(**values, origins=origins, secret=_secret(values["remote_key"], environment))
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
@@ -178,6 +195,19 @@ def _parsed(setting: Setting, raw: object, where: str) -> Value:
             if not isinstance(raw, str):
                 raise _bad(setting, raw, where, "text")
             return raw
+
+
+def _secret(variable: str | None, environment: Mapping[str, str]) -> str | None:
+    """What the variable holds; None when there is none. What is no name may be a key by mistake, and is not shown."""
+    if variable is None:
+        return None
+    if not _VARIABLE.fullmatch(variable):
+        raise InvalidRequest(
+            "remote_key is not the name of an environment variable.",
+            param="remote_key",
+            hint="Put the key into a variable such as MY_SERVER_KEY, and give its name.",
+        )
+    return environment.get(variable)
 
 
 def _path(setting: Setting, raw: object, where: str) -> Path:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from madang.models import ModelFiles
 
 Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
-Standalone: TypeAlias = Callable[[str, int | None], Engine]  # model name, context in tokens
+Standalone: TypeAlias = Callable[..., Engine]  # model name, context in tokens; remote takes a key as well
 
+# Settings that make sense to some engines only.
+NATIVE_SETTINGS = ("kv_memory", "kv_type", "concurrency", "speculation", "isa", "precision")
+PLACEMENT_SETTINGS = ("device", "dtype", "quantize", "attention")
 ENTRY_POINT_GROUP = "madang.engines"
 
 
@@ -35,6 +38,8 @@ class EngineEntry:
     modules       what must be importable for it to run
     install       the command that makes them so
     reads_files   False for an engine that needs no model at all
+    unused        settings that it has no use for; giving one for a single run is an error
+    places        whether it finds room for the model itself, on whichever device
     """
 
     name: str
@@ -43,6 +48,8 @@ class EngineEntry:
     modules: tuple[str, ...] = ()
     install: str = ""
     reads_files: bool = True
+    unused: tuple[str, ...] = ()
+    places: bool = False
 
     def is_installed(self) -> bool:
         """Whether what it needs can be found; imports nothing of it."""
@@ -84,6 +91,7 @@ ENGINES: tuple[EngineEntry, ...] = (
         formats=("gguf", "huggingface"),
         modules=("madang._core",),
         install="pip install --force-reinstall madang",
+        unused=PLACEMENT_SETTINGS,
     ),
     EngineEntry(
         "llamacpp",
@@ -92,6 +100,34 @@ ENGINES: tuple[EngineEntry, ...] = (
         modules=("xllamacpp",),
         install='pip install "madang[llamacpp]"',
     ),
+    EngineEntry(
+        "transformers",
+        "madang.engines.transformers:load",
+        formats=("huggingface",),
+        modules=("torch", "transformers", "safetensors"),
+        install="pip install 'madang[torch]'",
+        unused=NATIVE_SETTINGS,
+        places=True,
+    ),
+    EngineEntry(
+        "mlx",
+        "madang.engines.mlx:load",
+        formats=("huggingface",),
+        modules=("mlx.core", "mlx_lm"),
+        install="pip install 'madang[mlx]'",
+        unused=(
+            *PLACEMENT_SETTINGS,
+            "threads",
+            "kv_memory",
+            "kv_type",
+            "concurrency",
+            "speculation",
+            "isa",
+            "precision",
+        ),
+        places=True,
+    ),
+    EngineEntry("remote", "madang.engines.remote:connect", reads_files=False),
     EngineEntry("echo", "madang.engines.echo:EchoEngine", reads_files=False),
 )
 

@@ -66,6 +66,17 @@ def read_folder(path: Path) -> ModelFolder:
     return ModelFolder(config, MappingProxyType(metadata), read_safetensors(path))
 
 
+def trained_tokens(path: Path) -> int | None:
+    """The longest context that the config.json of a folder speaks of, whatever the family; None where it is silent."""
+    config = read_json_object(path / CONFIG_FILE, MAX_CONFIG_BYTES)
+    for part in (config, config.get("text_config")):
+        for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+            value = part.get(key) if isinstance(part, dict) else None
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return None
+
+
 def _flat(path: Path, value: dict[str, Any], prefix: str, levels: int) -> Iterator[tuple[str, MetadataValue]]:
     if not levels:
         raise MalformedFile(path, f"its objects are nested more than {MAX_NESTING} deep")

@@ -6,6 +6,7 @@ anything is allocated.
 """
 
 from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
+from madang.hardware.choice import Choice
 from madang.hardware.kv_cache import PageGroups, fitting_tokens, kv_cache_bytes, page_groups
 from madang.hardware.machine import Gpu, Machine
 from madang.hardware.memory import (
@@ -13,7 +14,8 @@ from madang.hardware.memory import (
     estimate_weights_bytes,
     packed_weights_bytes,
 )
-from madang.hardware.plan import Choice, Plan, PlanRequest, WeightFiles, make_plan
+from madang.hardware.placement import Placement, PlacementRequest
+from madang.hardware.plan import Plan, PlanRequest, WeightFiles, make_plan, outline_plan
 from madang.hardware.probe import probe_machine
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Machine",
     "MemoryEstimate",
     "PageGroups",
+    "Placement",
+    "PlacementRequest",
     "Plan",
     "PlanRequest",
     "WeightFiles",
@@ -32,6 +36,7 @@ __all__ = [
     "kv_cache_bytes",
     "make_plan",
     "measure_read_bandwidth",
+    "outline_plan",
     "packed_weights_bytes",
     "page_groups",
     "probe_machine",

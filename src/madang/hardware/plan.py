@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
 from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
 from madang.core.units import format_bytes
 from madang.formats.spec import DecoderSpec
+from madang.hardware.choice import Choice
 from madang.hardware.kv_cache import KV_PAGE_TOKENS, KV_TYPES, fitting_tokens, kv_cache_bytes
 from madang.hardware.machine import Machine
 from madang.hardware.memory import WORKING_BYTES, MemoryEstimate, estimate_weights_bytes
-
-T = TypeVar("T")
+from madang.hardware.placement import Placement, PlacementRequest, place
 
 SMALLEST_USEFUL_CONTEXT_TOKENS = 256
 PREFILL_CHUNK_TOKENS = 256
@@ -23,14 +23,7 @@ MAX_CONCURRENCY = 32
 # Beyond one full context, the cache keeps what other conversations computed: as many more, if memory allows.
 KV_CONTEXTS = 4
 KV_FREE_SHARE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(Generic[T]):
-    """A value and why it is this one."""
-
-    value: T
-    reason: str
+UNKNOWN_CONTEXT_TOKENS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +39,7 @@ class PlanRequest:
     kv_type: str | None = None
     max_concurrency: int | None = None
     speculation: str | None = None
+    placement: PlacementRequest = field(default_factory=PlacementRequest)
 
 
 class WeightFiles(Protocol):
@@ -70,6 +64,7 @@ class Plan:
     kv_type          how keys and values are kept: "f16", or "int8" in about half of the memory
     max_concurrency  generations that are computed side by side; more wait
     speculation      "ngram" guesses from the text, "draft:<file or folder>" with a smaller model, "off" does not
+    placement        device, dtype and quantization, for engines that have a choice
     memory           at the full context; None when nothing was calculated
     """
 
@@ -82,6 +77,7 @@ class Plan:
     kv_type: Choice[str] = field(default_factory=lambda: Choice(KV_TYPES[0], "the default"))
     max_concurrency: Choice[int] = field(default_factory=lambda: Choice(MAX_CONCURRENCY, "the default"))
     speculation: Choice[str] = field(default_factory=lambda: Choice(SPECULATIONS[0], "the default"))
+    placement: Placement = field(default_factory=Placement)
     memory: MemoryEstimate | None = None
 
 
@@ -117,8 +113,41 @@ def make_plan(
         kv_type=kv_type,
         max_concurrency=_concurrency(requested.max_concurrency),
         speculation=_speculation(requested.speculation),
+        placement=place(requested.placement),
         memory=MemoryEstimate(weights_bytes, context_bytes),
     )
+
+
+def outline_plan(
+    name: str, machine: Machine, requested: PlanRequest | None = None, *, trained_tokens: int | None = None
+) -> Plan:
+    """For a model whose insides only its engine knows: ``trained_tokens`` is what its files say, memory stays open.
+
+    Raises InvalidRequest and UnknownOption for values that make no sense.
+    """
+    requested = requested or PlanRequest()
+    _refuse_longer_context(name, requested.context_tokens, trained_tokens)
+    if requested.context_tokens is not None:
+        context = Choice(requested.context_tokens, "as requested")
+    elif trained_tokens is not None:
+        context = Choice(trained_tokens, "what the model was trained for")
+    else:
+        context = Choice(UNKNOWN_CONTEXT_TOKENS, "the model does not say what it was trained for")
+    return Plan(
+        threads=_threads(machine, requested.threads),
+        context_tokens=context,
+        max_concurrency=_concurrency(requested.max_concurrency),
+        placement=place(requested.placement),
+    )
+
+
+def _refuse_longer_context(name: str, requested: int | None, trained: int | None) -> None:
+    if requested is not None and trained is not None and not 1 <= requested <= trained:
+        raise InvalidRequest(
+            f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
+            param="context_tokens",
+            hint=f"Ask for at most {trained}.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +169,7 @@ def _context(
     cache: _Cache, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
 ) -> Choice[int]:
     trained, requested = cache.spec.context_tokens, request.context_tokens
-    if requested is not None and not 1 <= requested <= trained:
-        raise InvalidRequest(
-            f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
-            param="context_tokens",
-            hint=f"Ask for at most {trained}.",
-        )
+    _refuse_longer_context(name, requested, trained)
     smallest = min(requested or SMALLEST_USEFUL_CONTEXT_TOKENS, SMALLEST_USEFUL_CONTEXT_TOKENS, trained)
     fixed_bytes = weights_bytes + WORKING_BYTES
     needed_bytes = fixed_bytes + cache.n_bytes(smallest)

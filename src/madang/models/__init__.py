@@ -7,6 +7,7 @@ nothing leaves the store's root; the home folder is an argument, the environment
 
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
 from madang.models.deriving import adopt, copy_model, derive
+from madang.models.endpoints import EndpointReference, read_endpoint
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
@@ -26,6 +27,7 @@ from madang.models.store import Store
 __all__ = [
     "Catalog",
     "CatalogEntry",
+    "EndpointReference",
     "FileReference",
     "HubReference",
     "Manifest",
@@ -49,4 +51,5 @@ __all__ = [
     "parse_reference",
     "pull",
     "read_catalog",
+    "read_endpoint",
 ]

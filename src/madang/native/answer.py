@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from madang import _core
 from madang.core.errors import EngineError, InvalidRequest
@@ -15,11 +16,64 @@ from madang.core.sampling import SamplingParams
 from madang.core.stopping import StopMatcher
 from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Detokenizer, Tokenizer
+from madang.native.constraints import Bits
 from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
 
 # The parser spells out all that is forced after each token; a step with 16 of a very long text would hold up others.
 _MOST_FORCED: Final = 512
+
+
+class LogitRow(Protocol):
+    """The logits of one position, wherever they are; what a sampler does with them (_core.pyi)."""
+
+    def sample(self, sampler: _core.Sampler, n_alternatives: int, mask: Bits | None = None) -> _core.Choice:
+        """Draw a token."""
+
+    def foresee(self, sampler: _core.Sampler) -> int:
+        """The token that is sure to be drawn if it may; -1 when there is none."""
+
+    def take(self, sampler: _core.Sampler, token: int, n_alternatives: int) -> _core.Choice:
+        """Draw this token."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderRow:
+    """A row of our own decoder's last step."""
+
+    decoder: _core.Decoder
+    row: int
+
+    def sample(self, sampler: _core.Sampler, n_alternatives: int, mask: Bits | None = None) -> _core.Choice:
+        """See LogitRow."""
+        return sampler.sample(self.decoder, self.row, n_alternatives, mask)
+
+    def foresee(self, sampler: _core.Sampler) -> int:
+        """See LogitRow."""
+        return sampler.foresee(self.decoder, self.row)
+
+    def take(self, sampler: _core.Sampler, token: int, n_alternatives: int) -> _core.Choice:
+        """See LogitRow."""
+        return sampler.take(self.decoder, self.row, token, n_alternatives)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayRow:
+    """Logits that another library computed, [words]."""
+
+    logits: npt.NDArray[np.float32]
+
+    def sample(self, sampler: _core.Sampler, n_alternatives: int, mask: Bits | None = None) -> _core.Choice:
+        """See LogitRow."""
+        return sampler.sample_from(self.logits, n_alternatives, mask)
+
+    def foresee(self, sampler: _core.Sampler) -> int:
+        """See LogitRow."""
+        return sampler.foresee_from(self.logits)
+
+    def take(self, sampler: _core.Sampler, token: int, n_alternatives: int) -> _core.Choice:
+        """See LogitRow."""
+        return sampler.take_from(self.logits, token, n_alternatives)
 
 
 class Answer:
@@ -59,9 +113,9 @@ class Answer:
         self._sampler.accept(np.array(prompt.tokens, np.int32))
         self._unshown: list[TokenLogprob] = []
 
-    def next_token(self, decoder: _core.Decoder, row: int) -> int:
+    def next_token(self, row: LogitRow) -> int:
         """Draw from a row of logits, and say what there is to say. Raises EngineError when they are not numbers."""
-        choice = self._choose(decoder, row)
+        choice = self._choose(row)
         self.n_tokens += 1
         if choice.token in self._tokenizer.end_ids:
             self.finish_reason = "stop"
@@ -71,9 +125,9 @@ class Answer:
             self._follow(choice.token)
         return choice.token
 
-    def _choose(self, decoder: _core.Decoder, row: int) -> _core.Choice:
+    def _choose(self, row: LogitRow) -> _core.Choice:
         try:
-            return self._draw(decoder, row)
+            return self._draw(row)
         except _core.NothingAllowed as error:
             raise EngineError("The constraint and logit_bias leave no token of this model to go on with.") from error
         except RuntimeError as error:
@@ -81,14 +135,14 @@ class Answer:
                 f"Generation stopped: {error}.", hint="The weights may be damaged; pull again."
             ) from error
 
-    def _draw(self, decoder: _core.Decoder, row: int) -> _core.Choice:
+    def _draw(self, row: LogitRow) -> _core.Choice:
         """Under the mask; where one token is sure to come if it may, asking for that one is cheaper than a mask."""
         if self._mask is None:
-            return self._sampler.sample(decoder, row, self._n_alternatives)
-        token = self._sampler.foresee(decoder, row)
+            return row.sample(self._sampler, self._n_alternatives)
+        token = row.foresee(self._sampler)
         if token >= 0 and self._mask.allows(token):
-            return self._sampler.take(decoder, row, token, self._n_alternatives)
-        return self._sampler.sample(decoder, row, self._n_alternatives, self._mask.bitmask())
+            return row.take(self._sampler, token, self._n_alternatives)
+        return row.sample(self._sampler, self._n_alternatives, self._mask.bitmask())
 
     def _follow(self, token: int) -> None:
         """Tell the constraint; where nothing can follow, the answer ends."""

@@ -19,7 +19,7 @@ from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
 from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Tokenizer
-from madang.native.answer import Answer
+from madang.native.answer import Answer, DecoderRow
 from madang.native.cache import SavedPages
 from madang.native.form import AnswerForm
 from madang.native.prompt import Prompt
@@ -87,7 +87,7 @@ class Generation:
         """See Work."""
         if self._answer.n_tokens == 0:
             self._prompt_read()
-        token = self._answer.next_token(decoder, row)
+        token = self._answer.next_token(DecoderRow(decoder, row))
         self._watch.token()
         return token
 

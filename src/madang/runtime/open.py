@@ -1,24 +1,45 @@
 """From a name to a loaded model. Read this first: it is the path through all rooms below.
 
-reference --store--> files --table--> engine entry --plan--> settings with reasons --loader--> Engine
+reference --store--> files --choosing--> engine entry --plan--> settings with reasons --loader--> Engine
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from madang.core.engine import Embedder, Engine, Loaded
 from madang.core.errors import InvalidRequest, ModelNotFound
-from madang.core.settings import Settings
-from madang.engines import choose_engine, find_engine
-from madang.formats.families import describe_model
-from madang.hardware import Choice, Plan, PlanRequest, make_plan, packed_weights_bytes, probe_machine
-from madang.models import FileReference, ModelFiles, NameReference, Reference, Store, load_catalog, parse_reference
+from madang.core.settings import SETTINGS, Settings
+from madang.engines import find_engine
+from madang.formats.folder import trained_tokens
+from madang.formats.spec import ModelDescription
+from madang.hardware import (
+    Choice,
+    PlacementRequest,
+    Plan,
+    PlanRequest,
+    make_plan,
+    outline_plan,
+    packed_weights_bytes,
+    probe_machine,
+)
+from madang.models import (
+    FileReference,
+    ModelFiles,
+    NameReference,
+    Reference,
+    Store,
+    load_catalog,
+    parse_reference,
+    read_endpoint,
+)
 from madang.runtime.abilities import as_embedder, as_engine
+from madang.runtime.choosing import choose_for
 
-_USED_WITHOUT_FILES = ("home", "context", "engine", "debug")
+_USED_REMOTELY = ("home", "context", "engine", "debug", "remote_key")
+_UNUSED_REMOTELY = tuple(setting.name for setting in SETTINGS if setting.name not in _USED_REMOTELY)
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
 
@@ -49,33 +70,60 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
 
 def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:
     """The same for whatever the model can do; what that is, ``isinstance`` tells."""
+    if settings.engine == "remote" or read_endpoint(reference) is not None:
+        return _connect(reference, settings)
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:
-            _refuse_unused(entry.name, settings)
+            _refuse_unused(entry.name, settings, (*_UNUSED_REMOTELY, "remote_key"))
             return entry.standalone()(reference, settings.context)
     store = Store(settings.home)
     files = find_files(reference, store, fetch=fetch)
-    choice = choose_engine(files.format, settings.engine)
-    plan = plan_for(files, settings)
-    return choice.entry.loader()(files, _with_draft_file(plan, store, fetch))
+    chosen = choose_for(files, settings.engine)
+    entry = chosen.choice.entry
+    _refuse_unused(entry.name, settings, entry.unused)
+    plan = _plan(files, settings, chosen.description)
+    load = entry.loader()
+    return load(files, _with_draft_file(plan, store, fetch))
 
 
-def _refuse_unused(engine: str, settings: Settings) -> None:
-    """Of an engine without files, what was asked for in this call; the environment and the config file are for all."""
+def _connect(reference: str, settings: Settings) -> Loaded:
+    """A model that a server runs. The key is sent to servers that a person named, so read docs/how-to/engines.md."""
+    if settings.engine not in (None, "remote"):
+        raise InvalidRequest(
+            f"'{reference}' runs on a server, so the {settings.engine} engine has nothing to run.",
+            param="engine",
+            hint="Leave --engine out.",
+        )
+    _refuse_unused("remote", settings, _UNUSED_REMOTELY)
+    if settings.remote_key is not None and not settings.secret:
+        raise InvalidRequest(
+            "The environment variable that was to hold the key of the server is not set.",
+            param="remote_key",
+            hint="--remote-key takes the name of a variable, not the key itself.",
+        )
+    return find_engine("remote").standalone()(reference, settings.context, key=settings.secret)
+
+
+def _refuse_unused(engine: str, settings: Settings, unused: Sequence[str]) -> None:
+    """What was asked for in this call, and the engine cannot do; the environment and the config file are for all."""
     for setting, _, origin in settings.rows():
-        if origin == "command line" and setting.name not in _USED_WITHOUT_FILES:
+        if origin == "command line" and setting.name in unused:
             raise InvalidRequest(
                 f"The {engine} engine has no use for {setting.option}.", param=setting.name, hint="Leave it out."
             )
 
 
 def plan_for(files: ModelFiles, settings: Settings) -> Plan:
-    """Settings for this model on this machine, each with its reason.
+    """Settings for this model on this machine, each with its reason, for the engine that will run it.
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    description = describe_model(files.path, files.format)
+    return _plan(files, settings, choose_for(files, settings.engine).description)
+
+
+def _plan(files: ModelFiles, settings: Settings, description: ModelDescription | None) -> Plan:
+    """An outline where the insides of the model are the engine's own affair."""
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
@@ -85,9 +133,14 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
         kv_type=settings.kv_type,
         max_concurrency=settings.concurrency,
         speculation=settings.speculation,
+        placement=PlacementRequest(settings.device, settings.dtype, settings.quantize, settings.attention),
     )
+    machine = probe_machine(gpus=False)
+    if description is None:
+        trained = trained_tokens(files.path) if files.format == "huggingface" else None
+        return outline_plan(files.name, machine, requested, trained_tokens=trained)
     weights_bytes = packed_weights_bytes(description.tensors.values())
-    return make_plan(description.spec, files, probe_machine(gpus=False), requested, weights_bytes=weights_bytes)
+    return make_plan(description.spec, files, machine, requested, weights_bytes=weights_bytes)
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:

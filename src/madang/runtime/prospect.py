@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from madang.core.errors import UnsupportedModel
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
-from madang.engines import choose_engine, find_engine
-from madang.formats.families import describe_model
+from madang.engines import find_engine
+from madang.formats.spec import ModelDescription
 from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_bytes, packed_weights_bytes
 from madang.hardware.kv_cache import KV_TYPES
-from madang.models import ModelFiles, Store, parse_reference
+from madang.models import ModelFiles, Store, parse_reference, read_endpoint
+from madang.runtime.choosing import choose_for
 
 # Room that is made for a model's cache when no context was asked for. Its plan may find more; it need not be freed for.
 CLAIMED_CONTEXT_TOKENS = 8192
@@ -43,7 +43,7 @@ class Identity:
 
 def identify(reference: str, settings: Settings) -> Identity:
     """Raises InvalidReference, UnknownOption for an engine that does not exist, MalformedFile."""
-    if not _reads_files(settings):
+    if not _reads_files(reference, settings):
         return Identity(reference)
     parsed = parse_reference(reference)
     files = Store(settings.home).find(parsed)
@@ -70,19 +70,18 @@ def foresee(reference: str, settings: Settings) -> Prospect:
 
     Raises what ``open_loaded`` raises for a model that no engine runs.
     """
-    if settings.engine is not None and not _reads_files(settings):
-        return Prospect(settings.engine, "asked for by name")
+    if not _reads_files(reference, settings):
+        return Prospect(settings.engine or "remote", "asked for by name" if settings.engine else "a server runs it")
     files = Store(settings.home).find(parse_reference(reference))
     if files is None:
         return Prospect("", "")  # opening it says what is to be done
-    choice = choose_engine(files.format, settings.engine)
-    return Prospect(choice.entry.name, choice.reason, _needed_bytes(files, settings))
+    chosen = choose_for(files, settings.engine)
+    entry = chosen.choice.entry
+    return Prospect(entry.name, chosen.choice.reason, _needed_bytes(files, chosen.description, settings))
 
 
-def _needed_bytes(files: ModelFiles, settings: Settings) -> int:
-    try:
-        description = describe_model(files.path, files.format)
-    except UnsupportedModel:
+def _needed_bytes(files: ModelFiles, description: ModelDescription | None, settings: Settings) -> int:
+    if description is None:
         return MemoryEstimate(estimate_weights_bytes(files.size_bytes), 0).total_bytes
     n_ctx = settings.context or min(description.spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
     cache_bytes = kv_cache_bytes(description.spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
@@ -91,8 +90,10 @@ def _needed_bytes(files: ModelFiles, settings: Settings) -> int:
     return MemoryEstimate(packed_weights_bytes(description.tensors.values()), cache_bytes).total_bytes
 
 
-def _reads_files(settings: Settings) -> bool:
-    return settings.engine is None or find_engine(settings.engine).reads_files
+def _reads_files(reference: str, settings: Settings) -> bool:
+    if settings.engine is None:
+        return read_endpoint(reference) is None
+    return find_engine(settings.engine).reads_files
 
 
 def _stamps(path: Path) -> Iterator[tuple[str, int, int]]:

@@ -1,0 +1,132 @@
+"""From a folder to an engine: config.json decides what is built, the plan where and how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from madang.core.engine import EngineInfo
+from madang.core.errors import MadangError, MalformedFile, NotEnoughMemory, UnsupportedModel
+from madang.engines.stepping import SteppingEngine
+from madang.engines.transformers.model import TorchModel
+from madang.engines.transformers.placing import settle
+from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
+from madang.formats.json_object import read_json_object
+from madang.formats.tokenizers import Tokenizer, tokenizer_from_json
+from madang.hardware import Placement, Plan, probe_machine
+from madang.models import ModelFiles
+
+NAME: Final = "transformers"
+_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+_MAX_REASON: Final = 300
+
+
+def load(files: ModelFiles, plan: Plan) -> SteppingEngine:
+    """Load a model.
+
+    Raises UnsupportedModel for what the library has no class for, EngineUnavailable for packages that the model needs,
+    InvalidRequest for a device that is not here, MalformedFile, NotEnoughMemory.
+    """
+    started = time.perf_counter()
+    config = read_json_object(files.path / CONFIG_FILE, MAX_CONFIG_BYTES)
+    placement = settle(plan.placement, config)
+    _check_memory(files, placement, config)
+    tokenizer = tokenizer_from_json(files.path)
+    with _errors_of(files):
+        model = _open(files.path, placement, plan.threads.value)
+    _check_words(files, tokenizer, model)
+    info = EngineInfo(
+        engine=NAME,
+        model=files.name,
+        context_tokens=plan.context_tokens.value,
+        load_s=time.perf_counter() - started,
+    )
+    return SteppingEngine(info, TorchModel(model, placement), tokenizer, files.sampling_defaults)
+
+
+def _open(path: Path, placement: Placement, n_threads: int) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    if placement.device.value == "cpu":
+        torch.set_num_threads(n_threads)
+    model = AutoModelForCausalLM.from_pretrained(path, **_options(placement))
+    if placement.quantize.value == "none":
+        model = model.to(placement.device.value)
+    return model.eval()
+
+
+def _options(placement: Placement) -> dict[str, Any]:
+    """What ``from_pretrained`` is told: nothing is fetched, nothing of the folder is run, no pickle is read."""
+    import torch
+
+    dtype = getattr(torch, placement.dtype.value)
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
+    if placement.attention.value != "auto":
+        options["attn_implementation"] = placement.attention.value
+    if placement.quantize.value != "none":
+        options["quantization_config"] = _quantization(placement.quantize.value, dtype)
+        options["device_map"] = {"": placement.device.value}
+    return options
+
+
+def _quantization(word: str, dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if word == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _check_memory(files: ModelFiles, placement: Placement, config: Mapping[str, Any]) -> None:
+    """On the CPU, where the system would kill the process. Cards refuse by themselves."""
+    available_bytes = probe_machine(gpus=False).ram_available_bytes
+    if placement.device.value != "cpu" or available_bytes is None:
+        return
+    own_bytes = _BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 2)
+    if "quantization_config" in config:
+        needed_bytes = files.size_bytes
+    else:
+        needed_bytes = files.size_bytes * _BYTES[placement.dtype.value] // own_bytes
+    if needed_bytes > available_bytes:
+        hint = None if placement.dtype.value != "float32" else "Half of that is enough with --dtype bfloat16."
+        raise NotEnoughMemory(f"{files.name} in {placement.dtype.value}", needed_bytes, available_bytes, hint=hint)
+
+
+def _check_words(files: ModelFiles, tokenizer: Tokenizer, model: Any) -> None:
+    n_words = model.get_output_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > n_words:
+        raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
+
+
+@contextmanager
+def _errors_of(files: ModelFiles) -> Iterator[None]:
+    """The library's errors as ours; which is which can only be told by their class."""
+    import torch
+
+    try:
+        yield
+    except MadangError:
+        raise
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise NotEnoughMemory(files.name, files.size_bytes, None) from error
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:_MAX_REASON]
+        raise UnsupportedModel(
+            f"{files.name}", engine=NAME, hint=f"It says: {type(error).__name__}: {reason}"
+        ) from error
