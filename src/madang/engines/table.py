@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Loader: TypeAlias = "Callable[[ModelFiles, Plan], Loaded]"
 Standalone: TypeAlias = Callable[..., Engine]  # model name, context in tokens; remote takes a key as well
 
+# Settings that make sense to some engines only.
+NATIVE_SETTINGS = ("kv_memory", "kv_type", "concurrency", "speculation", "isa", "precision")
 PLACEMENT_SETTINGS = ("device", "dtype", "quantize", "attention")
 ENTRY_POINT_GROUP = "madang.engines"
 
@@ -105,7 +107,25 @@ ENGINES: tuple[EngineEntry, ...] = (
         formats=("huggingface",),
         modules=("torch", "transformers", "safetensors"),
         install="pip install 'madang[torch]'",
-        unused=("kv_memory", "kv_type", "concurrency", "speculation", "isa", "precision"),
+        unused=NATIVE_SETTINGS,
+        places=True,
+    ),
+    EngineEntry(
+        "mlx",
+        "madang.engines.mlx:load",
+        formats=("huggingface",),
+        modules=("mlx.core", "mlx_lm"),
+        install="pip install 'madang[mlx]'",
+        unused=(
+            *PLACEMENT_SETTINGS,
+            "threads",
+            "kv_memory",
+            "kv_type",
+            "concurrency",
+            "speculation",
+            "isa",
+            "precision",
+        ),
         places=True,
     ),
     EngineEntry("remote", "madang.engines.remote:connect", reads_files=False),

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from madang.core.errors import EngineUnavailable, UnsupportedModel
 from madang.engines import EngineChoice, EngineEntry, choose_engine, engine_entries
 from madang.formats.families import describe_model
+from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
+from madang.formats.json_object import read_json_object
 from madang.formats.spec import ModelDescription
 from madang.models import ModelFiles
 
 OWN_ENGINE = "native"
+MLX_ENGINE = "mlx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ def choose_for(files: ModelFiles, wanted: str | None, entries: Sequence[EngineEn
 
 
 def _other(files: ModelFiles, refusal: UnsupportedModel, entries: Sequence[EngineEntry]) -> EngineChoice:
+    if _is_made_for_mlx(files):
+        entries = [entry for entry in entries if entry.name == MLX_ENGINE]
     try:
         entry = choose_engine(files.format, None, entries).entry
     except EngineUnavailable as missing:
@@ -49,6 +54,15 @@ def _other(files: ModelFiles, refusal: UnsupportedModel, entries: Sequence[Engin
     except UnsupportedModel:
         raise refusal from None
     return EngineChoice(entry, f"the native engine does not run {refusal.what}")
+
+
+def _is_made_for_mlx(files: ModelFiles) -> bool:
+    """Whether MLX quantized the weights, which nobody else reads; others say "quantization_config"."""
+    if files.format != "huggingface":
+        return False
+    config = read_json_object(files.path / CONFIG_FILE, MAX_CONFIG_BYTES)
+    quantization = config.get("quantization")
+    return isinstance(quantization, dict) and "group_size" in quantization
 
 
 def _install(missing: EngineUnavailable) -> str:
