@@ -93,6 +93,19 @@ def test_a_child_that_is_killed_is_started_again_and_the_answer_goes_on(engine: 
 
 @needs_llamacpp
 @needs_kill
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_whole_group_do_not_cut_an_answer_off(engine: Any, stop: signal.Signals) -> None:
+    child = engine.process_id
+    events = engine.generate(RAW)
+    next(events)
+    os.kill(child, stop)
+    assert collect(events).done.usage.completion_tokens == RAW.max_tokens
+    assert answer(engine, RAW).text
+    assert engine.process_id == child
+
+
+@needs_llamacpp
+@needs_kill
 def test_all_answers_go_on_when_the_child_of_many_dies(engine: Any) -> None:
     requests = [
         Request(prompt=f"{word} one two {word} one two {word}", sampling=GREEDY, max_tokens=48) for word in "abcd"
