@@ -98,7 +98,8 @@ ENGINES: tuple[EngineEntry, ...] = (
         "madang.engines.llamacpp.engine:load",
         formats=("gguf",),
         modules=("xllamacpp",),
-        install='pip install "madang[llamacpp]"',
+        install="pip install 'madang[llamacpp]'",
+        unused=(*PLACEMENT_SETTINGS, "isa", "precision"),
     ),
     EngineEntry(
         "transformers",

@@ -9,6 +9,8 @@ from pathlib import Path
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
 from madang.engines import find_engine
+from madang.formats.families import outline_spec
+from madang.formats.gguf import read_gguf
 from madang.formats.spec import ModelDescription
 from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_bytes, packed_weights_bytes
 from madang.hardware.kv_cache import KV_TYPES
@@ -77,23 +79,28 @@ def foresee(reference: str, settings: Settings) -> Prospect:
         return Prospect("", "")  # opening it says what is to be done
     chosen = choose_for(files, settings.engine)
     entry = chosen.choice.entry
-    return Prospect(entry.name, chosen.choice.reason, _needed_bytes(files, chosen.description, settings))
+    if entry.places:  # where and in which form it will lie is not known yet: about what its files are
+        return Prospect(entry.name, chosen.choice.reason, MemoryEstimate(files.size_bytes, 0).total_bytes)
+    return Prospect(entry.name, chosen.choice.reason, _needed_bytes(files, settings, chosen.description))
 
 
-def _needed_bytes(files: ModelFiles, description: ModelDescription | None, settings: Settings) -> int:
+def _needed_bytes(files: ModelFiles, settings: Settings, description: ModelDescription | None) -> int:
     if description is None:
-        return MemoryEstimate(estimate_weights_bytes(files.size_bytes), 0).total_bytes
-    n_ctx = settings.context or min(description.spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
-    cache_bytes = kv_cache_bytes(description.spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
+        spec, weights_bytes = outline_spec(read_gguf(files.path)), estimate_weights_bytes(files.size_bytes)
+    else:
+        spec, weights_bytes = description.spec, packed_weights_bytes(description.tensors.values())
+    n_ctx = settings.context or min(spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
+    cache_bytes = kv_cache_bytes(spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
     if settings.kv_memory is not None:
         cache_bytes = min(cache_bytes, settings.kv_memory)
-    return MemoryEstimate(packed_weights_bytes(description.tensors.values()), cache_bytes).total_bytes
+    return MemoryEstimate(weights_bytes, cache_bytes).total_bytes
 
 
 def _reads_files(reference: str, settings: Settings) -> bool:
-    if settings.engine is None:
-        return read_endpoint(reference) is None
-    return find_engine(settings.engine).reads_files
+    """Whether a model on this machine is meant, and not one that a server runs, or none at all."""
+    if read_endpoint(reference) is not None:
+        return False
+    return settings.engine is None or find_engine(settings.engine).reads_files
 
 
 def _stamps(path: Path) -> Iterator[tuple[str, int, int]]:

@@ -43,13 +43,18 @@ _SPARE_DATA_BYTES: Final = 4 << 30  # interpreter, compute buffers, a driver's o
 def load(files: ModelFiles, plan: Plan) -> LlamaCppEngine:
     """Load a GGUF file in a process of its own.
 
-    Raises MalformedFile, UnsupportedModel for a tokenizer that is not known here, InvalidRequest for a draft model,
-    EngineError when llama.cpp cannot load it.
+    Raises MalformedFile, UnsupportedModel for a tokenizer that is not known here, InvalidRequest for a draft model and
+    for a model that makes vectors, EngineError when llama.cpp cannot load it.
     """
     if plan.speculation.value.startswith("draft:"):
         raise InvalidRequest("The llamacpp engine takes no draft model.", param="speculation")
     started = time.perf_counter()
-    tokenizer = tokenizer_from_gguf(read_gguf(files.path))  # checks the header before llama.cpp reads it
+    file = read_gguf(files.path)  # checks the header before llama.cpp reads it
+    if file.get_int(f"{file.architecture}.pooling_type", 0):
+        raise InvalidRequest(
+            f"{files.name} makes vectors of texts; the llamacpp engine makes answers only.", param="engine"
+        )
+    tokenizer = tokenizer_from_gguf(file)
     options = _options(files, plan)
     process = ServerProcess(options)
     info = EngineInfo(
@@ -222,10 +227,15 @@ class LlamaCppEngine:
         tokens, n_said = task.prompt.tokens, 0
         may_restart = True
         while True:
+            room = min(task.limit - n_said, task.n_ctx - len(tokens))
+            if n_said and room <= 0:  # it died behind the last token
+                yield {"content": "", "tokens_predicted": n_said, "stop": True, "stop_type": "limit"}
+                return
             body = completion_body(
                 tokens,
-                replace(task.sampling, seed=(task.sampling.seed or 0) + n_said),
-                n_predict=max(min(task.limit - n_said, task.n_ctx - len(tokens)), 1),
+                task.sampling,
+                n_predict=max(room, 1),
+                n_said=n_said,
                 constraint=task.request.constraint,
                 shown=task.shown,
             )

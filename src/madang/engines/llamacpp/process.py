@@ -48,7 +48,7 @@ class ServerProcess:
         """Start it and wait until the model is loaded. Raises EngineError with the last that it said."""
         self._key = secrets.token_urlsafe(32)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-P", "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self._log: deque[str] = deque(maxlen=_N_LOG_LINES)
         threading.Thread(target=self._keep_log, args=(self._process.stderr,), daemon=True).start()

@@ -40,15 +40,21 @@ def completion_body(
     sampling: SamplingParams,
     *,
     n_predict: int,
+    n_said: int = 0,
     constraint: Constraint | None = None,
     shown: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The body of ``POST /completion``. ``sampling`` has a seed; ``shown`` are control tokens to spell out."""
+    """The body of ``POST /completion``.
+
+    sampling   resolved, with a seed
+    n_said     tokens of the answer that are part of the prompt already: what follows is another draw
+    shown      control tokens to spell out
+    """
     body: dict[str, Any] = {name: getattr(sampling, name) for name in _PASSED_ON}
     body |= {
         "prompt": list(tokens),
         "n_predict": n_predict,
-        "seed": (sampling.seed or 0) % _SEEDS,
+        "seed": ((sampling.seed or 0) + n_said) % _SEEDS,
         "samplers": list(_SAMPLERS),
         "stream": True,
         "cache_prompt": True,
