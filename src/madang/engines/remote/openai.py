@@ -46,7 +46,6 @@ class OpenAIApi:
 
     server: Server
     kind: str
-    model: str
 
     def context_tokens(self) -> int | None:
         """What the list of models says of this one, if anything. Raises what Server raises, but for a missing list."""
@@ -56,7 +55,7 @@ class OpenAIApi:
             raise
         except (EngineError, InvalidRequest):
             return None  # some servers have no list
-        entry = next((entry for entry in listed if entry.get("id") == self.model), {})
+        entry = next((entry for entry in listed if entry.get("id") == self.server.model), {})
         facts = {**object_of(entry.get("meta")), **entry}
         found = (count_of(facts.get(key)) for key in _CONTEXT_KEYS)
         return next((tokens for tokens in found if tokens), None)
@@ -75,7 +74,7 @@ class OpenAIApi:
         """The request as JSON. Raises InvalidRequest naming the field that has no place in it."""
         self._refuse(request)
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": self.server.model,
             "stream": True,
             "stream_options": {"include_usage": True},
             "seed": seed,
@@ -99,7 +98,9 @@ class OpenAIApi:
 
     def embed(self, texts: list[str]) -> Embeddings:
         """Vectors of texts. Raises what Server raises."""
-        reply = self.server.post("/embeddings", {"model": self.model, "input": texts, "encoding_format": "float"})
+        reply = self.server.post(
+            "/embeddings", {"model": self.server.model, "input": texts, "encoding_format": "float"}
+        )
         rows = sorted(objects_of(reply.get("data")), key=lambda row: count_of(row.get("index")) or 0)
         vectors = [row.get("embedding") for row in rows]
         n_tokens = count_of(object_of(reply.get("usage")).get("prompt_tokens")) or 0
