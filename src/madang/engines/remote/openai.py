@@ -37,7 +37,7 @@ _MORE_SAMPLING: Final[Mapping[str, Mapping[str, str]]] = {
     "localai": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
 }
 _SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
-_CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
+_CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class OpenAIApi:
             raise
         except (EngineError, InvalidRequest):
             return None  # some servers have no list
-        entry = next((entry for entry in listed if entry.get("id") == self.server.model), {})
+        only = listed[0] if len(listed) == 1 else {}  # such servers take any name for it
+        entry = next((entry for entry in listed if entry.get("id") == self.server.model), only)
         facts = {**object_of(entry.get("meta")), **entry}
         found = (count_of(facts.get(key)) for key in _CONTEXT_KEYS)
         return next((tokens for tokens in found if tokens), None)
