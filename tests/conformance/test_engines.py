@@ -5,20 +5,27 @@ Engines differ in what they say, so expectations are taken from the engine's own
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
 from madang.core import (
+    AdapterChoice,
     Completion,
+    Constraint,
     Done,
     Engine,
     Event,
+    JsonSchema,
     Message,
+    Regex,
     Request,
     SamplingParams,
     TextDelta,
     TokenCounter,
+    Tool,
     collect,
     streaming,
 )
@@ -266,6 +273,27 @@ def test_a_stream_that_nobody_reads_holds_nothing(engine: Engine) -> None:
     del unread
 
 
+def test_several_at_once_are_each_answered_in_full(engine: Engine) -> None:
+    requests = [ask(f"{word} {word} {word} {word} {word}") for word in ("one", "two", "가나", "red")]
+    with ThreadPoolExecutor(min(engine.info.max_concurrency, len(requests))) as threads:
+        answers = list(threads.map(lambda request: collect(engine.generate(request)), requests))
+    for request, completion in zip(requests, answers, strict=True):
+        assert completion.text
+        check_accounts(engine, request, completion)
+
+
+def test_leaving_an_answer_leaves_those_beside_it_alone(engine: Engine) -> None:
+    if engine.info.max_concurrency < 2:
+        pytest.skip(f"the {engine.info.engine} engine runs one request at a time")
+    whole = collect(engine.generate(ask())).text
+    beside = engine.generate(ask())
+    first = next(beside)
+    with streaming(engine, ask(KOREAN)) as events:
+        next(events)
+    assert isinstance(first, TextDelta)
+    assert first.text + collect(beside).text == whole
+
+
 @pytest.mark.parametrize("request_", [ask(""), ask("\0"), ask(" "), chat(""), ask("\ufffd")])
 def test_a_strange_prompt_is_answered_or_refused_and_the_next_one_works(engine: Engine, request_: Request) -> None:
     try:
@@ -275,6 +303,61 @@ def test_a_strange_prompt_is_answered_or_refused_and_the_next_one_works(engine: 
     else:
         check_accounts(engine, request_, completion)
     assert collect(engine.generate(ask())).text
+
+
+# -- what it cannot do
+
+
+def leave_to_the_server(engine: Engine) -> None:
+    if engine.info.engine == "remote":
+        pytest.skip("what a server's models can do, the server says; this one is a double")
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (chat("hi", adapter=AdapterChoice("nobody-loaded-this")), {"adapter", "nobody-loaded-this"}),
+        (chat("hi", reasoning=True), {"reasoning"}),
+        (chat("hi", tools=(Tool("look"),), tool_choice="required"), {"tools", "tool_choice"}),
+    ],
+    ids=["adapter", "reasoning", "tool_choice"],
+)
+def test_what_it_cannot_do_is_refused_before_anything_is_said(
+    engine: Engine, request_: Request, param: set[str]
+) -> None:
+    if "adapter" not in param:
+        leave_to_the_server(engine)
+    with pytest.raises(InvalidRequest) as caught:
+        next(engine.generate(request_))
+    assert caught.value.param in param
+    assert collect(engine.generate(ask())).text
+
+
+@pytest.mark.parametrize(
+    "constraint", [Regex("[a-f]{3,5}"), JsonSchema({"enum": ["yes", "no"]})], ids=["regex", "schema"]
+)
+def test_a_form_is_kept_or_refused(engine: Engine, constraint: Constraint) -> None:
+    leave_to_the_server(engine)
+    try:
+        text = collect(engine.generate(chat("a or b?", constraint=constraint))).text
+    except InvalidRequest as error:
+        assert error.param == "constraint"
+    else:
+        assert re.fullmatch('[a-f]{3,5}|"yes"|"no"', text)
+
+
+def test_a_request_may_keep_to_a_shorter_context(engine: Engine) -> None:
+    n_prompt = collect(engine.generate(ask(max_tokens=0))).done.usage.prompt_tokens
+    try:
+        done = collect(engine.generate(ask(max_tokens=None, context_tokens=n_prompt + 4))).done
+    except InvalidRequest as error:
+        assert error.param == "context_tokens"
+        return
+    assert done.ledger.n_ctx == n_prompt + 4
+    assert done.usage.completion_tokens <= 4
+    with pytest.raises(ContextLengthExceeded) as caught:
+        next(engine.generate(ask(context_tokens=n_prompt)))
+    assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (n_prompt, n_prompt)
 
 
 def test_closing_twice_is_fine_and_a_closed_engine_says_so(open_engine: OpenEngine) -> None:

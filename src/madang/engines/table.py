@@ -94,6 +94,14 @@ ENGINES: tuple[EngineEntry, ...] = (
         unused=PLACEMENT_SETTINGS,
     ),
     EngineEntry(
+        "llamacpp",
+        "madang.engines.llamacpp.engine:load",
+        formats=("gguf",),
+        modules=("xllamacpp",),
+        install="pip install 'madang[llamacpp]'",
+        unused=(*PLACEMENT_SETTINGS, "isa", "precision"),
+    ),
+    EngineEntry(
         "transformers",
         "madang.engines.transformers:load",
         formats=("huggingface",),

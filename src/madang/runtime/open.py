@@ -13,7 +13,9 @@ from madang.core.engine import Embedder, Engine, Loaded
 from madang.core.errors import InvalidRequest, ModelNotFound
 from madang.core.settings import SETTINGS, Settings
 from madang.engines import find_engine
+from madang.formats.families import outline_spec
 from madang.formats.folder import trained_tokens
+from madang.formats.gguf import read_gguf
 from madang.formats.spec import ModelDescription
 from madang.hardware import (
     Choice,
@@ -49,7 +51,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
     A model that is not here is got with ``fetch``, or is an error without it. Raises InvalidReference, ModelNotFound,
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     if isinstance(loaded, Engine):
         return loaded
     loaded.close()
@@ -62,7 +64,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
 
 def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
     """The same for a model that turns texts into vectors."""
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     if isinstance(loaded, Embedder):
         return loaded
     loaded.close()
@@ -73,7 +75,8 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
     )
 
 
-def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
+def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:
+    """The same for whatever the model can do; what that is, ``isinstance`` tells."""
     if settings.engine == "remote" or read_endpoint(reference) is not None:
         return _connect(reference, settings)
     if settings.engine is not None:
@@ -140,11 +143,12 @@ def _plan(files: ModelFiles, settings: Settings, description: ModelDescription |
         placement=PlacementRequest(settings.device, settings.dtype, settings.quantize, settings.attention),
     )
     machine = probe_machine(gpus=False)
-    if description is None:
-        trained = trained_tokens(files.path) if files.format == "huggingface" else None
-        return outline_plan(files.name, machine, requested, trained_tokens=trained)
-    weights_bytes = packed_weights_bytes(description.tensors.values())
-    return make_plan(description.spec, files, machine, requested, weights_bytes=weights_bytes)
+    if description is not None:
+        weights_bytes = packed_weights_bytes(description.tensors.values())
+        return make_plan(description.spec, files, machine, requested, weights_bytes=weights_bytes)
+    if files.format == "gguf":
+        return make_plan(outline_spec(read_gguf(files.path)), files, machine, requested)
+    return outline_plan(files.name, machine, requested, trained_tokens=trained_tokens(files.path))
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:

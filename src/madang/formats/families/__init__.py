@@ -6,6 +6,7 @@ Beside the pages: names.py (tables of tensor names), reading.py and ropes.py (wh
 Invariants: a family never guesses: a tensor or a setting that it does not understand is an UnsupportedModel.
 """
 
+from madang.formats.families.outline import outline_spec
 from madang.formats.families.table import (
     describe_folder,
     describe_gguf,
@@ -14,4 +15,11 @@ from madang.formats.families.table import (
     supported_model_types,
 )
 
-__all__ = ["describe_folder", "describe_gguf", "describe_model", "supported_architectures", "supported_model_types"]
+__all__ = [
+    "describe_folder",
+    "describe_gguf",
+    "describe_model",
+    "outline_spec",
+    "supported_architectures",
+    "supported_model_types",
+]
