@@ -37,7 +37,14 @@ _MORE_SAMPLING: Final[Mapping[str, Mapping[str, str]]] = {
     "localai": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
 }
 _SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
-_CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train")
+_CONTEXT_KEYS: Final = (
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "n_ctx",
+    "n_ctx_train",
+)
 
 
 @dataclass(frozen=True, slots=True)
