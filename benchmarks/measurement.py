@@ -23,7 +23,7 @@ from machine import CpuTime
 
 REPOSITORY = BENCHMARKS.parent
 OURS = "madang"
-OURS_FAST = f"{OURS} fast"  # with --precision fast
+OURS_FAST = f"{OURS} --precision fast"
 POLL_S = 0.05
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~])(?:/[\w.+@-]+){2,}/([\w.+@-]+)")
 

@@ -47,6 +47,7 @@ void Attention::prepare(const Batch& batch, int part_tokens) {
         else tiles_.push_back({t, t + 1});
         tile_of_.push_back(int(tiles_.size()) - 1);
     }
+    choose_split(part_tokens);
     if (shape_.causal) return;
     last_position_.resize(size_t(n));
     for (int t = n - 1; t >= 0; --t)
@@ -113,36 +114,87 @@ Range Attention::visible(int layer, int token) const {
     return {first, int(std::min<int64_t>(last_position_[size_t(token)], ahead)) + 1};
 }
 
-void Attention::attend(int layer, int tile, int head_unit, int thread) {
-    const Range queries = tiles_[size_t(tile)];
+Range Attention::heads_of(int head_unit) const {
     const int kv_head = head_unit / units_per_kv(), first_in_group = head_unit % units_per_kv() * heads_per_unit();
-    const int n_heads = std::min(heads_per_unit(), shape_.heads_per_kv() - first_in_group);
-    const int first_head = kv_head * shape_.heads_per_kv() + first_in_group;
-    const float* rows[kMaxQueryTile];
-    float* outputs[kMaxQueryTile];
-    int first[kMaxQueryTile], last[kMaxQueryTile], n = 0;
-    for (int t = queries.begin; t < queries.end; ++t)
-        for (int h = first_head; h < first_head + n_heads; ++h, ++n) {
-            rows[n] = query.row(t) + h * shape_.head_dim;
-            outputs[n] = attended.row(t) + h * shape_.head_dim;
+    const int first = kv_head * shape_.heads_per_kv() + first_in_group;
+    return {first, first + std::min(heads_per_unit(), shape_.heads_per_kv() - first_in_group)};
+}
+
+AttentionTile Attention::lay_out(int layer, int tile, int head_unit, int thread, Queries& queries) {
+    const Range tokens = tiles_[size_t(tile)], heads = heads_of(head_unit);
+    const int kv_head = head_unit / units_per_kv();
+    for (int t = tokens.begin; t < tokens.end; ++t)
+        for (int h = heads.begin; h < heads.end; ++h, ++queries.n) {
+            queries.rows[queries.n] = query.row(t) + h * shape_.head_dim;
+            queries.outputs[queries.n] = attended.row(t) + h * shape_.head_dim;
             const Range range = visible(layer, t);
-            first[n] = range.begin;
-            last[n] = range.end - 1;
+            queries.first[queries.n] = range.begin;
+            queries.last[queries.n] = range.end - 1;
         }
-    kernels_.attend({.n_queries = n,
-                     .head_dim = shape_.head_dim,
-                     .value_stride = cache_.value_stride(),
-                     .queries = rows,
-                     .softcap = shape_.attention_softcap.value_or(0.0f),
-                     .first = first,
-                     .last = last,
-                     .page_table = batch_->page_table(queries.begin, cache_.group(layer)),
-                     .pages = cache_.pages(),
-                     .key_offset = cache_.key_offset(layer, kv_head),
-                     .value_offset = cache_.value_offset(layer, kv_head),
-                     .kv_type = cache_.type(),
-                     .outputs = outputs,
-                     .scratch = scratch_[thread].attention.data()});
+    return {.n_queries = queries.n,
+            .head_dim = shape_.head_dim,
+            .value_stride = cache_.value_stride(),
+            .queries = queries.rows,
+            .softcap = shape_.attention_softcap.value_or(0.0f),
+            .first = queries.first,
+            .last = queries.last,
+            .page_table = batch_->page_table(tokens.begin, cache_.group(layer)),
+            .pages = cache_.pages(),
+            .key_offset = cache_.key_offset(layer, kv_head),
+            .value_offset = cache_.value_offset(layer, kv_head),
+            .kv_type = cache_.type(),
+            .outputs = queries.outputs,
+            .scratch = scratch_[size_t(thread)].attention.data()};
+}
+
+void Attention::attend(int layer, int tile, int head_unit, int thread) {
+    Queries queries;
+    kernels_.attend(lay_out(layer, tile, head_unit, thread, queries));
+}
+
+// ---- partitions of few tiles -----------------------------------------------------------------------------------------
+
+void Attention::choose_split(int part_tokens) {
+    constexpr int kEnoughUnits = 4, kFewPartitions = 4;  // per thread; with fewer partitions another barrier costs more
+    n_partitions_ = 0;
+    const int units = int(tiles_.size()) * head_units();
+    if (part_tokens > 0 || units >= kEnoughUnits * int(scratch_.size())) return;
+    const int longest = *std::max_element(batch_->positions.begin(), batch_->positions.end()) / kPartition + 1;
+    if (longest < kFewPartitions || scratch_.size() == 1) return;
+    n_partitions_ = longest;
+    partials_.resize(std::max(partials_.size(), size_t(pieces()) * kMaxQueryTile * partial_floats(shape_.head_dim)));
+}
+
+float* Attention::partials(int tile, int head_unit) {
+    const size_t unit = size_t(tile) * size_t(head_units()) + size_t(head_unit);
+    return partials_.data() + unit * n_partitions_ * kMaxQueryTile * partial_floats(shape_.head_dim);
+}
+
+void Attention::attend_pieces(int layer, Range pieces, int thread) {
+    for (int at = pieces.begin; at < pieces.end;) {
+        const int unit = at / n_partitions_, first = at % n_partitions_, tile = unit / head_units(), head_unit = unit % head_units();
+        const Range partitions{first, std::min(n_partitions_, first + pieces.end - at)};
+        Queries queries;
+        kernels_.attend_some(lay_out(layer, tile, head_unit, thread, queries), partitions, partials(tile, head_unit));
+        at += partitions.end - partitions.begin;
+    }
+}
+
+void Attention::merge(int layer, int token, int thread) {
+    const int tile = tile_of_[size_t(token)], first_token = tiles_[size_t(tile)].begin;
+    const int n_tokens = tiles_[size_t(tile)].end - first_token, floats = partial_floats(shape_.head_dim);
+    const Range seen = visible(layer, token), partitions{seen.begin / kPartition, (seen.end - 1) / kPartition + 1};
+    for (int unit = 0; unit < head_units(); ++unit) {
+        const Range heads = heads_of(unit);
+        const int n_heads = heads.end - heads.begin;
+        const size_t stride = size_t(n_tokens) * n_heads * floats;
+        for (int h = heads.begin; h < heads.end; ++h) {
+            const int q = (token - first_token) * n_heads + h - heads.begin;
+            const float* own = partials(tile, unit) + partitions.begin * stride + size_t(q) * floats;
+            kernels_.merge_partials(own, stride, partitions.end - partitions.begin, shape_.head_dim,
+                                    scratch_[size_t(thread)].attention.data(), attended.row(token) + h * shape_.head_dim);
+        }
+    }
 }
 
 void Attention::probabilities(int layer, int token, int head, float* out, int n) const {

@@ -376,9 +376,16 @@ void Decoder::run_attention(const Part& part, int index, int thread) {
         for (int u = units.begin; u < units.end; ++u) attention_.attend(index, tiles.begin + u % n_tiles, u / n_tiles, thread);
     };
     const int units = n_tiles * attention_.head_units();
-    if (part.alone) attend({0, units});
-    else pool_.share(units, 1, attend);
+    if (part.alone) {
+        attend({0, units});
+    } else if (attention_.is_split()) {
+        const int pieces = attention_.pieces(), shares = 4 * pool_.size();
+        pool_.share(pieces, (pieces + shares - 1) / shares, [&](Range own) { attention_.attend_pieces(index, own, thread); });
+    } else {
+        pool_.share(units, 1, attend);
+    }
     const auto encode = [&](int t) {
+        if (attention_.is_split()) attention_.merge(index, t, thread);
         attention_.attended.encode(kernels_, t);
         if (trace_.on()) trace_.keep_attention(index, t, attention_);
     };

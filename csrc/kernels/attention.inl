@@ -200,39 +200,91 @@ static inline void merge(Running& running, float top, float sum, const float* pa
     running = {highest, running.sum * factors[0] + sum * factors[1]};
 }
 
+// What the queries see of one partition, weighted: part[query], `stride` floats apart, with the largest score and the sum of
+// the weights of each. Values beyond what any query sees are not read.
 template <class Element, class Scores>
-static void attend_to(const AttentionTile& tile, const Scores& how) {
-    const int n = int(round_up(tile.head_dim, kLanes));
+static void attend_to_partition(const AttentionTile& tile, const Scores& how, int begin, Range seen, float* part, int stride, float* tops,
+                                float* sums) {
     float* scores = tile.scratch;
-    float* part = scores + kMaxQueryTile * kPartition;
-    float* total = part + n * kMaxQueryTile;
-    Running running[kMaxQueryTile];
-    std::fill(total, total + n * tile.n_queries, 0.0f);
-    const int first = *std::min_element(tile.first, tile.first + tile.n_queries);
-    const int end = *std::max_element(tile.last, tile.last + tile.n_queries) + 1;
-    for (int begin = first / kPartition * kPartition; begin < end; begin += kPartition) {
-        const int stop = std::min(begin + kPartition, end);
-        const int padded = int(round_up(stop - begin, kPageTokens));
-        score_partition(tile, how, begin, stop, scores);
-        if (tile.softcap > 0)
-            for (int q = 0; q < tile.n_queries; ++q) soft_cap(scores + q * kPartition, padded, tile.softcap);
-        float tops[kMaxQueryTile], sums[kMaxQueryTile];
-        for (int q = 0; q < tile.n_queries; ++q)
-            soften(scores + q * kPartition, begin, padded, tile.first[q], tile.last[q], tops[q], sums[q]);
-        if constexpr (std::is_same_v<Element, int8_t>) fold_value_scales(tile, begin, padded, scores);
-        weigh_partition<Element>(tile, std::max(begin, first), stop, scores, part, n);
-        for (int q = 0; q < tile.n_queries; ++q)  // a partition that a query does not see must leave no trace in it
-            if (tile.last[q] >= begin && tile.first[q] < stop) merge(running[q], tops[q], sums[q], part + q * n, total + q * n, n);
-    }
+    const int stop = std::min(begin + kPartition, seen.end), padded = int(round_up(stop - begin, kPageTokens));
+    score_partition(tile, how, begin, stop, scores);
+    if (tile.softcap > 0)
+        for (int q = 0; q < tile.n_queries; ++q) soft_cap(scores + q * kPartition, padded, tile.softcap);
     for (int q = 0; q < tile.n_queries; ++q)
-        for (int d = 0; d < tile.head_dim; ++d) tile.outputs[q][d] = total[q * n + d] / running[q].sum;
+        soften(scores + q * kPartition, begin, padded, tile.first[q], tile.last[q], tops[q], sums[q]);
+    if constexpr (std::is_same_v<Element, int8_t>) fold_value_scales(tile, begin, padded, scores);
+    weigh_partition<Element>(tile, std::max(begin, seen.begin), stop, scores, part, stride);
 }
 
-static void attend(const AttentionTile& tile) {
+// Positions that any query of the tile sees.
+static inline Range seen_by(const AttentionTile& tile) {
+    return {*std::min_element(tile.first, tile.first + tile.n_queries), *std::max_element(tile.last, tile.last + tile.n_queries) + 1};
+}
+
+static inline void write_attended(const float* total, const Running& running, int head_dim, float* out) {
+    for (int d = 0; d < head_dim; ++d) out[d] = total[d] / running.sum;
+}
+
+struct AttendToAll {
+    template <class Element, class Scores>
+    void run(const AttentionTile& tile, const Scores& how) const {
+        const int n = int(round_up(tile.head_dim, kLanes));
+        float* part = tile.scratch + kMaxQueryTile * kPartition;
+        float* total = part + n * kMaxQueryTile;
+        Running running[kMaxQueryTile];
+        std::fill(total, total + n * tile.n_queries, 0.0f);
+        const Range seen = seen_by(tile);
+        for (int begin = seen.begin / kPartition * kPartition; begin < seen.end; begin += kPartition) {
+            float tops[kMaxQueryTile], sums[kMaxQueryTile];
+            attend_to_partition<Element>(tile, how, begin, seen, part, n, tops, sums);
+            for (int q = 0; q < tile.n_queries; ++q)  // a partition that a query does not see must leave no trace in it
+                if (tile.last[q] >= begin && tile.first[q] < begin + kPartition)
+                    merge(running[q], tops[q], sums[q], part + q * n, total + q * n, n);
+        }
+        for (int q = 0; q < tile.n_queries; ++q) write_attended(total + q * n, running[q], tile.head_dim, tile.outputs[q]);
+    }
+};
+
+struct AttendToSome {
+    Range partitions;
+    float* partials;
+
+    template <class Element, class Scores>
+    void run(const AttentionTile& tile, const Scores& how) const {
+        const int n = int(round_up(tile.head_dim, kLanes)), stride = partial_floats(tile.head_dim);
+        const Range seen = seen_by(tile), own = overlap(partitions, {seen.begin / kPartition, (seen.end - 1) / kPartition + 1});
+        for (int p = own.begin; p < own.end; ++p) {
+            float* part = partials + size_t(p) * tile.n_queries * stride;
+            float tops[kMaxQueryTile], sums[kMaxQueryTile];
+            attend_to_partition<Element>(tile, how, p * kPartition, seen, part, stride, tops, sums);
+            for (int q = 0; q < tile.n_queries; ++q) {
+                part[q * stride + n] = tops[q];
+                part[q * stride + n + 1] = sums[q];
+            }
+        }
+    }
+};
+
+template <class What>
+static void attend_with(const AttentionTile& tile, const What& what) {
     const int row = int(round_up(tile.head_dim, kLanes));
     float* part = tile.scratch + kMaxQueryTile * kPartition;
     switch (tile.kv_type) {
-        case KvType::f16: return attend_to<uint16_t>(tile, HalfScores{tile});
-        case KvType::int8: return attend_to<int8_t>(tile, Int8Scores(tile, part, part + 2 * row * kMaxQueryTile));
+        case KvType::f16: return what.template run<uint16_t>(tile, HalfScores{tile});
+        case KvType::int8: return what.template run<int8_t>(tile, Int8Scores(tile, part, part + 2 * row * kMaxQueryTile));
     }
+}
+
+static void attend(const AttentionTile& tile) { attend_with(tile, AttendToAll{}); }
+
+static void attend_some(const AttentionTile& tile, Range partitions, float* partials) {
+    attend_with(tile, AttendToSome{partitions, partials});
+}
+
+static void merge_partials(const float* partials, size_t stride, int n_partitions, int head_dim, float* scratch, float* out) {
+    const int n = int(round_up(head_dim, kLanes));
+    Running running;
+    std::fill(scratch, scratch + n, 0.0f);
+    for (int p = 0; p < n_partitions; ++p, partials += stride) merge(running, partials[n], partials[n + 1], partials, scratch, n);
+    write_attended(scratch, running, head_dim, out);
 }

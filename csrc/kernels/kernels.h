@@ -74,6 +74,9 @@ constexpr int attention_scratch_floats(int head_dim) {
     return kMaxQueryTile * (kPartition + 2 * int(round_up(head_dim, kLanes)) + key_groups(head_dim) * kBlockFloats);
 }
 
+// A query's weighted values of one partition, the largest score and the sum of the weights.
+constexpr int partial_floats(int head_dim) { return int(round_up(head_dim, kLanes)) + 16; }
+
 struct Kernels {
     const char* name;
     int group_tile;      // row groups that are best multiplied together when tokens are many
@@ -94,6 +97,10 @@ struct Kernels {
     // x = cap * tanh(x / cap); n is a multiple of 16
     void (*soft_cap)(float* x, int n, float cap);
     void (*attend)(const AttentionTile&);
+    // The same in two steps, for several threads at one tile: what its queries see of some partitions, partial_floats() per
+    // partition and query; and of one query, its partitions merged in order, `stride` floats apart. The bits are the same.
+    void (*attend_some)(const AttentionTile&, Range partitions, float* partials);
+    void (*merge_partials)(const float* partials, size_t stride, int n_partitions, int head_dim, float* scratch, float* out);
     void (*to_half)(const float* x, int n, uint16_t* y);
     // y = x / scale, rounded; the scale is the largest magnitude / 127. n is a multiple of 16.
     float (*to_int8)(const float* x, int n, int8_t* y);

@@ -8,5 +8,5 @@
 #define MADANG_KERNEL_TABLE(name)                                                                                     \
     {                                                                                                                 \
         name, kGroups, kHasBfloatDot, fetch, multiply, rms_norm, quantize, to_bfloat, layer_norm, activate, soft_cap,    \
-            attend, to_half, to_int8, max_of, exponentials                                                                     \
+            attend, attend_some, merge_partials, to_half, to_int8, max_of, exponentials                                                                     \
     }

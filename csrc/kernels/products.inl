@@ -84,7 +84,7 @@ static inline void write_totals(const F32 (&totals)[n_groups][n_tokens], int gro
 template <int n_groups, int n_tokens>
 MADANG_TILE static inline void end_totals(const F32 (&totals)[n_groups][n_tokens], bool is_last, F32* partial, int group, int token,
                                           const Output& out) {
-    if (is_last) return write_totals(totals, group, token, out);
+    if (is_last || !partial) return write_totals(totals, group, token, out);
     for (int g = 0; g < n_groups; ++g)
         for (int t = 0; t < n_tokens; ++t) partial[t * n_groups + g] = totals[g][t];
 }

@@ -244,6 +244,7 @@ def test_log_probabilities_of_a_greedy_answer(engine: Engine, n_top: int) -> Non
     for token in completion.logprobs:
         assert token.logprob <= 0
         assert len(token.top) <= n_top
+        assert len(token.top_texts) == len(token.top)
         assert all(better >= worse for (_, better), (_, worse) in pairwise(token.top))
         if n_top:
             assert token.top[0] == (token.token_id, token.logprob)

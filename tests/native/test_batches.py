@@ -141,6 +141,15 @@ def test_any_number_of_threads(name: str) -> None:
         assert np.array_equal(read(bare_decoder(*MODELS[name], n_threads=n_threads), text, (100, 1, 1)), one)
 
 
+@pytest.mark.parametrize("name", ["F32", "int8 cache", "F16"])
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_threads_that_share_a_few_tokens_which_see_far_back(name: str, isa: str) -> None:
+    text, chunks = some_tokens(1400), (1300, 1, 2, 3, 1)
+    one = read(bare_decoder(*MODELS[name], isa=isa, n_threads=1), text, chunks)
+    for n_threads in (2, 3):
+        assert np.array_equal(read(bare_decoder(*MODELS[name], isa=isa, n_threads=n_threads), text, chunks), one)
+
+
 def test_far_apart_in_the_cache(decoder: _core.Decoder) -> None:
     text = some_tokens(600)
     whole = read(decoder, text)

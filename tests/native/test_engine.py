@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from madang import _core
 from madang.core import (
     CacheHolder,
     CacheUsage,
+    Cancellable,
     Completion,
     Message,
     Request,
@@ -331,3 +333,16 @@ def test_it_says_what_it_is(open_engine: OpenEngine) -> None:
     assert engine.info.context_tokens == CONTEXT_TOKENS
     assert engine.info.load_s > 0
     assert engine.isa == _core.available_isas()[0]
+
+
+def test_another_thread_can_end_the_wait_for_an_answer(open_engine: OpenEngine) -> None:
+    with closing(open_engine()) as engine:
+        stream = engine.generate(Request(prompt="once", max_tokens=None, sampling=HOT))
+        assert isinstance(stream, Cancellable)
+        next(stream)
+        ender = threading.Thread(target=stream.cancel)
+        ender.start()
+        for _ in stream:  # what had come already; ends without a Done
+            pass
+        ender.join()
+        assert ask(engine, "once-upon-a-time").text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -130,6 +131,7 @@ def test_answers_that_do_not_repeat_are_seen(open_engine: OpenEngine, tiny_gguf:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is held is known on Linux only")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer's own malloc does not tell")
 def test_memory_that_grows_with_requests_is_seen(open_engine: OpenEngine, tiny_gguf: Path, tmp_path: Path) -> None:
     from soak import MOST_GROWTH_BYTES
 

@@ -6,7 +6,7 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +61,30 @@ class Supervised(Loaded, Protocol):
 
 
 @contextmanager
-def streaming(engine: Engine, request: Request) -> Iterator[Iterator[Event]]:
-    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it."""
+def streaming(
+    engine: Engine, request: Request, *, seen: Callable[[object], None] | None = None
+) -> Iterator[Iterator[Event]]:
+    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it.
+
+    ``seen`` is shown the engine's own stream before it begins, which may be :class:`Cancellable`.
+    """
     events = engine.generate(request)
     try:
+        if seen is not None:
+            seen(events)
         yield checked(events)
     finally:
         close = getattr(events, "close", None)  # a plain iterator has nothing to cancel
         if close is not None:
             close()
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A stream of events that another thread than the one that waits for the next one can end."""
+
+    def cancel(self) -> None:
+        """Stop computing at the next step and wake who waits; nothing comes any more. A second call does nothing."""
 
 
 @runtime_checkable

@@ -18,12 +18,16 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One generated token: its text, natural-log probability, and the most likely alternatives (id, logprob)."""
+    """One generated token: its text, natural-log probability, and the most likely alternatives (id, logprob).
+
+    ``top_texts`` are the texts of the alternatives, in their order.
+    """
 
     token_id: int
     text: str
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    top_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

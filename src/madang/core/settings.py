@@ -71,8 +71,8 @@ SETTINGS: tuple[Setting, ...] = (
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 
-# Variables that are not settings: tests look for their data there.
-_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE")
+# Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
+_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
 
 
 @dataclass(frozen=True, slots=True)

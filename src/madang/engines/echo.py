@@ -171,8 +171,11 @@ class _ToySampler:
         ranked = self._ranked(expected)
         log_total = math.log(sum(math.exp(logit) for _, logit in ranked))
         logprobs = {candidate: logit - log_total for candidate, logit in ranked}
-        top = tuple((_token_id(candidate), logprob) for candidate, logprob in list(logprobs.items())[:n_top])
-        return TokenLogprob(_token_id(token), token.decode("utf-8", "replace"), logprobs[token], top)
+        best = list(logprobs.items())[:n_top]
+        top = tuple((_token_id(candidate), logprob) for candidate, logprob in best)
+        return TokenLogprob(
+            _token_id(token), _shown(token), logprobs[token], top, tuple(_shown(candidate) for candidate, _ in best)
+        )
 
     def _ranked(self, expected: bytes) -> list[tuple[bytes, float]]:
         """Candidates with their logits, best first."""
@@ -218,6 +221,10 @@ def _tokens(text: str) -> list[bytes]:
 def _token_id(token: bytes) -> int:
     """A leading one keeps zero bytes apart: b"\\0" and b"\\0\\0" differ."""
     return int.from_bytes(b"\1" + token)
+
+
+def _shown(token: bytes) -> str:
+    return token.decode("utf-8", "replace")
 
 
 def _nucleus(weights: list[tuple[bytes, float]], top_p: float) -> list[tuple[bytes, float]]:

@@ -12,20 +12,20 @@ A manifest is written after its blobs, in one rename; whoever can read it has th
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from secrets import token_hex
 
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
+from madang.core.writing import sync, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
 from madang.models.manifest import Manifest, ManifestFile, read_manifest
+from madang.models.preset import Preset
 from madang.models.references import FileReference, Reference, StoredReference
 from madang.models.sources.file import open_in_place
 
@@ -75,6 +75,14 @@ class Store:
             raise ModelNotFound(str(reference), [files.name for files in self.list()])
         return read_manifest(path)
 
+    def preset(self, reference: StoredReference) -> Preset | None:
+        """What a model adds to every conversation; None for most, and for one that is not here.
+
+        Raises MalformedFile when its manifest is damaged.
+        """
+        path = self.manifest_path(reference)
+        return read_manifest(path).preset if path.is_file() else None
+
     # -- writing
 
     def commit(self, manifest: Manifest, staged: Sequence[StagedFile] = ()) -> ModelFiles:
@@ -83,7 +91,7 @@ class Store:
         Files of the manifest that have a path instead of a digest stay where they are.
         """
         for file in staged:
-            _sync(file.path)
+            sync(file.path)
         with self._store_lock():
             for file in staged:
                 blob = self.blob_path(f"sha256:{file.sha256}")
@@ -92,7 +100,7 @@ class Store:
                     file.path.replace(blob)
             if manifest.format == "huggingface":
                 self._build_folder(manifest)
-            _write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
+            write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
         files = self._files(manifest)
         if files is None:
             raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
@@ -162,6 +170,18 @@ class Store:
     def partial_path(self, reference: StoredReference) -> Path:
         """Where a pull of this model keeps what is unfinished."""
         return self._inside("partial", _token(reference))
+
+    def upload_path(self, digest: str) -> Path:
+        """Where content with this digest waits until a model takes it; what nobody takes is cleaned up like a pull.
+
+        Raises InvalidReference when it is not a sha256 digest.
+        """
+        return self._inside("partial", self.blob_path(digest).name, "content")
+
+    def find_content(self, digest: str) -> Path | None:
+        """A blob or an upload with this digest, or None. Raises InvalidReference when it is not a sha256 digest."""
+        paths = (self.blob_path(digest), self.upload_path(digest))
+        return next((path for path in paths if path.is_file()), None)
 
     def _inside(self, *components: str) -> Path:
         """The only place where names become paths. Raises InvalidReference for whatever could leave the root."""
@@ -234,29 +254,6 @@ class Store:
                 freed_bytes += blob.stat().st_size
                 blob.unlink()
         return freed_bytes
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has it. Folders cannot be opened for that on Windows, where the rename is enough."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _token(reference: StoredReference) -> str:

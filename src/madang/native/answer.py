@@ -193,8 +193,13 @@ class Answer:
             self._unshown.clear()
 
     def _report(self, choice: _core.Choice) -> TokenLogprob:
-        text = self._tokenizer.token_bytes(choice.token).decode("utf-8", "replace")
-        return TokenLogprob(choice.token, text, choice.logprob, tuple(choice.alternatives))
+        top_texts = tuple(self._token_text(token) for token, _ in choice.alternatives)
+        return TokenLogprob(
+            choice.token, self._token_text(choice.token), choice.logprob, tuple(choice.alternatives), top_texts
+        )
+
+    def _token_text(self, token: int) -> str:
+        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
 
 
 def _options(sampling: SamplingParams, vocab_size: int) -> _core.SamplerOptions:

@@ -23,7 +23,6 @@ from madang.core.errors import (
     InvalidRequest,
     NotEnoughMemory,
 )
-from madang.core.events import Done, Event
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.stopwatch import Stopwatch
@@ -41,6 +40,7 @@ from madang.native.prompt import Prompter
 from madang.native.scheduler import Scheduler
 from madang.native.scoring import encode_continuation, score_items
 from madang.native.sequence import CachedSequence, Namespace, Work
+from madang.native.stream import AnswerStream
 from madang.native.tracing import check_trace, trace_tokens
 from madang.native.work import Gathering, Generation, PageContents, Rows
 from madang.native.worker import Worker
@@ -76,22 +76,13 @@ class NativeEngine:
         # Also when the interpreter exits: the thread that computes must not outlive it.
         weakref.finalize(self, self._worker.close)
 
-    def generate(self, request: Request) -> Iterator[Event]:
-        """Stream the answer; closing the iterator stops the computation.
+    def generate(self, request: Request) -> AnswerStream:
+        """Stream the answer; closing the iterator stops the computation, and so does ``cancel`` from any thread.
 
         Raises ContextLengthExceeded and InvalidRequest before anything is computed, TemplateError, EngineError when
         closed, NotEnoughMemory when the system has none left.
         """
-        sequence, work = self._answering(request, Stopwatch(load_s=self.info.load_s))
-        self._worker.submit(sequence)
-        events: list[Event] = []
-        try:
-            while not (events and isinstance(events[-1], Done)):
-                events = work.outbox.take()
-                yield from events
-        finally:
-            if not (events and isinstance(events[-1], Done)):
-                self._worker.cancel(sequence)
+        return AnswerStream(self._worker, lambda: self._answering(request, Stopwatch(load_s=self.info.load_s)))
 
     def count_tokens(self, request: Request) -> int:
         """Prompt tokens of the request, template included."""

@@ -37,6 +37,7 @@ from madang.models import (
     parse_reference,
     read_endpoint,
 )
+from madang.runtime.abilities import as_embedder, as_engine
 from madang.runtime.choosing import choose_for
 
 _USED_REMOTELY = ("home", "context", "engine", "debug", "remote_key")
@@ -52,27 +53,21 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
     loaded = open_loaded(reference, settings, fetch)
-    if isinstance(loaded, Engine):
-        return loaded
-    loaded.close()
-    raise InvalidRequest(
-        f"{loaded.info.model} makes vectors of texts, not answers.",
-        param="model",
-        hint="For answers, take a chat model; 'madang list' shows those of this machine.",
-    )
+    try:
+        return as_engine(loaded)
+    except InvalidRequest:
+        loaded.close()
+        raise
 
 
 def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
     """The same for a model that turns texts into vectors."""
     loaded = open_loaded(reference, settings, fetch)
-    if isinstance(loaded, Embedder):
-        return loaded
-    loaded.close()
-    raise InvalidRequest(
-        f"{loaded.info.model} makes answers, not vectors.",
-        param="model",
-        hint="For vectors, take an embedding model such as bge-m3 or all-minilm.",
-    )
+    try:
+        return as_embedder(loaded)
+    except InvalidRequest:
+        loaded.close()
+        raise
 
 
 def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:

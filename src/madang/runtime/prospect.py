@@ -73,7 +73,7 @@ def foresee(reference: str, settings: Settings) -> Prospect:
     Raises what ``open_loaded`` raises for a model that no engine runs.
     """
     if not _reads_files(reference, settings):
-        return Prospect(settings.engine or "remote", "asked for by name")
+        return Prospect(settings.engine or "remote", "asked for by name" if settings.engine else "a server runs it")
     files = Store(settings.home).find(parse_reference(reference))
     if files is None:
         return Prospect("", "")  # opening it says what is to be done

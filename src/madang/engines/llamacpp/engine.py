@@ -351,5 +351,7 @@ class _Answer:
         if n_top is None:
             return
         for token in chunk.get("completion_probabilities", ()):
-            top = tuple((other["id"], other["logprob"]) for other in token["top_logprobs"][:n_top])
-            yield TokenLogprob(token["id"], token["token"], token["logprob"], top)
+            others = token["top_logprobs"][:n_top]
+            top = tuple((other["id"], other["logprob"]) for other in others)
+            texts = tuple(other["token"] for other in others)
+            yield TokenLogprob(token["id"], token["token"], token["logprob"], top, texts)

@@ -180,6 +180,7 @@ def logprobs_of(entries: object) -> list[TokenLogprob]:
             text_of(entry.get("token")),
             _logprob_of(entry),
             tuple((_id_of(other), _logprob_of(other)) for other in objects_of(entry.get("top_logprobs"))),
+            tuple(text_of(other.get("token")) for other in objects_of(entry.get("top_logprobs"))),
         )
         for entry in objects_of(entries)
     ]

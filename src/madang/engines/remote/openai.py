@@ -275,12 +275,14 @@ def _old_logprobs(logprobs: Mapping[str, Any]) -> list[TokenLogprob]:
         return []
     tops = tops if isinstance(tops, list) else [None] * len(tokens)
     return [
-        TokenLogprob(UNKNOWN_TOKEN, text_of(token), float(value), _alternatives(top))
+        TokenLogprob(UNKNOWN_TOKEN, text_of(token), float(value), *_alternatives(top))
         for token, value, top in zip(tokens, values, tops, strict=False)
         if isinstance(value, int | float)
     ]
 
 
-def _alternatives(top: object) -> tuple[tuple[int, float], ...]:
-    values = (value for value in object_of(top).values() if isinstance(value, int | float))
-    return tuple((UNKNOWN_TOKEN, float(value)) for value in sorted(values, reverse=True))
+def _alternatives(top: object) -> tuple[tuple[tuple[int, float], ...], tuple[str, ...]]:
+    """Their log-probabilities and texts, the likeliest first."""
+    found = [(text, float(value)) for text, value in object_of(top).items() if isinstance(value, int | float)]
+    found.sort(key=lambda other: -other[1])
+    return tuple((UNKNOWN_TOKEN, value) for _, value in found), tuple(text for text, _ in found)

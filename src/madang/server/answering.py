@@ -1,0 +1,81 @@
+"""From a model's name and requests to events, for every API that streams answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from madang.core.engine import Engine, TokenCounter
+from madang.core.errors import InvalidRequest
+from madang.core.events import Completion, Event, collect
+from madang.core.request import Request
+from madang.runtime.abilities import as_engine
+from madang.server.bridge import events, in_thread, leased
+from madang.server.state import ModelPool
+
+MAX_ANSWERS = 16  # that one request may ask for
+
+
+async def answers(
+    pool: ModelPool, model: str, requests: Sequence[Request], *, keep_alive_s: float | None = None
+) -> AsyncGenerator[tuple[int, Event], None]:
+    """Events of all requests as they come, each with the number of its request.
+
+    Raises what loading and generating raise. Leaving ends every generation.
+    """
+    async with leased(pool, model, keep_alive_s=keep_alive_s) as loaded:
+        engine = as_engine(loaded)
+        stream = _numbered(engine, 0, requests[0]) if len(requests) == 1 else _merged(engine, requests)
+        async with aclosing(stream):
+            async for item in stream:
+                yield item
+
+
+async def completions(
+    pool: ModelPool, model: str, requests: Sequence[Request], *, keep_alive_s: float | None = None
+) -> list[Completion]:
+    """The same as whole answers, one per request."""
+    arrived: list[list[Event]] = [[] for _ in requests]
+    async with aclosing(answers(pool, model, requests, keep_alive_s=keep_alive_s)) as stream:
+        async for number, event in stream:
+            arrived[number].append(event)
+    return [collect(own) for own in arrived]
+
+
+async def counted_tokens(pool: ModelPool, model: str, request: Request) -> int:
+    """How long the prompt is. Raises InvalidRequest when the engine cannot tell, and what loading raises."""
+    async with leased(pool, model) as loaded:
+        if not isinstance(loaded, TokenCounter):
+            raise InvalidRequest(f"The {loaded.info.engine} engine does not count tokens.", param="model")
+        return await in_thread(partial(loaded.count_tokens, request))
+
+
+async def _numbered(engine: Engine, number: int, request: Request) -> AsyncGenerator[tuple[int, Event], None]:
+    async with aclosing(events(engine, request)) as stream:
+        async for event in stream:
+            yield number, event
+
+
+async def _merged(engine: Engine, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Event], None]:
+    """Side by side, as far as the engine takes them; the first failure ends all."""
+    streams = [_numbered(engine, number, request) for number, request in enumerate(requests)]
+    waiting = {asyncio.ensure_future(anext(stream)): stream for stream in streams}
+    try:
+        while waiting:
+            arrived, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in arrived:
+                stream = waiting.pop(task)
+                try:
+                    item = task.result()
+                except StopAsyncIteration:
+                    continue
+                waiting[asyncio.ensure_future(anext(stream))] = stream
+                yield item
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for stream in streams:
+            await stream.aclose()

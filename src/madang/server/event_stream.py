@@ -1,0 +1,87 @@
+"""Answers on the wire: JSON, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from madang.core.errors import MadangError
+from madang.server.bridge import while_connected
+
+log = logging.getLogger("madang.server")
+
+DONE = b"data: [DONE]\n\n"
+
+
+def data(value: Mapping[str, Any]) -> bytes:
+    """One event without a name."""
+    return b"data: " + as_json(value) + b"\n\n"
+
+
+def named(name: str, value: Mapping[str, Any]) -> bytes:
+    """One event with a name."""
+    return b"event: " + name.encode() + b"\n" + data(value)
+
+
+def as_json(value: object) -> bytes:
+    """Without blanks, and without NaN, which is no JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def json_response(value: Mapping[str, Any]) -> Response:
+    """A whole answer, as it is: what was built here needs no check."""
+    return Response(as_json(value), media_type="application/json")
+
+
+async def stream_events(
+    http: HttpRequest,
+    pieces: AsyncGenerator[bytes, None],
+    on_failure: Callable[[BaseException], bytes],
+    headers: Mapping[str, str] | None = None,
+) -> StreamingResponse:
+    """A response that streams ``pieces``; it begins when the first is there, so what is refused has its own status.
+
+    What fails later is told in the stream, which ends there. Raises what the first piece raises, and ClientDisconnect.
+    """
+    try:
+        first = await while_connected(http, anext(pieces))
+    except BaseException:
+        await pieces.aclose()
+        raise
+
+    async def all_pieces() -> AsyncGenerator[bytes, None]:
+        async with aclosing(pieces):
+            try:
+                yield first
+                async for piece in pieces:
+                    yield piece
+            except Exception as error:
+                if not isinstance(error, MadangError):
+                    log.exception("A stream failed.")
+                yield on_failure(error)
+
+    return ClosingResponse(all_pieces(), media_type="text/event-stream", headers=_HEADERS | dict(headers or {}))
+
+
+# Proxies that collect an answer before they pass it on are asked not to.
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class ClosingResponse(StreamingResponse):
+    """Leaves its generator at once when the client goes away between two pieces."""
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        try:
+            await super().stream_response(send)
+        finally:
+            close = getattr(self.body_iterator, "aclose", None)
+            if close is not None:
+                await close()

@@ -1,0 +1,30 @@
+"""Where every token of the context went, as every API tells it: a ``madang`` object, or headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from madang.core.events import Done
+
+HEADER_PREFIX = "X-Madang-"
+
+
+def ledger_of(done: Done, warnings: Sequence[str] = ()) -> dict[str, object]:
+    """Counts of tokens, the seed in use, and what of the request had no effect."""
+    ledger = done.ledger
+    facts: dict[str, object] = {
+        "n_ctx": ledger.n_ctx,
+        "received_tokens": ledger.received_tokens,
+        "cached_tokens": ledger.cached_tokens,
+        "kept_tokens": ledger.kept_tokens,
+        "dropped_tokens": ledger.dropped_tokens,
+        "generated_tokens": ledger.generated_tokens,
+        "seed": done.seed,
+    }
+    return facts | {"warnings": list(warnings)} if warnings else facts
+
+
+def ledger_headers(done: Done) -> dict[str, str]:
+    """The same counts for answers whose schema has no place for them; only known once the answer is whole."""
+    facts = ledger_of(done)
+    return {HEADER_PREFIX + name.replace("_", "-").title(): str(value) for name, value in facts.items()}

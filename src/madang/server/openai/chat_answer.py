@@ -1,0 +1,96 @@
+"""The answers of ``/v1/chat/completions``: events of ours on its wire, as chunks or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCallDelta
+from madang.server.openai.answers import Identity, call_of, extras_of, logprobs_of, new_id, usage_of
+from madang.server.openai.chat import ChatRequest
+
+
+class ChatChunks:
+    """Turns the events of all answers of one request into chunks."""
+
+    def __init__(self, chat: ChatRequest, warnings: Sequence[str]) -> None:
+        self._identity = Identity("chat.completion.chunk", chat.model, new_id("chatcmpl-"))
+        self._wants_logprobs = bool(chat.logprobs)
+        self._wants_usage = chat.wants_usage
+        self._one_call = chat.parallel_tool_calls is False
+        self._warnings = warnings
+        self._n_calls: dict[int, int] = {}  # of each answer that has begun
+        self._dones: list[Done] = []
+
+    def push(self, index: int, event: Event) -> list[dict[str, Any]]:
+        """Chunks that say what happened in the answer of that number."""
+        chunks: list[dict[str, Any]] = []
+        if index not in self._n_calls:
+            self._n_calls[index] = 0
+            chunks.append(self._chunk(index, {"role": "assistant", "content": ""}))
+        match event:
+            case TextDelta():
+                chunks.append(self._chunk(index, {"content": event.text}, logprobs=event.logprobs))
+            case ReasoningDelta():
+                chunks.append(self._chunk(index, {"reasoning_content": event.text}, logprobs=event.logprobs))
+            case ToolCallDelta():
+                n_calls = self._n_calls[index]
+                self._n_calls[index] += 1
+                if not (self._one_call and n_calls):
+                    delta = {"tool_calls": [{"index": n_calls, **call_of(event.call)}]}
+                    chunks.append(self._chunk(index, delta, logprobs=event.logprobs))
+            case Done():
+                self._dones.append(event)
+                last = self._chunk(index, {}, finish_reason=event.finish_reason)
+                chunks.append(last | extras_of(event, self._warnings))
+        return chunks
+
+    def end(self) -> list[dict[str, Any]]:
+        """What comes after all answers."""
+        if not self._wants_usage:
+            return []
+        return [{**self._identity.head(), "choices": [], "usage": usage_of(self._dones)}]
+
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: Sequence[TokenLogprob] = (),
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        if self._wants_logprobs:
+            choice["logprobs"] = logprobs_of(logprobs) if logprobs else None
+        chunk = {**self._identity.head(), "choices": [choice]}
+        return chunk | {"usage": None} if self._wants_usage else chunk
+
+
+def chat_completion(chat: ChatRequest, completions: Sequence[Completion], warnings: Sequence[str]) -> dict[str, Any]:
+    """The whole answer. Speed and ledger are those of the first choice."""
+    identity = Identity("chat.completion", chat.model, new_id("chatcmpl-"))
+    return {
+        **identity.head(),
+        "choices": [_choice(chat, index, completion) for index, completion in enumerate(completions)],
+        "usage": usage_of([completion.done for completion in completions]),
+        **extras_of(completions[0].done, warnings),
+    }
+
+
+def _choice(chat: ChatRequest, index: int, completion: Completion) -> dict[str, Any]:
+    calls = completion.tool_calls[:1] if chat.parallel_tool_calls is False else completion.tool_calls
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": completion.text if completion.text or not calls else None,
+        "refusal": None,
+    }
+    if completion.reasoning:
+        message["reasoning_content"] = completion.reasoning
+    if calls:
+        message["tool_calls"] = [call_of(call) for call in calls]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": logprobs_of(completion.logprobs) if chat.logprobs else None,
+        "finish_reason": completion.done.finish_reason,
+    }

@@ -1,0 +1,35 @@
+"""``/v1/models``: which models can be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from madang.core.errors import InvalidReference, ModelNotFound
+from madang.models import FileReference, ModelFiles, Store, parse_reference
+
+
+def model_list(store: Store) -> dict[str, Any]:
+    """Every model of the store."""
+    return {"object": "list", "data": [_model(files) for files in store.list()]}
+
+
+def one_model(store: Store, name: str) -> dict[str, Any]:
+    """The model of that name. Raises ModelNotFound; a path is no name here."""
+    known = [files.name for files in store.list()]
+    try:
+        reference = parse_reference(name)
+    except InvalidReference:
+        raise ModelNotFound(name, known) from None
+    files = None if isinstance(reference, FileReference) else store.find(reference)
+    if files is None:
+        raise ModelNotFound(name, known)
+    return _model(files)
+
+
+def _model(files: ModelFiles) -> dict[str, Any]:
+    return {
+        "id": files.name,
+        "object": "model",
+        "created": int(files.modified.timestamp()),
+        "owned_by": "madang",
+    }

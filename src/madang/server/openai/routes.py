@@ -1,0 +1,144 @@
+"""The routes: each takes a request apart, asks for answers, and puts them together again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from madang.core.request import Request
+from madang.server import event_stream
+from madang.server.answering import answers, completions, counted_tokens
+from madang.server.bridge import while_connected
+from madang.server.event_stream import json_response, stream_events
+from madang.server.openai.chat import ChatRequest
+from madang.server.openai.chat_answer import ChatChunks, chat_completion
+from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
+from madang.server.openai.embedding import EmbeddingRequest, embed
+from madang.server.openai.errors import error_event
+from madang.server.openai.models import model_list, one_model
+from madang.server.openai.rerank import RerankRequest, rerank
+from madang.server.openai.response_answer import ResponseBuilder
+from madang.server.openai.response_request import ResponseRequest
+from madang.server.openai.tokens import TokenizeRequest, tokenize
+from madang.server.state import ModelPool
+from madang.server.wire import State
+
+router = APIRouter(tags=["OpenAI"])
+
+
+def include(app: FastAPI) -> None:
+    """Add the routes under ``/v1``, and without it, where many clients look for them."""
+    app.include_router(router, prefix="/v1")
+    app.include_router(router, include_in_schema=False)
+
+
+@router.get("/models")
+def list_models(state: State) -> dict[str, Any]:
+    """The models of this machine."""
+    return model_list(state.store)
+
+
+@router.get("/models/{name:path}")
+def show_model(name: str, state: State) -> dict[str, Any]:
+    """One of them."""
+    return one_model(state.store, name)
+
+
+@router.post("/chat/completions")
+async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """Answer a conversation."""
+    warnings, requests = body.warnings(), body.core_requests()
+    if body.stream:
+        chunks = _chunks(state.pool, body.model, requests, ChatChunks(body, warnings))
+        return await stream_events(http, chunks, error_event)
+    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    return json_response(chat_completion(body, whole, warnings))
+
+
+@router.post("/completions")
+async def text_completions(http: HttpRequest, body: CompletionRequest, state: State) -> Response:
+    """Go on with a text."""
+    warnings, requests = body.ignored(), body.core_requests()
+    if body.stream:
+        chunks = _chunks(state.pool, body.model, requests, CompletionChunks(body, warnings))
+        return await stream_events(http, chunks, error_event)
+    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    return json_response(text_completion(body, whole, warnings))
+
+
+@router.post("/responses")
+async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> Response:
+    """Answer a conversation, in the newer shape; nothing is kept."""
+    warnings, request = body.warnings(), body.core_request()
+    builder = ResponseBuilder(body, warnings)
+    if body.stream:
+        stream = _response_events(state.pool, body.model, request, builder)
+        return await stream_events(http, stream, lambda error: _named(builder.fail(error)))
+    await while_connected(http, _built(state.pool, body.model, request, builder))
+    return json_response(builder.response)
+
+
+@router.post("/embeddings")
+async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
+    """Vectors of texts."""
+    return json_response(await while_connected(http, embed(state.pool, body)))
+
+
+@router.post("/rerank")
+async def reranked(http: HttpRequest, body: RerankRequest, state: State) -> Response:
+    """Documents, closest to a query first."""
+    return json_response(await while_connected(http, rerank(state.pool, body)))
+
+
+@router.post("/tokenize")
+async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Response:
+    """The tokens of a text."""
+    return json_response(await while_connected(http, tokenize(state.pool, body)))
+
+
+@router.post("/chat/completions/input_tokens")
+async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """How long the prompt of a conversation is."""
+    body.ignored()
+    [request, *_] = body.core_requests()
+    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, request))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+async def _built(pool: ModelPool, model: str, request: Request, builder: ResponseBuilder) -> None:
+    async with aclosing(answers(pool, model, [request])) as stream:
+        async for _, event in stream:
+            builder.push(event)
+
+
+async def _response_events(
+    pool: ModelPool, model: str, request: Request, builder: ResponseBuilder
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, model, [request])) as stream:
+        is_first = True
+        async for _, event in stream:
+            if is_first:  # not before: what is refused has a status of its own
+                yield _named(builder.begin())
+                is_first = False
+            yield _named(builder.push(event))
+
+
+def _named(told: Sequence[dict[str, Any]]) -> bytes:
+    return b"".join(event_stream.named(event["type"], event) for event in told)
+
+
+async def _chunks(
+    pool: ModelPool, model: str, requests: Sequence[Request], shape: ChatChunks | CompletionChunks
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, model, requests)) as stream:
+        async for index, event in stream:
+            for chunk in shape.push(index, event):
+                yield event_stream.data(chunk)
+    for chunk in shape.end():
+        yield event_stream.data(chunk)
+    yield event_stream.DONE

@@ -1,0 +1,31 @@
+"""Which API's words a failure is told in: that of the path that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from madang.server.anthropic.errors import error_body as anthropic_body
+from madang.server.event_stream import as_json
+from madang.server.failures import headers_of, status_of
+from madang.server.ollama.errors import error_body as ollama_body
+from madang.server.openai.errors import error_body as openai_body
+
+# The first prefix that fits; each API adds its own.
+_SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
+    ("/v1/messages", anthropic_body),
+    ("/api/", ollama_body),
+    ("/", openai_body),
+)
+
+
+def failure_response(
+    path: str, error: BaseException, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to a request that failed before it had one; ``status`` where it is not that of the error's class."""
+    status = int(status_of(error)) if status is None else status
+    shape = next(shape for prefix, shape in _SHAPES if path.startswith(prefix))
+    headers = headers_of(error) | dict(headers or {})
+    return Response(as_json(shape(error, status)), status, headers, media_type="application/json")

@@ -1,0 +1,53 @@
+"""What all routes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from madang import __version__
+from madang.core.engine import Loaded
+from madang.core.settings import Settings
+from madang.models import Store
+from madang.server.limits import BODY_BYTES, WAITING
+
+if TYPE_CHECKING:
+    from madang.server.security import SecurityConfig
+
+
+class ModelPool(Protocol):
+    """Models in memory, loaded when they are asked for. Every method may be called from any thread."""
+
+    def lease(self, reference: str, *, keep_alive_s: float | None = None) -> AbstractContextManager[Loaded]:
+        """The model, loaded if need be; it stays in memory at least until the block is left."""
+
+    def unload(self, reference: str) -> bool:
+        """Whether it was there."""
+
+    def resident(self) -> Sequence[Any]:
+        """What is in memory now."""
+
+    def close(self) -> None:
+        """Unload everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """Made once, before the first request; what changes is inside its parts.
+
+    security     who is let in; None is the keys below home, on 127.0.0.1
+    waiting      the most generations that wait for a place
+    body_bytes   the most that a request may have, uploads apart
+    """
+
+    pool: ModelPool
+    store: Store
+    settings: Settings
+    security: SecurityConfig | None = None
+    waiting: int = WAITING
+    body_bytes: int = BODY_BYTES
+    version: str = __version__
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
