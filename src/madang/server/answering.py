@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
-from madang.core.engine import Engine
+from madang.core.engine import Engine, TokenCounter
+from madang.core.errors import InvalidRequest
 from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
 from madang.runtime.abilities import as_engine
-from madang.server.bridge import events, leased
+from madang.server.bridge import events, in_thread, leased
 from madang.server.state import ModelPool
 
 MAX_ANSWERS = 16  # that one request may ask for
@@ -40,6 +42,14 @@ async def completions(
         async for number, event in stream:
             arrived[number].append(event)
     return [collect(own) for own in arrived]
+
+
+async def counted_tokens(pool: ModelPool, model: str, request: Request) -> int:
+    """How long the prompt is. Raises InvalidRequest when the engine cannot tell, and what loading raises."""
+    async with leased(pool, model) as loaded:
+        if not isinstance(loaded, TokenCounter):
+            raise InvalidRequest(f"The {loaded.info.engine} engine does not count tokens.", param="model")
+        return await in_thread(partial(loaded.count_tokens, request))
 
 
 async def _numbered(engine: Engine, number: int, request: Request) -> AsyncGenerator[tuple[int, Event], None]:

@@ -1,4 +1,4 @@
-"""Server-sent events: the shape in which OpenAI's and Anthropic's APIs stream."""
+"""Answers on the wire: JSON, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from madang.core.errors import MadangError
@@ -33,6 +33,11 @@ def named(name: str, value: Mapping[str, Any]) -> bytes:
 def as_json(value: object) -> bytes:
     """Without blanks, and without NaN, which is no JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def json_response(value: Mapping[str, Any]) -> Response:
+    """A whole answer, as it is: what was built here needs no check."""
+    return Response(as_json(value), media_type="application/json")
 
 
 async def stream_events(

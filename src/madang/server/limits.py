@@ -40,7 +40,7 @@ COUNTS: Mapping[str, int] = {
 # Field -> smallest and largest whole number.
 RANGES: Mapping[str, tuple[int, int]] = {
     "n": (1, 16),
-    "best_of": (1, 16),
+    "best_of": (0, 16),
     "max_tokens": (0, 1 << 20),
     "dimensions": (1, 1 << 16),
     "top_n": (1, 2048),

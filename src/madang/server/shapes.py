@@ -7,12 +7,16 @@ from typing import Any
 
 from starlette.responses import Response
 
+from madang.server.anthropic.errors import error_body as anthropic_body
 from madang.server.event_stream import as_json
 from madang.server.failures import headers_of, status_of
 from madang.server.openai.errors import error_body as openai_body
 
 # The first prefix that fits; each API adds its own.
-_SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (("/", openai_body),)
+_SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
+    ("/v1/messages", anthropic_body),
+    ("/", openai_body),
+)
 
 
 def failure_response(

@@ -1,0 +1,54 @@
+"""The routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from madang.core.request import Request
+from madang.server import event_stream
+from madang.server.answering import answers, completions, counted_tokens
+from madang.server.anthropic.answers import MessageStream, whole_message
+from madang.server.anthropic.errors import error_event
+from madang.server.anthropic.messages import CountRequest, MessagesRequest
+from madang.server.bridge import while_connected
+from madang.server.event_stream import json_response, stream_events
+from madang.server.state import ModelPool
+from madang.server.wire import State
+
+router = APIRouter(tags=["Anthropic"])
+
+
+def include(app: FastAPI) -> None:
+    """Add the routes under ``/v1``, where clients of this API look for them."""
+    app.include_router(router, prefix="/v1")
+
+
+@router.post("/messages")
+async def messages(http: HttpRequest, body: MessagesRequest, state: State) -> Response:
+    """Answer a conversation."""
+    warnings, request = body.warnings(), body.core_request()
+    if body.stream:
+        shape = MessageStream(body.model, warnings, one_call=body.takes_one_call)
+        return await stream_events(http, _events(state.pool, body.model, request, shape), error_event)
+    [completion] = await while_connected(http, completions(state.pool, body.model, [request]))
+    return json_response(whole_message(body.model, completion, warnings, one_call=body.takes_one_call))
+
+
+@router.post("/messages/count_tokens")
+async def count_tokens(http: HttpRequest, body: CountRequest, state: State) -> Response:
+    """How long a prompt is."""
+    warnings = body.ignored()
+    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, body.core_request()))
+    return json_response({"input_tokens": n_tokens, **({"madang": {"warnings": warnings}} if warnings else {})})
+
+
+async def _events(pool: ModelPool, model: str, request: Request, shape: MessageStream) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, model, [request])) as stream:
+        async for _, event in stream:
+            for name, value in shape.push(event):
+                yield event_stream.named(name, value)
