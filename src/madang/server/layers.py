@@ -84,7 +84,7 @@ class VisitLayer:
             answer.outcome = "fault"
             FAULTS.exception("a request failed", extra={"request_id": visit.request_id})
             if answer.status is None:
-                await refuse(scope, receive, answer.send, _Fault(str(type(error).__name__)))
+                await refuse(scope, receive, answer.send, error)
         finally:
             VISIT.reset(token)
             duration_s = time.perf_counter() - began_s
@@ -103,15 +103,6 @@ class VisitLayer:
                     "model": visit.model,
                 },
             )
-
-
-class _Fault(MadangError):
-    """What a client reads of an exception that is not ours: nothing, but where to look."""
-
-    code = "internal_error"
-
-    def __init__(self, _: str) -> None:
-        super().__init__("The server failed; its log says why.")
 
 
 class _Answer:
