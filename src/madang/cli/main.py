@@ -22,6 +22,7 @@ from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.rm import rm
 from madang.cli.run import run
+from madang.cli.serve import serve
 from madang.cli.show import show
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
 from madang.core.settings import load_settings
@@ -55,6 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run)
+app.command("serve")(serve)
 app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("show")(show)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from madang.core.request import Request
 from madang.server import event_stream
-from madang.server.answering import answers, completions
+from madang.server.answering import answers, completions, counted_tokens
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
 from madang.server.openai.chat import ChatRequest
@@ -21,8 +21,10 @@ from madang.server.openai.completion import CompletionChunks, CompletionRequest,
 from madang.server.openai.embedding import EmbeddingRequest, embed
 from madang.server.openai.errors import error_event
 from madang.server.openai.models import model_list, one_model
+from madang.server.openai.rerank import RerankRequest, rerank
 from madang.server.openai.response_answer import ResponseBuilder
 from madang.server.openai.response_request import ResponseRequest
+from madang.server.openai.tokens import TokenizeRequest, tokenize
 from madang.server.state import ModelPool
 from madang.server.wire import State
 
@@ -85,6 +87,27 @@ async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> R
 async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
     """Vectors of texts."""
     return json_response(await while_connected(http, embed(state.pool, body)))
+
+
+@router.post("/rerank")
+async def reranked(http: HttpRequest, body: RerankRequest, state: State) -> Response:
+    """Documents, closest to a query first."""
+    return json_response(await while_connected(http, rerank(state.pool, body)))
+
+
+@router.post("/tokenize")
+async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Response:
+    """The tokens of a text."""
+    return json_response(await while_connected(http, tokenize(state.pool, body)))
+
+
+@router.post("/chat/completions/input_tokens")
+async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """How long the prompt of a conversation is."""
+    body.ignored()
+    [request, *_] = body.core_requests()
+    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, request))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
 async def _built(pool: ModelPool, model: str, request: Request, builder: ResponseBuilder) -> None:
