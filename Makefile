@@ -43,6 +43,8 @@ check: $(VENV)/for-tests
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m madang.cli.reference --check
+	$(PYTHON) -m madang.server.reference --check
+	$(PYTHON) -m madang.server.metrics_page --check
 
 test: check
 	$(PYTHON) -m pytest
@@ -76,6 +78,8 @@ arm: $(VENV)/can-build
 
 reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference
+	$(PYTHON) -m madang.server.reference
+	$(PYTHON) -m madang.server.metrics_page
 
 STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
 

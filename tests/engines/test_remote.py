@@ -62,7 +62,9 @@ def connected(
 
     with serving(answer) as server:
         endpoint = EndpointReference(kind, server.url, "m")
-        with closing(open_endpoint(endpoint, Server(server.url, key, silence_timeout_s=silence_timeout_s))) as engine:
+        with closing(
+            open_endpoint(endpoint, Server(server.url, "m", key, silence_timeout_s=silence_timeout_s))
+        ) as engine:
             yield engine, server
 
 
@@ -339,7 +341,7 @@ def failing(status: int, record: object) -> Respond:
     [
         (401, {"error": {"message": f"bad key {KEY}"}}, EngineUnavailable, "bad key ***"),
         (403, {}, EngineUnavailable, "refused the key"),
-        (404, {"error": "model 'm' not found"}, ModelNotFound, "There is no model"),
+        (404, {"error": "model 'm' not found"}, ModelNotFound, "There is no model 'm on http"),
         (400, {"error": {"message": "no", "param": "top_p"}}, InvalidRequest, 'refused the request: "no"'),
         (400, {"error": {"n_prompt_tokens": 9, "n_ctx": 8}}, ContextLengthExceeded, "9 tokens"),
         (429, {"error": {"message": "slow down"}}, EngineError, "is busy"),

@@ -76,6 +76,14 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
         await _undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
 
 
+@asynccontextmanager
+async def placed(loaded: Loaded) -> AsyncIterator[None]:
+    """A place among those that the engine runs at once, for work that is no stream. Raises Overloaded."""
+    visit = VISIT.get()
+    async with (_outside_of_requests if visit is None else visit.admission).place(loaded):
+        yield
+
+
 async def while_connected(http: HttpRequest, work: Awaitable[T]) -> T:
     """What ``work`` gives. When the client goes away first, work is cancelled; raises ClientDisconnect."""
     working = asyncio.ensure_future(work)

@@ -49,11 +49,13 @@ class WireRequest(WireObject):
     @model_validator(mode="before")
     @classmethod
     def _check_body(cls, body: object) -> object:
-        """JSON can spell halves of characters, which no tokenizer and no answer can hold."""
+        """JSON can spell halves of characters, and Python reads NaN, which no tokenizer and no answer can hold."""
         try:
-            json.dumps(body, ensure_ascii=False).encode()
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as error:
             raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
+        except ValueError as error:
+            raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
         check_fields(body)
         return body
 

@@ -34,9 +34,13 @@ _MAX_QUOTED: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where to send requests, and the key that opens it. ``silence_timeout_s`` without a byte ends an exchange."""
+    """Where to send requests, for which model, and the key that opens it.
+
+    silence_timeout_s   without a byte end an exchange
+    """
 
     url: str
+    model: str
     key: str | None = field(default=None, repr=False)
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     silence_timeout_s: float = SILENCE_TIMEOUT_S
@@ -75,7 +79,7 @@ class Server:
             hint = "Name the environment variable that holds its key with --remote-key."
             return EngineUnavailable(f"{self.url} refused the key{said}.", hint=hint)
         if status == 404:
-            return ModelNotFound(f"on {self.url}", hint=f"The server answered 404{said}.")
+            return ModelNotFound(f"{self.model} on {self.url}", hint=f"The server answered 404{said}.")
         if status in (400, 413, 422):
             param = facts.get("param")
             return InvalidRequest(

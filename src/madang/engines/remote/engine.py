@@ -77,17 +77,13 @@ def connect(reference: str, context_tokens: int | None = None, *, key: str | Non
             param="model",
             hint="Write remote:https://host/v1#model, or for a server on this machine vllm:model.",
         )
-    return open_endpoint(endpoint, Server(endpoint.url, key), context_tokens)
+    return open_endpoint(endpoint, Server(endpoint.url, endpoint.model, key), context_tokens)
 
 
 def open_endpoint(endpoint: EndpointReference, server: Server, context_tokens: int | None = None) -> RemoteEngine:
     """The same with a server whose time-outs are set."""
     started = time.perf_counter()
-    api = (
-        OllamaApi(server, endpoint.model)
-        if endpoint.kind == OLLAMA
-        else OpenAIApi(server, endpoint.kind, endpoint.model)
-    )
+    api = OllamaApi(server) if endpoint.kind == OLLAMA else OpenAIApi(server, endpoint.kind)
     told = api.context_tokens()
     info = EngineInfo(
         engine="remote",

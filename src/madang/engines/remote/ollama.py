@@ -41,11 +41,10 @@ class OllamaApi:
     """A model of an Ollama server."""
 
     server: Server
-    model: str
 
     def context_tokens(self) -> int | None:
         """What the model was trained for; the server's own limit may be lower, unless a request sets one."""
-        facts = object_of(self.server.post("/api/show", {"model": self.model}).get("model_info"))
+        facts = object_of(self.server.post("/api/show", {"model": self.server.model}).get("model_info"))
         lengths = (count_of(value) for key, value in facts.items() if key.endswith(".context_length"))
         return next((tokens for tokens in lengths if tokens), None)
 
@@ -64,7 +63,7 @@ class OllamaApi:
     def body(self, request: Request, seed: int) -> dict[str, Any]:
         """The request as JSON. Raises InvalidRequest naming the field that has no place in it."""
         self._refuse(request)
-        body: dict[str, Any] = {"model": self.model, "stream": True, "options": _options(request, seed)}
+        body: dict[str, Any] = {"model": self.server.model, "stream": True, "options": _options(request, seed)}
         if request.sampling.logprobs is not None:
             body["logprobs"], body["top_logprobs"] = True, request.sampling.logprobs
         if isinstance(request.constraint, JsonSchema):
@@ -81,7 +80,7 @@ class OllamaApi:
 
     def embed(self, texts: list[str]) -> Embeddings:
         """Vectors of texts; one that is too long is refused by the server. Raises what Server raises."""
-        reply = self.server.post("/api/embed", {"model": self.model, "input": texts, "truncate": False})
+        reply = self.server.post("/api/embed", {"model": self.server.model, "input": texts, "truncate": False})
         vectors = reply.get("embeddings")
         n_tokens = count_of(reply.get("prompt_eval_count")) or 0
         return Embeddings(checked_vectors(vectors if isinstance(vectors, list) else [], len(texts)), n_tokens)

@@ -37,7 +37,14 @@ _MORE_SAMPLING: Final[Mapping[str, Mapping[str, str]]] = {
     "localai": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
 }
 _SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
-_CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
+_CONTEXT_KEYS: Final = (
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "n_ctx",
+    "n_ctx_train",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,6 @@ class OpenAIApi:
 
     server: Server
     kind: str
-    model: str
 
     def context_tokens(self) -> int | None:
         """What the list of models says of this one, if anything. Raises what Server raises, but for a missing list."""
@@ -56,7 +62,8 @@ class OpenAIApi:
             raise
         except (EngineError, InvalidRequest):
             return None  # some servers have no list
-        entry = next((entry for entry in listed if entry.get("id") == self.model), {})
+        only = listed[0] if len(listed) == 1 else {}  # such servers take any name for it
+        entry = next((entry for entry in listed if entry.get("id") == self.server.model), only)
         facts = {**object_of(entry.get("meta")), **entry}
         found = (count_of(facts.get(key)) for key in _CONTEXT_KEYS)
         return next((tokens for tokens in found if tokens), None)
@@ -75,7 +82,7 @@ class OpenAIApi:
         """The request as JSON. Raises InvalidRequest naming the field that has no place in it."""
         self._refuse(request)
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": self.server.model,
             "stream": True,
             "stream_options": {"include_usage": True},
             "seed": seed,
@@ -99,7 +106,9 @@ class OpenAIApi:
 
     def embed(self, texts: list[str]) -> Embeddings:
         """Vectors of texts. Raises what Server raises."""
-        reply = self.server.post("/embeddings", {"model": self.model, "input": texts, "encoding_format": "float"})
+        reply = self.server.post(
+            "/embeddings", {"model": self.server.model, "input": texts, "encoding_format": "float"}
+        )
         rows = sorted(objects_of(reply.get("data")), key=lambda row: count_of(row.get("index")) or 0)
         vectors = [row.get("embedding") for row in rows]
         n_tokens = count_of(object_of(reply.get("usage")).get("prompt_tokens")) or 0

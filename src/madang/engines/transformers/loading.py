@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from madang.core.engine import EngineInfo
 from madang.core.errors import MadangError, MalformedFile, NotEnoughMemory, UnsupportedModel
 from madang.engines.stepping import SteppingEngine
+from madang.engines.transformers.embedder import TorchEmbedder
 from madang.engines.transformers.model import TorchModel
 from madang.engines.transformers.placing import settle
+from madang.formats.families import stated_embedding
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_json
@@ -22,10 +26,12 @@ from madang.models import ModelFiles
 NAME: Final = "transformers"
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MAX_REASON: Final = 300
+_NO_LIMIT: Final = 2**31
+_COUNTED_FROM_PADDING: Final = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their first position is behind it
 
 
-def load(files: ModelFiles, plan: Plan) -> SteppingEngine:
-    """Load a model.
+def load(files: ModelFiles, plan: Plan) -> SteppingEngine | TorchEmbedder:
+    """Load a model; a folder that says how states become vectors is an embedder.
 
     Raises UnsupportedModel for what the library has no class for, EngineUnavailable for packages that the model needs,
     InvalidRequest for a device that is not here, MalformedFile, NotEnoughMemory.
@@ -34,28 +40,41 @@ def load(files: ModelFiles, plan: Plan) -> SteppingEngine:
     config = read_json_object(files.path / CONFIG_FILE, MAX_CONFIG_BYTES)
     placement = settle(plan.placement, config)
     _check_memory(files, placement, config)
+    embedding = stated_embedding(files.path)
     tokenizer = tokenizer_from_json(files.path)
     with _errors_of(files):
-        model = _open(files.path, placement, plan.threads.value)
-    _check_words(files, tokenizer, model)
+        model = _open(files.path, placement, plan.threads.value, is_embedder=embedding is not None)
     info = EngineInfo(
         engine=NAME,
         model=files.name,
         context_tokens=plan.context_tokens.value,
         load_s=time.perf_counter() - started,
     )
+    if embedding is not None:
+        info = replace(info, context_tokens=min(info.context_tokens, _longest_text(files.path, model.config)))
+        return TorchEmbedder(info, model, tokenizer, embedding, placement)
+    _check_words(files, tokenizer, model)
     return SteppingEngine(info, TorchModel(model, placement), tokenizer, files.sampling_defaults)
 
 
-def _open(path: Path, placement: Placement, n_threads: int) -> Any:
+def _longest_text(folder: Path, config: Any) -> int:
+    """In tokens, of an encoder."""
+    stated = read_json_object(folder / "sentence_bert_config.json", MAX_CONFIG_BYTES).get("max_seq_length")
+    positions: int = getattr(config, "max_position_embeddings", _NO_LIMIT)
+    if config.model_type in _COUNTED_FROM_PADDING:
+        positions -= config.pad_token_id + 1
+    return min(positions, stated) if isinstance(stated, int) and stated > 0 else positions
+
+
+def _open(path: Path, placement: Placement, n_threads: int, *, is_embedder: bool) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     if placement.device.value == "cpu":
         torch.set_num_threads(n_threads)
-    model = AutoModelForCausalLM.from_pretrained(path, **_options(placement))
+    model = (AutoModel if is_embedder else AutoModelForCausalLM).from_pretrained(path, **_options(placement))
     if placement.quantize.value == "none":
         model = model.to(placement.device.value)
     return model.eval()
@@ -83,6 +102,7 @@ def _options(placement: Placement) -> dict[str, Any]:
 def _quantization(word: str, dtype: Any) -> Any:
     from transformers import BitsAndBytesConfig
 
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells at every product that it converts numbers
     if word == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

@@ -58,13 +58,14 @@ class TorchModel:
     def _forward(self, tokens: Sequence[int], cache: Any, **options: Any) -> Any:
         import torch
 
-        with torch.inference_mode(), _errors():
+        with torch.inference_mode(), torch_errors():
             ids = torch.tensor([list(tokens)], device=self.placement.device.value)
             return self._model(input_ids=ids, past_key_values=cache, use_cache=True, **options).logits
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def torch_errors() -> Iterator[None]:
+    """What a forward pass raises, as our errors."""
     import torch
 
     try:
@@ -72,5 +73,5 @@ def _errors() -> Iterator[None]:
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         hint = "Lower --context, or choose a smaller model or quantization."
         raise EngineError("The device has no memory left for the next step.", hint=hint) from error
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise EngineError(f"PyTorch failed: {' '.join(str(error).split())[:300]}") from error

@@ -7,6 +7,7 @@ Invariants: a family never guesses: a tensor or a setting that it does not under
 """
 
 from madang.formats.families.outline import outline_spec
+from madang.formats.families.pooling import stated_embedding
 from madang.formats.families.table import (
     describe_folder,
     describe_gguf,
@@ -20,6 +21,7 @@ __all__ = [
     "describe_gguf",
     "describe_model",
     "outline_spec",
+    "stated_embedding",
     "supported_architectures",
     "supported_model_types",
 ]

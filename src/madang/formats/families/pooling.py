@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from madang.core.errors import MalformedFile
 from madang.formats.families.sources import unsupported
-from madang.formats.folder import MAX_CONFIG_BYTES, ModelFolder
+from madang.formats.folder import MAX_CONFIG_BYTES, ModelFolder, read_folder
 from madang.formats.gguf import GGUFFile
 from madang.formats.json_object import read_json, read_json_object
 from madang.formats.spec import EmbeddingSpec, Pooling
@@ -49,6 +49,11 @@ def folder_embedding(folder: ModelFolder, default: EmbeddingSpec | None = None) 
         return default
     pooling = _pooling(folder, modules[kinds.index("Pooling")], file)
     return EmbeddingSpec(pooling, normalized="Normalize" in kinds)
+
+
+def stated_embedding(path: Path) -> EmbeddingSpec | None:
+    """What the files of a folder say, whatever its family; None for a model that writes. Errors as describe_folder."""
+    return folder_embedding(read_folder(path)) if (path / "modules.json").is_file() else None
 
 
 def _pooling(folder: ModelFolder, module: dict[str, Any], file: Path) -> Pooling:
