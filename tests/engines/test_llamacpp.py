@@ -41,7 +41,8 @@ from madang.engines.llamacpp.wire import completion_body, refuse_what_is_not_don
 from madang.formats.families import outline_spec
 from madang.formats.gguf import read_gguf
 from madang.formats.tokenizers import tokenizer_from_gguf
-from madang.runtime import Pool, open_model
+from madang.models import Store
+from madang.runtime import Pool, find_files, open_model, plan_for
 
 GREEDY = SamplingParams(temperature=0)
 CHAT = Request(messages=(Message("user", "Name three fruits."),), sampling=GREEDY, max_tokens=24)
@@ -89,6 +90,19 @@ def test_a_child_that_is_killed_is_started_again_and_the_answer_goes_on(engine: 
     assert engine.process_id != killed
     assert engine.is_alive
     assert answer(engine, request_).text == whole.text
+
+
+@needs_llamacpp
+@needs_kill
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_whole_group_do_not_cut_an_answer_off(engine: Any, stop: signal.Signals) -> None:
+    child = engine.process_id
+    events = engine.generate(RAW)
+    next(events)
+    os.kill(child, stop)
+    assert collect(events).done.usage.completion_tokens == RAW.max_tokens
+    assert answer(engine, RAW).text
+    assert engine.process_id == child
 
 
 @needs_llamacpp
@@ -249,6 +263,19 @@ def test_what_the_native_engine_refuses_runs_with_it_by_itself(foreign_gguf: Pat
     with pytest.raises(UnsupportedModel) as caught:
         open_model(str(foreign_gguf), settings(tmp_path, engine="native"))
     assert caught.value.runs_with == "llamacpp"
+
+
+@needs_llamacpp
+def test_a_long_context_is_taken_only_when_it_is_asked_for(foreign_gguf: Path, tmp_path: Path) -> None:
+    content = foreign_gguf.read_bytes()
+    long = tmp_path / "long.gguf"
+    key = b"ernie4_5.context_length" + (4).to_bytes(4, "little")
+    long.write_bytes(content.replace(key + (8192).to_bytes(4, "little"), key + (16384).to_bytes(4, "little"), 1))
+    files = find_files(str(long), Store(tmp_path))
+    plan = plan_for(files, load_settings({}, {"MADANG_HOME": str(tmp_path)}))
+    assert plan.context_tokens.value == 8192
+    assert "--context asks for more" in plan.context_tokens.reason
+    assert plan_for(files, settings(tmp_path, context=10_000)).context_tokens.value == 10_000
 
 
 def test_without_a_context_the_plan_of_an_unknown_architecture_keeps_to_the_memory(foreign_gguf: Path) -> None:

@@ -40,6 +40,7 @@ class EngineEntry:
     reads_files   False for an engine that needs no model at all
     unused        settings that it has no use for; giving one for a single run is an error
     places        whether it finds room for the model itself, on whichever device
+    fills         whether it takes the memory of its whole cache at the start, however little of it is used
     """
 
     name: str
@@ -50,6 +51,7 @@ class EngineEntry:
     reads_files: bool = True
     unused: tuple[str, ...] = ()
     places: bool = False
+    fills: bool = False
 
     def is_installed(self) -> bool:
         """Whether what it needs can be found; imports nothing of it."""
@@ -100,6 +102,7 @@ ENGINES: tuple[EngineEntry, ...] = (
         modules=("xllamacpp",),
         install="pip install 'madang[llamacpp]'",
         unused=(*PLACEMENT_SETTINGS, "isa", "precision"),
+        fills=True,
     ),
     EngineEntry(
         "transformers",

@@ -16,7 +16,6 @@ from madang.engines import find_engine
 from madang.formats.families import outline_spec
 from madang.formats.folder import trained_tokens
 from madang.formats.gguf import read_gguf
-from madang.formats.spec import ModelDescription
 from madang.hardware import (
     Choice,
     PlacementRequest,
@@ -38,7 +37,10 @@ from madang.models import (
     read_endpoint,
 )
 from madang.runtime.abilities import as_embedder, as_engine
-from madang.runtime.choosing import choose_for
+from madang.runtime.choosing import Chosen, choose_for
+
+# Where nobody asked for a context, and each of its tokens has a price: what most conversations stay below.
+MODEST_CONTEXT_TOKENS = 8192
 
 _USED_REMOTELY = ("home", "context", "engine", "debug", "remote_key")
 _UNUSED_REMOTELY = tuple(setting.name for setting in SETTINGS if setting.name not in _USED_REMOTELY)
@@ -84,7 +86,7 @@ def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) 
     chosen = choose_for(files, settings.engine)
     entry = chosen.choice.entry
     _refuse_unused(entry.name, settings, entry.unused)
-    plan = _plan(files, settings, chosen.description)
+    plan = _plan(files, settings, chosen)
     load = entry.loader()
     return load(files, _with_draft_file(plan, store, fetch))
 
@@ -121,10 +123,10 @@ def plan_for(files: ModelFiles, settings: Settings) -> Plan:
 
     Raises MalformedFile, UnsupportedModel, InvalidRequest for a setting that cannot be honoured, NotEnoughMemory.
     """
-    return _plan(files, settings, choose_for(files, settings.engine).description)
+    return _plan(files, settings, choose_for(files, settings.engine))
 
 
-def _plan(files: ModelFiles, settings: Settings, description: ModelDescription | None) -> Plan:
+def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     """An outline where the insides of the model are the engine's own affair."""
     requested = PlanRequest(
         threads=settings.threads,
@@ -137,13 +139,18 @@ def _plan(files: ModelFiles, settings: Settings, description: ModelDescription |
         speculation=settings.speculation,
         placement=PlacementRequest(settings.device, settings.dtype, settings.quantize, settings.attention),
     )
-    machine = probe_machine(gpus=False)
-    if description is not None:
-        weights_bytes = packed_weights_bytes(description.tensors.values())
-        return make_plan(description.spec, files, machine, requested, weights_bytes=weights_bytes)
-    if files.format == "gguf":
-        return make_plan(outline_spec(read_gguf(files.path)), files, machine, requested)
-    return outline_plan(files.name, machine, requested, trained_tokens=trained_tokens(files.path))
+    machine, description = probe_machine(gpus=False), chosen.description
+    if description is None and files.format != "gguf":
+        return outline_plan(files.name, machine, requested, trained_tokens=trained_tokens(files.path))
+    weights_bytes = None if description is None else packed_weights_bytes(description.tensors.values())
+    spec = outline_spec(read_gguf(files.path)) if description is None else description.spec
+    plan = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
+    if not chosen.choice.entry.fills or settings.context or plan.context_tokens.value <= MODEST_CONTEXT_TOKENS:
+        return plan
+    requested = replace(requested, context_tokens=MODEST_CONTEXT_TOKENS)
+    shorter = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
+    reason = "this engine takes the memory of its whole context at the start; --context asks for more"
+    return replace(shorter, context_tokens=Choice(MODEST_CONTEXT_TOKENS, reason))
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:

@@ -16,9 +16,7 @@ from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_byt
 from madang.hardware.kv_cache import KV_TYPES
 from madang.models import ModelFiles, Store, parse_reference, read_endpoint
 from madang.runtime.choosing import choose_for
-
-# Room that is made for a model's cache when no context was asked for. Its plan may find more; it need not be freed for.
-CLAIMED_CONTEXT_TOKENS = 8192
+from madang.runtime.open import MODEST_CONTEXT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,8 @@ def _needed_bytes(files: ModelFiles, settings: Settings, description: ModelDescr
         spec, weights_bytes = outline_spec(read_gguf(files.path)), estimate_weights_bytes(files.size_bytes)
     else:
         spec, weights_bytes = description.spec, packed_weights_bytes(description.tensors.values())
-    n_ctx = settings.context or min(spec.context_tokens, CLAIMED_CONTEXT_TOKENS)
+    # A plan may find room for more, but nobody has to leave for it.
+    n_ctx = settings.context or min(spec.context_tokens, MODEST_CONTEXT_TOKENS)
     cache_bytes = kv_cache_bytes(spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
     if settings.kv_memory is not None:
         cache_bytes = min(cache_bytes, settings.kv_memory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ def main() -> None:
     """Load, say where, and serve until stdin ends."""
     # Waiting threads sleep. Where others compute too, spinning ones take their time, and an answer takes ten times it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when the library is loaded
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; when to end is the parent's to say
+        signal.signal(stop, signal.SIG_IGN)
     options = json.loads(sys.stdin.readline())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else writes to stdout
