@@ -465,6 +465,10 @@ def test_the_key_is_named_and_never_shown(tmp_path: Path) -> None:
         assert "Authorization" not in server.exchanges[-1].headers
         with pytest.raises(InvalidRequest, match="not set"):
             open_model(reference, load_settings({"remote_key": "OTHER"}, environment))
+    for bad in (f"{KEY}\r\nX-Other: 1", f"{KEY}\n", "마당"):
+        with pytest.raises(InvalidRequest, match="no header can carry") as caught:
+            open_model("vllm:m", load_settings({"remote_key": "OPENER"}, {**environment, "OPENER": bad}))
+        assert bad not in str(caught.value.to_dict())
     with pytest.raises(InvalidRequest, match="not the name") as caught:
         load_settings({"remote_key": KEY}, environment)
     assert KEY not in str(caught.value.to_dict())

@@ -52,6 +52,7 @@ def test_other_references_are_left_to_others(text: str) -> None:
         "remote:https://host:port/v1#m",
         "remote:https://host:99999/v1#m",
         "remote:https://ho st/v1#m",
+        "remote:https://host/마당#m",
         "remote:https://host/v1?key=1#m",
         "remote:file:///etc/passwd#m",
         "remote:https://host/v1#a\nb",

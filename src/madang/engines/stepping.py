@@ -56,10 +56,11 @@ class StepModel(Protocol):
 
 @dataclass(slots=True)
 class _Sequence:
-    """Tokens that have been read, and what the library keeps of them."""
+    """Tokens that have been read, and what the library keeps of them; not ``is_whole`` while a step changes that."""
 
     cache: Cache
     tokens: list[int] = field(default_factory=list)
+    is_whole: bool = True
 
 
 class SteppingEngine:
@@ -185,7 +186,7 @@ class SteppingEngine:
             yield sequence
         finally:
             with self._turn:
-                if self._model is not None:
+                if self._model is not None and sequence.is_whole:
                     self._kept = sequence
 
     def _continued(self, kept: _Sequence, prompt: Sequence[int]) -> _Sequence | None:
@@ -201,8 +202,10 @@ class SteppingEngine:
         for begin in range(0, len(tokens), _CHUNK_TOKENS):
             chunk = tokens[begin : begin + _CHUNK_TOKENS]
             with self._turn:
-                logits = self._open_model().step(chunk, sequence.cache)
-            sequence.tokens += chunk
+                model, sequence.is_whole = self._open_model(), False
+                logits = model.step(chunk, sequence.cache)
+                sequence.tokens += chunk
+                sequence.is_whole = True
         return logits[: self._tokenizer.vocab_size]  # some models have rows that stand for no token
 
 

@@ -88,7 +88,7 @@ def _checked_url(url: str) -> str:
         port_is_right = parts.port != 0
     except ValueError:  # of a port or an IPv6 address
         raise InvalidReference("The address of the model is none.", param="model", hint=_FORM) from None
-    if not parts.hostname or not port_is_right or parts.query or " " in url:
+    if not parts.hostname or not port_is_right or parts.query or " " in url or not url.isascii():
         raise InvalidReference(f"'{parts.netloc}' is not the address of a server.", param="model", hint=_FORM)
     if parts.username is not None or parts.password is not None:
         raise InvalidReference(

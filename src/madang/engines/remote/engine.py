@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Final
 
 from madang.core.engine import Embeddings, EngineInfo
-from madang.core.errors import EngineError, InvalidReference
+from madang.core.errors import EngineError, InvalidReference, InvalidRequest
 from madang.core.events import Event
 from madang.core.request import Request
 from madang.core.stopwatch import Stopwatch
@@ -68,7 +68,8 @@ class RemoteEngine:
 def connect(reference: str, context_tokens: int | None = None, *, key: str | None = None) -> RemoteEngine:
     """The engine of a reference such as ``remote:https://host/v1#model``; ``key`` goes to that address only.
 
-    Raises InvalidReference, and EngineUnavailable, ModelNotFound when the server is not there or does not know it.
+    Raises InvalidReference, InvalidRequest for a key that is none, and EngineUnavailable, ModelNotFound when the server
+    is not there or does not know it.
     """
     endpoint = read_endpoint(reference)
     if endpoint is None:
@@ -76,6 +77,12 @@ def connect(reference: str, context_tokens: int | None = None, *, key: str | Non
             f"The remote engine needs an address, and '{reference}' has none.",
             param="model",
             hint="Write remote:https://host/v1#model, or for a server on this machine vllm:model.",
+        )
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            "The key of the server has characters that no header can carry.",
+            param="remote_key",
+            hint="Does the variable end with a line break?",
         )
     return open_endpoint(endpoint, Server(endpoint.url, endpoint.model, key), context_tokens)
 
