@@ -43,6 +43,7 @@ check: $(VENV)/for-tests
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m madang.cli.reference --check
+	$(PYTHON) -m madang.server.reference --check
 
 test: check
 	$(PYTHON) -m pytest
@@ -76,6 +77,7 @@ arm: $(VENV)/can-build
 
 reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference
+	$(PYTHON) -m madang.server.reference
 
 STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from madang.core.errors import InvalidRequest, MadangError
-from madang.server import anthropic, ollama, openai
+from madang.server import anthropic, manage, ollama, openai
 from madang.server.bridge import in_thread
 from madang.server.shapes import failure_response
 from madang.server.state import ServerState
@@ -41,6 +41,7 @@ def create_app(state: ServerState) -> FastAPI:
     openai.include(app)
     anthropic.include(app)
     ollama.include(app)
+    manage.include(app)
     return app
 
 

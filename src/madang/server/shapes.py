@@ -10,6 +10,7 @@ from starlette.responses import Response
 from madang.server.anthropic.errors import error_body as anthropic_body
 from madang.server.event_stream import as_json
 from madang.server.failures import status_of
+from madang.server.manage.errors import error_body as manage_body
 from madang.server.ollama.errors import error_body as ollama_body
 from madang.server.openai.errors import error_body as openai_body
 
@@ -17,6 +18,7 @@ from madang.server.openai.errors import error_body as openai_body
 _SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
     ("/v1/messages", anthropic_body),
     ("/api/", ollama_body),
+    ("/madang/", manage_body),
     ("/", openai_body),
 )
 

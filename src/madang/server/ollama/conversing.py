@@ -18,13 +18,14 @@ from madang.core.messages import Message
 from madang.models import Preset, StoredReference
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased, while_connected
+from madang.server.line_stream import whole
+from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
 from madang.server.ollama.asking import Asked, read_chat, read_generate
 from madang.server.ollama.body import Body
 from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import write_context
-from madang.server.ollama.names import find_reference
-from madang.server.ollama.responding import body_of, state_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, state_of, streamed
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -62,7 +63,7 @@ async def _answer(http: HttpRequest, read: Callable[[Body], Asked], shape: Shape
     if asked.request is None:
         return JSONResponse(await while_connected(http, _load_or_unload(state, job)))
     if asked.stream:
-        return await stream_lines(http, _lines(state, job))
+        return await streamed(http, _lines(state, job))
     return JSONResponse(joined(await whole(http, _lines(state, job)), shape))
 
 

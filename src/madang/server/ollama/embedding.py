@@ -18,9 +18,9 @@ from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.models.parameters import read_parameters
 from madang.runtime.abilities import as_embedder
 from madang.server.bridge import in_thread, leased, while_connected
+from madang.server.names import find_reference
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
-from madang.server.ollama.names import find_reference
 from madang.server.ollama.responding import body_of, state_of
 from madang.server.state import ServerState
 

@@ -19,9 +19,9 @@ from madang.models.parameters import written
 from madang.models.references import FileReference
 from madang.server.bridge import in_thread
 from madang.server.describing import ModelFacts, facts_of
+from madang.server.names import find_reference, shown
 from madang.server.ollama.answering import timestamp
 from madang.server.ollama.body import Fields
-from madang.server.ollama.names import find_reference, shown
 from madang.server.ollama.responding import body_of, state_of
 from madang.server.state import ServerState
 

@@ -18,10 +18,11 @@ from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound, 
 from madang.models import Preset, Store, StoredReference, adopt, copy_model, derive
 from madang.models.parameters import read_parameters
 from madang.server.bridge import in_thread
+from madang.server.line_stream import whole
+from madang.server.names import find_reference, new_reference
 from madang.server.ollama.asking import read_messages
 from madang.server.ollama.body import Body, Fields
-from madang.server.ollama.names import find_reference, new_reference
-from madang.server.ollama.responding import body_of, state_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, state_of, streamed
 
 router = APIRouter(tags=["ollama"])
 
@@ -51,7 +52,7 @@ async def create(http: HttpRequest) -> Response:
     preset, more = read_preset_of(body)
     lines = _create(state.store, body, name, preset, (*warnings, *more))
     if body.flag("stream") in (None, True):
-        return await stream_lines(http, lines)
+        return await streamed(http, lines)
     return JSONResponse((await whole(http, lines))[-1])
 
 

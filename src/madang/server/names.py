@@ -1,4 +1,4 @@
-"""Models as Ollama's clients name them: the only place where such a name becomes a reference, and back.
+"""Models as clients over HTTP name them: the only place where such a name becomes a reference, and back.
 
     smollm2, smollm2:135m             of the store, the catalog, or the library of the Ollama registry
     someone/name:tag                  of that registry
@@ -63,7 +63,7 @@ def new_reference(text: str) -> StoredReference:
 
 
 def shown(name: str) -> str:
-    """A canonical reference as these clients know it."""
+    """A canonical reference as clients of Ollama know it."""
     reference = parse_reference(name) if name.startswith("ollama:") else None
     return reference.short if isinstance(reference, OllamaReference) else name
 
