@@ -21,7 +21,7 @@ from madang.server.bridge import events, in_thread, leased, while_connected
 from madang.server.line_stream import whole
 from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
-from madang.server.ollama.asking import Asked, read_chat, read_generate
+from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate
 from madang.server.ollama.body import Body
 from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import write_context
@@ -31,13 +31,13 @@ from madang.server.state import ServerState
 router = APIRouter(tags=["ollama"])
 
 
-@router.post("/api/chat")
+@router.post("/api/chat", openapi_extra=CHAT.described("model"))
 async def chat(http: HttpRequest) -> Response:
     """Answer a conversation, as NDJSON unless ``stream`` is false."""
     return await _answer(http, read_chat, ChatShape())
 
 
-@router.post("/api/generate")
+@router.post("/api/generate", openapi_extra=GENERATE.described("model"))
 async def generate(http: HttpRequest) -> Response:
     """Answer a prompt; without one, load or unload the model."""
     return await _answer(http, read_generate, GenerateShape())

@@ -46,7 +46,7 @@ class _Asked:
     warnings: tuple[str, ...]
 
 
-@router.post("/api/embed")
+@router.post("/api/embed", openapi_extra=EMBED.described("model", "input"))
 async def embed(http: HttpRequest) -> Response:
     """Vectors of one or more texts."""
     arrived_s = perf_counter()
@@ -56,7 +56,7 @@ async def embed(http: HttpRequest) -> Response:
     return JSONResponse({"model": asked.model, **record})
 
 
-@router.post("/api/embeddings")
+@router.post("/api/embeddings", openapi_extra=EMBEDDINGS.described("model", "prompt"))
 async def embeddings(http: HttpRequest) -> Response:
     """The vector of one text; the older form, without measurements."""
     body = await body_of(http)

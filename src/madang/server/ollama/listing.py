@@ -74,7 +74,7 @@ async def ps(http: HttpRequest) -> Response:
     return JSONResponse({"models": await in_thread(partial(_ps, state_of(http)))})
 
 
-@router.post("/api/show")
+@router.post("/api/show", openapi_extra=SHOW.described("model"))
 async def show(http: HttpRequest) -> Response:
     """What a model is."""
     body, state = await body_of(http), state_of(http)

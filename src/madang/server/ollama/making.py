@@ -43,7 +43,7 @@ COPY: Final = Fields(("source", "destination"))
 DELETE: Final = Fields(("model", "name"))
 
 
-@router.post("/api/create")
+@router.post("/api/create", openapi_extra=CREATE.described("model"))
 async def create(http: HttpRequest) -> Response:
     """Make a model from another one, or from uploaded files."""
     body, state = await body_of(http), state_of(http)
@@ -56,7 +56,7 @@ async def create(http: HttpRequest) -> Response:
     return JSONResponse((await whole(http, lines))[-1])
 
 
-@router.post("/api/copy")
+@router.post("/api/copy", openapi_extra=COPY.described("source", "destination"))
 async def copy(http: HttpRequest) -> Response:
     """The same model under a second name."""
     body, store = await body_of(http), state_of(http).store
@@ -66,7 +66,7 @@ async def copy(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.delete("/api/delete")
+@router.delete("/api/delete", openapi_extra=DELETE.described("model"))
 async def delete(http: HttpRequest) -> Response:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     body, state = await body_of(http), state_of(http)

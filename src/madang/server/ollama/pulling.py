@@ -27,7 +27,7 @@ PULL: Final = Fields(
 )
 
 
-@router.post("/api/pull")
+@router.post("/api/pull", openapi_extra=PULL.described("model"))
 async def pull(http: HttpRequest) -> Response:
     """Fetch a model; whoever asks for the same one meanwhile shares the download."""
     body = await body_of(http)
