@@ -112,4 +112,4 @@ def test_halves_of_characters(client: TestClient, text: str) -> None:
     assert client.post("/api/chat", content=content % text).status_code == 400
     whole = client.post("/api/chat", content=content % "\\ud83d\\ude00").json()
     assert whole["message"]["content"] == "😀"
-    assert client.post("/api/show", content='{"model": "%s"}' % text).status_code == 400
+    assert client.post("/api/show", content=f'{{"model": "{text}"}}').status_code == 400

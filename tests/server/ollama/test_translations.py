@@ -272,7 +272,9 @@ def test_numbers_of_another_server(numbers: list[int]) -> None:
             read_context(context)
 
 
-@pytest.mark.parametrize("content", [b"[1]", b'"x"', b"{", b"\xff", b"[] x", b"[" * 100])
+@pytest.mark.parametrize(
+    "content", [b"[1]", b'"x"', b"{", b"\xff", b"[] x", b"[" * 100, b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 10**6]
+)
 def test_bodies_that_are_none(content: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse_body(content)

@@ -95,7 +95,7 @@ class Body:
 def parse_body(content: bytes) -> Body:
     """Raises InvalidRequest when it is not one JSON object; nothing at all is an empty one."""
     try:
-        fields = json.loads(content or b"{}")
+        fields = json.loads(content or b"{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not JSON ({type(error).__name__}).", param="body") from None
     if not isinstance(fields, dict):
@@ -108,6 +108,10 @@ def parse_body(content: bytes) -> Body:
                 "The body has half of a surrogate pair, which is no character.", param="body"
             ) from None
     return Body(fields)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _is_empty(value: object) -> bool:
