@@ -75,12 +75,21 @@ def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
         raise InvalidReference(f"A model's name has 1 to {MAX_CHARACTERS} characters.", param="model", hint=_FORMS)
     if (hub := _HUBS.fullmatch(text)) is not None:
         text = f"hf:{hub[1].removesuffix(f':{DEFAULT_TAG}')}"
+        if ":" in text.removeprefix("hf:"):
+            raise InvalidReference(
+                f"'{text}' ends with a tag, which repositories do not have.",
+                param="model",
+                hint="Name the file: hf:org/repo/file.gguf.",
+            )
     if text.startswith(_SCHEMES):
         reference = parse_reference(text)
         assert not isinstance(reference, FileReference)
         return reference, reference
     text = text.removeprefix(_REGISTRY).removeprefix(f"{OLLAMA_LIBRARY}/")
-    registry = parse_reference(f"ollama:{text}")
+    try:
+        registry = parse_reference(f"ollama:{text}")
+    except InvalidReference:
+        raise InvalidReference(f"'{text}' is not a model's name.", param="model", hint=_FORMS) from None
     assert isinstance(registry, OllamaReference)
     if registry.namespace != OLLAMA_LIBRARY:
         return None, registry

@@ -224,7 +224,7 @@ def test_digests_that_are_none(client: TestClient, digest: str, state: ServerSta
         ({"model": "x", "from": "tiny:1b", "files": {"a.gguf": "b"}}, 400, "give one of them"),
         ({"model": "x", "from": "nowhere"}, 404, "Pull it first"),
         ({"from": "tiny:1b"}, 400, "model"),
-        ({"model": "../x", "from": "tiny:1b"}, 400, "ollama:"),
+        ({"model": "../x", "from": "tiny:1b"}, 400, "not a model's name"),
         ({"model": "x", "from": "tiny:1b", "quantize": "q4_K_M"}, 400, "quantize"),
         ({"model": "x", "from": "tiny:1b", "template": "{{ .Prompt }}"}, 400, "template"),
         ({"model": "x", "from": "tiny:1b", "adapters": {"a": "b"}}, 400, "adapters"),
