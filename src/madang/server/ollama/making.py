@@ -30,9 +30,8 @@ MAX_TEXT_CHARACTERS: Final = 256 * 1024  # a manifest holds them
 CHECK_BYTES: Final = 64 << 20  # between two looks at the free space of the disk
 _OLD: Final = "madang reads no Modelfiles; send its parts as 'from', 'system', 'parameters' and 'messages'"
 CREATE: Final = Fields(
-    honoured=("model", "name", "from", "files", "license", "system", "parameters", "messages", "stream"),
+    honoured=("model", "name", "from", "files", "adapters", "license", "system", "parameters", "messages", "stream"),
     refused={
-        "adapters": "madang loads adapters beside a running model, not into a new one",
         "template": "madang runs the template in the model's own file; it does not read Go's template language",
         "quantize": "this server does not quantize models",
         "modelfile": _OLD,
@@ -106,6 +105,7 @@ def read_preset_of(body: Body) -> tuple[Preset, tuple[str, ...]]:
         max_tokens=parameters.max_tokens,
         context_tokens=parameters.context_tokens,
         license=_license(body.fields.get("license")),
+        adapter=_adapter(body),
     )
     n_characters = sum(len(text or "") for text in (preset.system, preset.license, *(m.content for m in messages)))
     if n_characters > MAX_TEXT_CHARACTERS:
@@ -114,6 +114,17 @@ def read_preset_of(body: Body) -> tuple[Preset, tuple[str, ...]]:
             param="system",
         )
     return preset, (*parameters.warnings, *warnings)
+
+
+def _adapter(body: Body) -> str | None:
+    digests = list(body.mapping("adapters").values())
+    if not digests:
+        return None
+    if len(digests) > 1 or not isinstance(digests[0], str):
+        raise InvalidRequest("A model takes one adapter, a GGUF file, by its digest.", param="adapters")
+    if not body.fields.get("from"):
+        raise InvalidRequest("An adapter needs the model 'from' which it was trained.", param="adapters")
+    return digests[0]
 
 
 def _license(value: object) -> str | None:
