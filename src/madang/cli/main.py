@@ -13,13 +13,16 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
+from madang.cli import keys
 from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
 from madang.cli.list import list_models
+from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.rm import rm
 from madang.cli.run import run
+from madang.cli.serve import serve
 from madang.cli.show import show
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
 from madang.core.settings import load_settings
@@ -53,12 +56,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run)
+app.command("serve")(serve)
 app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
+app.command("ps")(ps)
+app.command("top")(top)
+_keys = typer.Typer(
+    cls=Verbs, help="API keys of the server: who may use it, which models, and how much.", rich_markup_mode=None
+)
+_keys.command("add")(keys.add)
+_keys.command("list")(keys.list_keys)
+_keys.command("rm")(keys.rm)
+app.add_typer(_keys, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,7 +22,7 @@ def reference() -> str:
     command: Any = get_command(app)
     verbs = command.commands
     parts = [HEAD, "# The command `madang`", command.help, _bullets(f"[`{verb}`](#madang-{verb})" for verb in verbs)]
-    parts += [_verb(name, verb) for name, verb in verbs.items()]
+    parts += [part for name, verb in verbs.items() for part in _verb(name, verb)]
     return "\n\n".join([*parts, _settings(), _exit_statuses()]) + "\n"
 
 
@@ -42,16 +42,21 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _verb(name: str, verb: Any) -> str:
+def _verb(name: str, verb: Any) -> list[str]:
+    """What is said of a verb, and of the verbs below it."""
+    below = getattr(verb, "commands", {})
+    if below:
+        own = f"## madang {name}\n\n{inspect.cleandoc(verb.help)}"
+        return [own, *(part for word, inner in below.items() for part in _verb(f"{name} {word}", inner))]
     shown = [param for param in verb.params if not param.hidden]
     arguments = [param for param in shown if param.param_type_name == "argument"]
     options = [param for param in shown if param.param_type_name == "option"]
     words = [param.metavar if param.required else f"[{param.metavar}]" for param in arguments]
     usage = f"    madang {' '.join([name, *words, '[OPTIONS]'])}"
-    parts = [f"## madang {name}", inspect.cleandoc(verb.help), usage]
+    parts = [f"{'###' if ' ' in name else '##'} madang {name}", inspect.cleandoc(verb.help), usage]
     if arguments:
         parts.append(_bullets(f"`{param.metavar}` {param.help}" for param in arguments))
-    return "\n\n".join([*parts, _bullets(map(_option, options))])
+    return ["\n\n".join([*parts, _bullets(map(_option, options))])]
 
 
 def _option(param: Any) -> str:

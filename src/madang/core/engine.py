@@ -51,6 +51,15 @@ class Engine(Loaded, Protocol):
         """Stream the answer: deltas, then one Done. Invalid requests raise before the first event."""
 
 
+@runtime_checkable
+class Supervised(Loaded, Protocol):
+    """A loaded model that can be lost: it runs in a process of its own."""
+
+    @property
+    def is_alive(self) -> bool:
+        """False once it cannot answer any more; whoever keeps it closes it and opens the model again."""
+
+
 @contextmanager
 def streaming(
     engine: Engine, request: Request, *, seen: Callable[[object], None] | None = None

@@ -6,7 +6,15 @@
     │   ├── InvalidReference             a model reference that cannot be parsed
     │   ├── ContextLengthExceeded        the prompt is longer than the context
     │   ├── InvalidPrefix                a saved prefix that is damaged or of another model
-    │   └── TemplateError                the chat template refused or ran away
+    │   ├── TemplateError                the chat template refused or ran away
+    │   ├── RequestTooLarge              more bytes than a request may have
+    │   └── RequestTimeout               the client took too long to send its request
+    ├── AccessDenied                     a server does not let this caller do it
+    │   ├── InvalidKey                   no API key, or one that is not known
+    │   └── Forbidden                    a host, origin or model that is not allowed
+    ├── TryLater                         the same request may succeed later
+    │   ├── RateLimited                  this key has used up its share for now
+    │   └── Overloaded                   too many others wait, or the server is stopping
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
@@ -117,6 +125,66 @@ class TemplateError(InvalidRequest):
     """A chat template failed, refused the conversation, or went past its limits."""
 
     code = "template_error"
+
+
+class RequestTooLarge(InvalidRequest):
+    """A request with more bytes than the server reads; nothing of it was used."""
+
+    code = "request_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request has more than {format_bytes(limit_bytes)}, which is the limit.", param="body")
+        self.limit_bytes = limit_bytes
+
+
+class RequestTimeout(InvalidRequest):
+    """A request that came too slowly to wait for the rest of it."""
+
+    code = "request_timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The request was not complete after {limit_s:g} s without news.", param="body")
+        self.limit_s = limit_s
+
+
+class AccessDenied(MadangError):
+    """A server does not let this caller do what was asked."""
+
+    code = "access_denied"
+
+
+class InvalidKey(AccessDenied):
+    """No API key came along, or one that the server does not know."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(AccessDenied):
+    """The caller is known, or needs no key, but a host, origin or model is not allowed."""
+
+    code = "forbidden"
+
+
+class TryLater(MadangError):
+    """Nothing is wrong with the request; ``retry_after_s`` is when to send it again."""
+
+    code = "try_later"
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(TryLater):
+    """A key has used up its requests, or has as many running as it may."""
+
+    code = "rate_limit_exceeded"
+
+
+class Overloaded(TryLater):
+    """As many requests as the server keeps are waiting, or it is stopping."""
+
+    code = "overloaded"
 
 
 class ModelError(MadangError):

@@ -63,8 +63,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
-# Variables that are not settings: tests look for their data there.
-_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE")
+# Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
+_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
 
 
 @dataclass(frozen=True, slots=True)

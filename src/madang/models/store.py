@@ -12,16 +12,15 @@ A manifest is written after its blobs, in one rename; whoever can read it has th
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from secrets import token_hex
 
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
+from madang.core.writing import sync, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -92,7 +91,7 @@ class Store:
         Files of the manifest that have a path instead of a digest stay where they are.
         """
         for file in staged:
-            _sync(file.path)
+            sync(file.path)
         with self._store_lock():
             for file in staged:
                 blob = self.blob_path(f"sha256:{file.sha256}")
@@ -101,7 +100,7 @@ class Store:
                     file.path.replace(blob)
             if manifest.format == "huggingface":
                 self._build_folder(manifest)
-            _write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
+            write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
         files = self._files(manifest)
         if files is None:
             raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
@@ -255,29 +254,6 @@ class Store:
                 freed_bytes += blob.stat().st_size
                 blob.unlink()
         return freed_bytes
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has it. Folders cannot be opened for that on Windows, where the rename is enough."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _token(reference: StoredReference) -> str:

@@ -29,7 +29,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
     A model that is not here is got with ``fetch``, or is an error without it. Raises InvalidReference, ModelNotFound,
     MalformedFile, UnsupportedModel, UnknownOption, EngineUnavailable, NotEnoughMemory, and what ``fetch`` raises.
     """
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     try:
         return as_engine(loaded)
     except InvalidRequest:
@@ -39,7 +39,7 @@ def open_model(reference: str, settings: Settings, *, fetch: Fetch | None = None
 
 def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Embedder:
     """The same for a model that turns texts into vectors."""
-    loaded = _load(reference, settings, fetch)
+    loaded = open_loaded(reference, settings, fetch)
     try:
         return as_embedder(loaded)
     except InvalidRequest:
@@ -47,7 +47,8 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
         raise
 
 
-def _load(reference: str, settings: Settings, fetch: Fetch | None) -> Loaded:
+def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:
+    """The same for whatever the model can do; what that is, ``isinstance`` tells."""
     if settings.engine is not None:
         entry = find_engine(settings.engine)
         if not entry.reads_files:

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from madang.core.errors import InvalidRequest, MadangError
-from madang.server import anthropic, manage, ollama, openai
+from madang.server import anthropic, manage, monitoring, ollama, openai
 from madang.server.bridge import in_thread
+from madang.server.layers import enclose
 from madang.server.shapes import failure_response
 from madang.server.state import ServerState
 from madang.server.wire import problem_of
@@ -42,6 +43,8 @@ def create_app(state: ServerState) -> FastAPI:
     anthropic.include(app)
     ollama.include(app)
     manage.include(app)
+    drain, metrics = enclose(app, state)
+    monitoring.include(app, state.pool, drain=drain, metrics=metrics)
     return app
 
 
@@ -58,7 +61,8 @@ class JsonBodies:
         """See ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
             kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-            scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+            # In place: the layers outside look there for the route that was found.
+            scope["headers"] = [*kept, (b"content-type", b"application/json")]
         await self._app(scope, receive, send)
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 from starlette.requests import ClientDisconnect
@@ -18,28 +17,34 @@ from starlette.requests import Request as HttpRequest
 from madang.core.engine import Cancellable, Engine, Loaded, streaming
 from madang.core.events import Event
 from madang.core.request import Request
+from madang.server.limits import Admission
+from madang.server.metrics import Generation
+from madang.server.scopes import check_model
 from madang.server.state import ModelPool
+from madang.server.visit import VISIT
 
 T = TypeVar("T")
 
 QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 
-_turns: WeakKeyDictionary[Loaded, asyncio.Semaphore] = WeakKeyDictionary()
+_outside_of_requests = Admission()
 
 
 async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None]:
     """The stream of a request, which waits until the engine has a place for it.
 
     Leaving the iterator, by ``aclose`` or by cancellation, ends the generation within one step. Raises what the engine
-    raises.
+    raises, and Overloaded when too many wait already.
     """
-    async with _turn(engine):
+    async with _counted(engine) as seen:
         generation = _Generation(engine, request)
         generation.start()
         try:
             while True:
                 batch, failure = await generation.take()
                 for event in batch:
+                    if seen is not None:
+                        seen.saw(event)
                     yield event
                 if failure is not None:
                     raise failure
@@ -54,8 +59,10 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
 async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Loaded]:
     """A lease of the pool; loading and unloading do not hold up other requests.
 
-    Raises what loading raises. A client that leaves while its model loads leaves the load running, for the next one.
+    Raises what loading raises, and what :func:`~madang.server.scopes.check_model` does. A client that leaves while
+    its model loads leaves the load running, for the next one.
     """
+    check_model(reference)
     lease = pool.lease(reference, keep_alive_s=keep_alive_s)
     entering = asyncio.ensure_future(in_thread(lease.__enter__))
     try:
@@ -178,13 +185,18 @@ class _Generation:
 
 
 @asynccontextmanager
-async def _turn(engine: Engine) -> AsyncIterator[None]:
-    """A place among those that the engine runs at once; first come, first served."""
-    turn = _turns.get(engine)
-    if turn is None:
-        turn = _turns[engine] = asyncio.Semaphore(engine.info.max_concurrency)
-    async with turn:
-        yield
+async def _counted(engine: Engine) -> AsyncIterator[Generation | None]:
+    """A place among those that the engine runs at once, and what counts the generation; None outside of requests."""
+    visit = VISIT.get()
+    if visit is None:
+        async with _outside_of_requests.place(engine):
+            yield None
+        return
+    model = engine.info.model if visit.model is None else visit.model
+    with visit.metrics.generation(model, visit.key_name, visit.arrived_s) as seen:
+        async with visit.admission.place(engine):
+            seen.begin()
+            yield seen
 
 
 def _give_back(lease: AbstractContextManager[Loaded], entering: asyncio.Future[Loaded]) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 from madang.core import errors
 
 STATUS: dict[type[errors.MadangError], HTTPStatus] = {
+    errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
+    errors.InvalidKey: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.AccessDenied: HTTPStatus.FORBIDDEN,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,
     errors.UnsupportedModel: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -28,6 +36,13 @@ def status_of(error: BaseException) -> HTTPStatus:
         if kind in STATUS:
             return STATUS[kind]
     return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def headers_of(error: BaseException) -> dict[str, str]:
+    """What programs act on: when to come again, and what a key has to look like."""
+    if isinstance(error, errors.TryLater):
+        return {"Retry-After": str(max(math.ceil(error.retry_after_s), 1))}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.InvalidKey) else {}
 
 
 def sentence_of(error: BaseException) -> str:

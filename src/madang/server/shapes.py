@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from madang.server.anthropic.errors import error_body as anthropic_body
 from madang.server.event_stream import as_json
-from madang.server.failures import status_of
+from madang.server.failures import headers_of, status_of
 from madang.server.manage.errors import error_body as manage_body
 from madang.server.ollama.errors import error_body as ollama_body
 from madang.server.openai.errors import error_body as openai_body
@@ -29,4 +29,5 @@ def failure_response(
     """The answer to a request that failed before it had one; ``status`` where it is not that of the error's class."""
     status = int(status_of(error)) if status is None else status
     shape = next(shape for prefix, shape in _SHAPES if path.startswith(prefix))
+    headers = headers_of(error) | dict(headers or {})
     return Response(as_json(shape(error, status)), status, headers, media_type="application/json")

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from madang import __version__
 from madang.core.engine import Loaded
 from madang.core.settings import Settings
 from madang.models import Store
+from madang.server.limits import BODY_BYTES, WAITING
+
+if TYPE_CHECKING:
+    from madang.server.security import SecurityConfig
 
 
 class ModelPool(Protocol):
@@ -32,10 +36,18 @@ class ModelPool(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """Made once, before the first request; what changes is inside its parts."""
+    """Made once, before the first request; what changes is inside its parts.
+
+    security     who is let in; None is the keys below home, on 127.0.0.1
+    waiting      the most generations that wait for a place
+    body_bytes   the most that a request may have, uploads apart
+    """
 
     pool: ModelPool
     store: Store
     settings: Settings
+    security: SecurityConfig | None = None
+    waiting: int = WAITING
+    body_bytes: int = BODY_BYTES
     version: str = __version__
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

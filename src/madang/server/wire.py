@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.requests import Request as HttpRequest
 
 from madang.core.errors import InvalidRequest, did_you_mean
+from madang.server.limits import check_fields
 from madang.server.state import ServerState
 
 
@@ -47,12 +48,15 @@ class WireRequest(WireObject):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_text(cls, body: object) -> object:
-        """JSON can spell halves of characters, which no tokenizer and no answer can hold."""
+    def _check_body(cls, body: object) -> object:
+        """JSON can spell halves of characters, and Python reads NaN, which no tokenizer and no answer can hold."""
         try:
-            json.dumps(body, ensure_ascii=False).encode()
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as error:
             raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
+        except ValueError as error:
+            raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
+        check_fields(body)
         return body
 
     def ignored(self) -> list[str]:

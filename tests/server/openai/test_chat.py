@@ -266,11 +266,10 @@ def test_what_is_no_json_object_is_refused(client: TestClient, content: bytes) -
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_half_a_surrogate_is_no_text(client: TestClient) -> None:
-    response = client.post(
-        "/v1/chat/completions", content=rb'{"model":"echo","messages":[{"role":"user","content":"\ud800"}]}'
-    )
-    assert response.status_code == 400
+@pytest.mark.parametrize("value", [rb'"\ud800"', b"NaN", b"Infinity", b"1e999"])
+def test_what_no_answer_can_hold_is_refused(client: TestClient, value: bytes) -> None:
+    body = b'{"model":"echo","messages":[{"role":"user","content":"x"}],"metadata":{"x":%s}}' % value
+    assert client.post("/v1/chat/completions", content=body).status_code == 400
 
 
 def test_another_path_and_another_method(client: TestClient) -> None:

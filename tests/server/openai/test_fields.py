@@ -7,20 +7,24 @@ from typing import Any, get_type_hints
 import pytest
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 from starlette.testclient import TestClient
 
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.completion import CompletionRequest
 from madang.server.openai.embedding import EmbeddingRequest
+from madang.server.openai.response_request import ResponseRequest
 from madang.server.wire import WireRequest
 
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 TEXT = {"model": "echo", "prompt": "hello"}
+RESPONSE = {"model": "echo", "input": "hello"}
 VECTORS = {"model": "letters", "input": "hello"}
 
 ENDPOINTS: list[tuple[str, dict[str, Any], type[WireRequest], type[Any]]] = [
     ("/v1/chat/completions", CHAT, ChatRequest, chat_create_params.CompletionCreateParamsStreaming),
     ("/v1/completions", TEXT, CompletionRequest, completion_create_params.CompletionCreateParamsStreaming),
+    ("/v1/responses", RESPONSE, ResponseRequest, response_create_params.ResponseCreateParamsStreaming),
     ("/v1/embeddings", VECTORS, EmbeddingRequest, embedding_create_params.EmbeddingCreateParams),
 ]
 each_endpoint = pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_refused_fields_are_named(
 def test_null_is_what_is_not_sent(
     client: TestClient, path: str, body: dict[str, Any], wire: type[WireRequest], schema: set[str]
 ) -> None:
-    response = client.post(path, json=dict.fromkeys(schema, None) | body)
+    response = client.post(path, json=dict.fromkeys(schema) | body)
     assert response.status_code == 200, response.text
     assert "warnings" not in response.json().get("madang", {})
 

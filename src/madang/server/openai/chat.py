@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -23,6 +23,9 @@ from madang.server.openai.messages import (
     core_tools,
 )
 from madang.server.wire import Refused, WireRequest
+
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Tier: TypeAlias = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 
 # What has no effect on a machine of one's own, wherever it appears.
 IGNORED_EVERYWHERE = {
@@ -124,8 +127,8 @@ class ChatRequest(SampledRequest):
     response_format: WireResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    reasoning_effort: Effort | None = None
+    service_tier: Tier | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **IGNORED_EVERYWHERE,
@@ -151,8 +154,8 @@ class ChatRequest(SampledRequest):
             stop=self.stop_strings,
             constraint=self._constraint(),
             tool_choice=core_tool_choice(self.tool_choice),
-            reasoning=_reasoning(self.reasoning_effort),
-            priority=_priority(self.service_tier),
+            reasoning=reasoning_of(self.reasoning_effort),
+            priority=priority_of(self.service_tier),
         )
         return several(request, self.n_answers)
 
@@ -192,10 +195,11 @@ class ChatRequest(SampledRequest):
         return core_constraint(given.type, schema, "response_format.json_schema.schema")
 
 
-def _reasoning(effort: str | None) -> bool | None:
+def reasoning_of(effort: Effort | None) -> bool | None:
     """Models here think or do not; how much is theirs to say."""
     return None if effort is None else effort not in ("none", "minimal")
 
 
-def _priority(tier: str | None) -> Priority:
+def priority_of(tier: Tier | None) -> Priority:
+    """What may wait makes room for what is waited for."""
     return "background" if tier == "flex" else "chat"

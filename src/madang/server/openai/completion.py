@@ -26,7 +26,7 @@ class CompletionRequest(SampledRequest):
     IGNORED: ClassVar[Mapping[str, str]] = IGNORED_EVERYWHERE
     REFUSED: ClassVar[Mapping[str, Refused]] = {
         "suffix": Refused("texts are gone on with at their end only", harmless=("",)),
-        "best_of": Refused("answers are not ranked; ask for several with n", harmless=(0, 1)),
+        "best_of": Refused("answers are not ranked; ask for several with n", harmless=(1,)),
     }
 
     @property

@@ -13,7 +13,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Role, Tool, ToolCall
 from madang.server.wire import WireObject
 
-_ROLES: Mapping[str, Role] = {
+ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -93,10 +93,10 @@ def core_messages(messages: Sequence[WireMessage]) -> tuple[Message, ...]:
 
 
 def _message(message: WireMessage, place: str, names: Mapping[str, str]) -> Message:
-    role = _ROLES.get(message.role)
+    role = ROLES.get(message.role)
     if role is None:
         raise InvalidRequest(
-            f"{place}.role is '{message.role}', but must be one of {', '.join(_ROLES)}.", param=f"{place}.role"
+            f"{place}.role is '{message.role}', but must be one of {', '.join(ROLES)}.", param=f"{place}.role"
         )
     name = message.name or names.get(message.tool_call_id or "") if role == "tool" else None
     calls = [_tool_call(call, f"{place}.tool_calls.{i}") for i, call in enumerate(message.tool_calls or ())]

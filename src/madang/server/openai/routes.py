@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from madang.core.request import Request
 from madang.server import event_stream
-from madang.server.answering import answers, completions
+from madang.server.answering import answers, completions, counted_tokens
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
 from madang.server.openai.chat import ChatRequest
@@ -21,6 +21,10 @@ from madang.server.openai.completion import CompletionChunks, CompletionRequest,
 from madang.server.openai.embedding import EmbeddingRequest, embed
 from madang.server.openai.errors import error_event
 from madang.server.openai.models import model_list, one_model
+from madang.server.openai.rerank import RerankRequest, rerank
+from madang.server.openai.response_answer import ResponseBuilder
+from madang.server.openai.response_request import ResponseRequest
+from madang.server.openai.tokens import TokenizeRequest, tokenize
 from madang.server.state import ModelPool
 from madang.server.wire import State
 
@@ -67,10 +71,65 @@ async def text_completions(http: HttpRequest, body: CompletionRequest, state: St
     return json_response(text_completion(body, whole, warnings))
 
 
+@router.post("/responses")
+async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> Response:
+    """Answer a conversation, in the newer shape; nothing is kept."""
+    warnings, request = body.warnings(), body.core_request()
+    builder = ResponseBuilder(body, warnings)
+    if body.stream:
+        stream = _response_events(state.pool, body.model, request, builder)
+        return await stream_events(http, stream, lambda error: _named(builder.fail(error)))
+    await while_connected(http, _built(state.pool, body.model, request, builder))
+    return json_response(builder.response)
+
+
 @router.post("/embeddings")
 async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
     """Vectors of texts."""
     return json_response(await while_connected(http, embed(state.pool, body)))
+
+
+@router.post("/rerank")
+async def reranked(http: HttpRequest, body: RerankRequest, state: State) -> Response:
+    """Documents, closest to a query first."""
+    return json_response(await while_connected(http, rerank(state.pool, body)))
+
+
+@router.post("/tokenize")
+async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Response:
+    """The tokens of a text."""
+    return json_response(await while_connected(http, tokenize(state.pool, body)))
+
+
+@router.post("/chat/completions/input_tokens")
+async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """How long the prompt of a conversation is."""
+    body.ignored()
+    [request, *_] = body.core_requests()
+    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, request))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+async def _built(pool: ModelPool, model: str, request: Request, builder: ResponseBuilder) -> None:
+    async with aclosing(answers(pool, model, [request])) as stream:
+        async for _, event in stream:
+            builder.push(event)
+
+
+async def _response_events(
+    pool: ModelPool, model: str, request: Request, builder: ResponseBuilder
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, model, [request])) as stream:
+        is_first = True
+        async for _, event in stream:
+            if is_first:  # not before: what is refused has a status of its own
+                yield _named(builder.begin())
+                is_first = False
+            yield _named(builder.push(event))
+
+
+def _named(told: Sequence[dict[str, Any]]) -> bytes:
+    return b"".join(event_stream.named(event["type"], event) for event in told)
 
 
 async def _chunks(

@@ -1,0 +1,99 @@
+"""The process that listens: uvicorn, with patience that ends and a stop that lets running requests finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import FrameType
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from madang.server.layers import Drain
+from madang.server.limits import DRAIN_S, HEADER_S
+
+_log = logging.getLogger("madang.server")
+CANCELLED_S = 5  # that requests have to notice that they were cancelled
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that gives up on a client that does not finish the headers of a request in :data:`HEADER_S` seconds.
+
+    h11 rather than the quicker httptools: it bounds the size of headers.
+    """
+
+    header_s = HEADER_S
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new client has to say something."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Time runs while headers are incomplete; bodies are timed by the application's layers."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._deadline is None:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody left to wait for."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        self._deadline = self.loop.call_later(self.header_s, self._give_up)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first signal: refuse what is new with 503, wait up to ``drain_s`` for what runs, then stop.
+
+    On the second one: stop at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, *, drain_s: float = DRAIN_S) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._drain_s = drain_s
+        self._draining: asyncio.Task[None] | None = None
+        if config.timeout_graceful_shutdown is None:
+            config.timeout_graceful_shutdown = CANCELLED_S
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; from here on, signals mean a drain."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by a signal handler, between any two instructions: only leave word."""
+        if self._drain.is_draining or self._loop is None:
+            self.force_exit = True
+            super().handle_exit(sig, frame)
+            return
+        self._drain.is_draining = True
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._draining = asyncio.ensure_future(self._stop())
+
+    async def _stop(self) -> None:
+        _log.info("stopping", extra={"running": self._drain.n_running, "limit_s": self._drain_s})
+        if not await self._drain.finished(self._drain_s):
+            _log.warning("requests are cancelled", extra={"running": self._drain.n_running})
+            self.config.timeout_graceful_shutdown = 0
+        self.should_exit = True

@@ -1,0 +1,41 @@
+"""One HTTP request as everything beside its route sees it: who asks, under which number, for which model.
+
+The outermost layer makes it, inner ones fill it in; it is found through a context variable, so that the translations
+between wire and engine need not hand it on.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from madang.server.keys import ApiKey
+    from madang.server.limits import Admission
+    from madang.server.metrics import ServerMetrics
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """``key`` is None for callers of a server without keys; ``model`` is the canonical reference, once it is known.
+
+    arrived_s   when the request came, on :func:`time.perf_counter`
+    """
+
+    request_id: str
+    metrics: ServerMetrics
+    admission: Admission
+    allows_files: bool = False
+    key: ApiKey | None = None
+    model: str | None = None
+    arrived_s: float = field(default_factory=perf_counter)
+
+    @property
+    def key_name(self) -> str:
+        """For logs and metrics; empty when no key was needed."""
+        return "" if self.key is None else self.key.name
+
+
+VISIT: ContextVar[Visit | None] = ContextVar("madang_visit", default=None)
