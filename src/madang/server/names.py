@@ -23,6 +23,7 @@ from madang.models import (
     parse_reference,
 )
 from madang.models.references import DEFAULT_TAG, OLLAMA_LIBRARY
+from madang.server.scopes import check_model
 
 _SCHEMES: Final = ("hf:", "pypi:", "ollama:")
 _HUBS: Final = re.compile(r"(?:hf\.co|huggingface\.co)/(.+)")
@@ -34,32 +35,29 @@ MAX_CHARACTERS: Final = 512
 def find_reference(text: str, store: Store) -> StoredReference:
     """What a client means that wants to use a model: the one of the store, wherever it came from.
 
-    Raises InvalidReference for what is no name.
+    This and the next two raise InvalidReference for what is no name, and what ``check_model`` raises for a model that
+    is not for this caller, which is known in its own task only: call them there, not from another thread.
     """
     named, registry = _meanings(text)
-    if named is None:
-        return registry
-    if registry is not None and store.find(named) is None and store.find(registry) is not None:
-        return registry
-    return named
+    is_of_registry = named is not None and store.find(named) is None and store.find(registry) is not None
+    return _allowed(registry if named is None or is_of_registry else named)
 
 
 def find_origin(text: str) -> StoredReference:
     """What a client means that wants to fetch a model: names that the catalog does not know are the registry's."""
     named, registry = _meanings(text)
-    if named is None or (registry is not None and load_catalog().find(named) is None):
-        assert registry is not None
-        return registry
-    return named
+    return _allowed(registry if named is None or load_catalog().find(named) is None else named)
 
 
 def new_reference(text: str) -> StoredReference:
-    """The name of a model that is about to be made. Raises InvalidReference."""
+    """The name of a model that is about to be made."""
     named, registry = _meanings(text)
-    if named is not None:
-        return named
-    assert registry is not None
-    return registry
+    return _allowed(registry if named is None else named)
+
+
+def _allowed(reference: StoredReference) -> StoredReference:
+    check_model(str(reference))
+    return reference
 
 
 def shown(name: str) -> str:

@@ -126,7 +126,7 @@ class Full(Models):
 
 
 def test_what_is_in_memory(state: ServerState) -> None:
-    with TestClient(create_app(replace(state, pool=Full({})))) as client:
+    with TestClient(create_app(replace(state, pool=Full({}))), base_url="http://localhost") as client:
         (row,) = got(client, "/resident")["models"]
         assert (row["name"], row["engine"], row["leases"], row["expires_at"]) == ("echo", "echo", 1, None)
         assert got(client, "/resident/nowhere", method="DELETE") == {"name": "nowhere:latest", "unloaded": False}

@@ -70,7 +70,7 @@ def state(pool: Named, tmp_path: Path) -> ServerState:
 
 @pytest.fixture
 def client(state: ServerState) -> Iterator[TestClient]:
-    with TestClient(create_app(state), raise_server_exceptions=False) as client:
+    with TestClient(create_app(state), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 

@@ -12,12 +12,13 @@ from madang.core.errors import ModelNotFound
 from madang.core.sampling import SamplingParams
 from madang.engines import choose_engine
 from madang.hardware import Choice, Plan
-from madang.models import Manifest, ModelFiles, Preset, Store, load_catalog
+from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference, load_catalog
 from madang.runtime import plan_for
 from madang.server.bridge import in_thread
 from madang.server.describing import ModelFacts, facts_of
 from madang.server.manage import documents
 from madang.server.names import find_reference
+from madang.server.scopes import is_visible
 from madang.server.state import ServerState
 from madang.server.wire import State
 
@@ -27,19 +28,20 @@ router = APIRouter()
 @router.get("/models")
 async def list_models(state: State) -> documents.Models:
     """Every model of the store."""
-    return await in_thread(partial(_models, state.store))
+    models = await in_thread(partial(_models, state.store))
+    return documents.Models(models=[model for model in models if is_visible(model.name)])
 
 
 @router.get("/models/{name:path}")
 async def show_model(name: str, state: State) -> documents.WholeModel:
     """One model, with everything that its files say."""
-    return await in_thread(partial(_whole, state.store, name))
+    return await in_thread(partial(_whole, state.store, find_reference(name, state.store)))
 
 
 @router.delete("/models/{name:path}")
 async def remove_model(name: str, state: State) -> documents.Removed:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
-    return await in_thread(partial(_remove, state, name))
+    return await in_thread(partial(_remove, state, find_reference(name, state.store)))
 
 
 @router.get("/catalog")
@@ -51,13 +53,14 @@ async def list_catalog(state: State) -> documents.Catalog:
 @router.get("/plans/{name:path}")
 async def show_plan(name: str, state: State) -> documents.ModelPlan:
     """How a model would be loaded now: each setting with its reason."""
-    return await in_thread(partial(_plan, state, name))
+    return await in_thread(partial(_plan, state, find_reference(name, state.store)))
 
 
 @router.get("/resident")
 async def list_resident(state: State) -> documents.ResidentModels:
     """Every model in memory."""
-    return documents.ResidentModels(models=[_resident(resident) for resident in state.pool.resident()])
+    resident = await in_thread(state.pool.resident)
+    return documents.ResidentModels(models=[_resident(one) for one in resident if is_visible(one.reference)])
 
 
 @router.delete("/resident/{name:path}")
@@ -68,9 +71,8 @@ async def unload_model(name: str, state: State) -> documents.Unloaded:
     return documents.Unloaded(name=reference, unloaded=unloaded)
 
 
-def _models(store: Store) -> documents.Models:
-    rows = [documents.Model(**_row(files, facts_of(files))) for files in store.list()]
-    return documents.Models(models=rows)
+def _models(store: Store) -> list[documents.Model]:
+    return [documents.Model(**_row(files, facts_of(files))) for files in store.list()]
 
 
 def _row(files: ModelFiles, facts: ModelFacts) -> dict[str, Any]:
@@ -88,8 +90,8 @@ def _row(files: ModelFiles, facts: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _whole(store: Store, name: str) -> documents.WholeModel:
-    files, manifest = _found(store, name)
+def _whole(store: Store, reference: StoredReference) -> documents.WholeModel:
+    files, manifest = _found(store, reference)
     facts = facts_of(files)
     own = [documents.File(name=file.name, size_bytes=file.size_bytes, digest=file.digest) for file in manifest.files]
     return documents.WholeModel(
@@ -103,11 +105,10 @@ def _whole(store: Store, name: str) -> documents.WholeModel:
     )
 
 
-def _found(store: Store, name: str) -> tuple[ModelFiles, Manifest]:
-    reference = find_reference(name, store)
+def _found(store: Store, reference: StoredReference) -> tuple[ModelFiles, Manifest]:
     files = store.find(reference)
     if files is None:
-        raise ModelNotFound(name, [files.name for files in store.list()])
+        raise ModelNotFound(str(reference))
     return files, store.show(reference)
 
 
@@ -127,8 +128,7 @@ def _set(sampling: SamplingParams) -> dict[str, Any]:
     return {name: value for name, value in asdict(sampling).items() if value is not None}
 
 
-def _remove(state: ServerState, name: str) -> documents.Removed:
-    reference = find_reference(name, state.store)
+def _remove(state: ServerState, reference: StoredReference) -> documents.Removed:
     state.pool.unload(str(reference))
     return documents.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
 
@@ -152,8 +152,8 @@ def _catalog(store: Store) -> documents.Catalog:
     return documents.Catalog(models=rows)
 
 
-def _plan(state: ServerState, name: str) -> documents.ModelPlan:
-    files, _ = _found(state.store, name)
+def _plan(state: ServerState, reference: StoredReference) -> documents.ModelPlan:
+    files, _ = _found(state.store, reference)
     engine = choose_engine(files.format, state.settings.engine)
     plan = plan_for(files, state.settings)
     memory = None

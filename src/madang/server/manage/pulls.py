@@ -49,6 +49,7 @@ async def show_pull(id: str, http: HttpRequest) -> documents.PullState:
 )
 async def follow_pull(id: str, http: HttpRequest) -> Response:
     """One download, a line for each change, until it is over."""
+    await http.body()  # there is none, but what is left of a request is taken for a part of it that is still to come
     return await stream_lines(http, _states(_found(http, id)), error_body)
 
 

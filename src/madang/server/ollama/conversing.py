@@ -61,18 +61,14 @@ async def _answer(http: HttpRequest, read: Callable[[Body], Asked], shape: Shape
     arrived_s = perf_counter()
     state = state_of(http)
     asked = read(await body_of(http))
-    reference, preset = await in_thread(partial(_look_up, state, asked.model))
+    reference = find_reference(asked.model, state.store)
+    preset = await in_thread(partial(state.store.preset, reference))
     job = _Job(asked, reference, preset, shape, arrived_s)
     if asked.request is None:
         return JSONResponse(await while_connected(http, _load_or_unload(state, job)))
     if asked.stream:
         return await streamed(http, _lines(state, job))
     return JSONResponse(joined(await whole(http, _lines(state, job)), shape))
-
-
-def _look_up(state: ServerState, model: str) -> tuple[StoredReference, Preset | None]:
-    reference = find_reference(model, state.store)
-    return reference, state.store.preset(reference)
 
 
 async def _load_or_unload(state: ServerState, job: _Job) -> Line:

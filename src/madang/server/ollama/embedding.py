@@ -89,7 +89,7 @@ def _read(body: Body, fields: Fields, texts: object) -> _Asked:
 
 
 async def _embed(state: ServerState, asked: _Asked, arrived_s: float) -> dict[str, Any]:
-    reference = str(await in_thread(partial(find_reference, asked.model, state.store)))
+    reference = str(find_reference(asked.model, state.store))
     if not asked.texts and asked.keep_alive_s == 0:
         await in_thread(partial(state.pool.unload, reference))
         return {"embeddings": []}

@@ -70,7 +70,7 @@ async def delete(http: HttpRequest) -> Response:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     body, state = await body_of(http), state_of(http)
     DELETE.check(body.fields)
-    reference = await in_thread(partial(find_reference, body.require_text("model", "name"), state.store))
+    reference = find_reference(body.require_text("model", "name"), state.store)
     await in_thread(partial(state.pool.unload, str(reference)))
     await in_thread(partial(state.store.remove, reference))
     return Response(status_code=200)

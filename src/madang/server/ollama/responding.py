@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from madang.server.limits import check_fields
 from madang.server.line_stream import Lines, stream_lines
 from madang.server.ollama.body import Body, parse_body
 from madang.server.ollama.errors import error_body
@@ -18,8 +19,10 @@ def state_of(http: HttpRequest) -> ServerState:
 
 
 async def body_of(http: HttpRequest) -> Body:
-    """The JSON of a request, whatever its content type says. Raises InvalidRequest."""
-    return parse_body(await http.body())
+    """The JSON of a request, whatever its content type says. Raises InvalidRequest, also for what is out of bounds."""
+    body = parse_body(await http.body())
+    check_fields(body.fields)
+    return body
 
 
 async def streamed(http: HttpRequest, lines: Lines) -> Response:
