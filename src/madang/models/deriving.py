@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from madang.core.errors import InvalidRequest, MalformedFile, UnsupportedModel
+from madang.core.errors import InvalidRequest, MalformedFile, ModelNotFound, UnsupportedModel
 from madang.core.sampling import SamplingParams
 from madang.models.choosing import choose_files
 from madang.models.fetching import StagedFile
@@ -22,12 +22,13 @@ MAX_FILES = 512
 def derive(store: Store, parent: StoredReference, name: StoredReference, preset: Preset) -> ModelFiles:
     """The files of ``parent`` under another name, with what ``preset`` adds; what it leaves open is the parent's.
 
-    Raises ModelNotFound, MalformedFile.
+    Raises ModelNotFound, MalformedFile, and for an adapter InvalidRequest when it is not here, AdapterMismatch.
     """
     manifest = store.show(parent)
+    staged = () if preset.adapter is None else (_checked_adapter(store, parent, preset.adapter),)
     inherited = manifest.preset or Preset()
     whole = replace(preset.over(inherited), parent=str(parent))
-    return store.commit(replace(manifest, reference=name, preset=whole, modified=_now()))
+    return store.commit(replace(manifest, reference=name, preset=whole, modified=_now()), staged)
 
 
 def copy_model(store: Store, source: StoredReference, name: StoredReference) -> ModelFiles:
@@ -61,6 +62,21 @@ def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset:
         preset=None if preset == Preset() else preset,
     )
     return store.commit(manifest, staged)
+
+
+def _checked_adapter(store: Store, parent: StoredReference, digest: str) -> StagedFile:
+    """Compared with the model that it is for, now rather than at the first answer."""
+    from madang.formats.adapters import read_adapter
+    from madang.formats.families import describe_model
+
+    staged, files = _staged(store, "adapter", digest), store.find(parent)
+    if files is None:
+        raise ModelNotFound(str(parent))
+    try:
+        read_adapter(staged.path, describe_model(files.path, files.format), "adapter")
+    except MalformedFile as error:
+        raise InvalidRequest(f"The adapter is not a valid file: {error.problem}.", param="adapters") from error
+    return staged
 
 
 def _check_gguf(file: StagedFile) -> None:

@@ -53,6 +53,12 @@ class Manifest:
         """Bytes of all files together."""
         return sum(file.size_bytes for file in self.files)
 
+    @property
+    def digests(self) -> set[str]:
+        """Every blob that this model needs."""
+        adapter = None if self.preset is None else self.preset.adapter
+        return {digest for digest in (adapter, *(file.digest for file in self.files)) if digest is not None}
+
     def to_json(self) -> str:
         """The manifest as it stands on disk; unset values are left out."""
         record = {

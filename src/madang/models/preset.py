@@ -20,6 +20,7 @@ class Preset:
     sampling         for this model; what its manifest recommends is for the files, whoever shares them
     template         as its publisher wrote it, in Go's template language; kept to be shown, never run
     license          its terms, in full
+    adapter          the digest of a LoRA adapter that every answer is given with
     """
 
     parent: str | None = None
@@ -31,6 +32,7 @@ class Preset:
     context_tokens: int | None = None
     template: str | None = None
     license: str | None = None
+    adapter: str | None = None
 
     def apply(self, request: Request) -> Request:
         """The request as this model takes it. A raw prompt is taken as it is, but for sampling and limits."""
@@ -46,7 +48,7 @@ class Preset:
     def over(self, inherited: Preset) -> Preset:
         """A copy that takes what it leaves open from another."""
         own = {name: getattr(self, name) or getattr(inherited, name) for name in ("messages", "stop")}
-        for name in ("system", "max_tokens", "context_tokens", "template", "license"):
+        for name in ("system", "max_tokens", "context_tokens", "template", "license", "adapter"):
             value = getattr(self, name)
             own[name] = getattr(inherited, name) if value is None else value
         return replace(self, sampling=self.sampling.over(inherited.sampling), **own)
@@ -69,7 +71,7 @@ def read_preset(record: Mapping[str, Any]) -> Preset:
     known = {field.name for field in fields(Preset)}
     if unknown := set(record) - known:
         raise ValueError(f"unknown key {sorted(unknown)[0]} in the preset")
-    for name in ("parent", "system", "template", "license"):
+    for name in ("parent", "system", "template", "license", "adapter"):
         if not isinstance(record.get(name, ""), str):
             raise TypeError(f"{name} of the preset is not a text")
     for name in ("max_tokens", "context_tokens"):

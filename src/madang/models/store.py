@@ -244,10 +244,10 @@ class Store:
 
     def _collect_garbage(self) -> int:
         try:
-            needed = {file.digest for manifest in self._manifests() for file in manifest.files}
+            needed = {digest for manifest in self._manifests() for digest in manifest.digests}
         except MalformedFile:
             return 0  # a manifest that cannot be read may need any of the blobs
-        paths = {self.blob_path(digest) for digest in needed if digest is not None}
+        paths = {self.blob_path(digest) for digest in needed}
         freed_bytes = 0
         for blob in self.root.joinpath("blobs").glob("sha256-*"):
             if blob not in paths:

@@ -26,6 +26,7 @@ from madang.runtime import open_embedder, open_model
 from madang.server import ServerState
 from madang.server.app import create_app
 from madang.server.pulls import Pulls
+from tests.formats.adapters.files import random_adapter, write_gguf
 from tests.models.registry import Registry
 from tests.native.tiny import MODEL
 from tests.parity.checkpoints import write_checkpoint
@@ -245,6 +246,30 @@ def test_a_blob(client: Any, tmp_path: Path) -> None:
     assert digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     assert client.create("own", files={"own.gguf": digest}).status == "success"
     assert client.delete("own").status == "success"
+
+
+def test_an_adapter(client: Any, tmp_path: Path, pool: Opened) -> None:
+    checkpoint = write_checkpoint(MODEL, tmp_path / "tiny.gguf")
+    path = write_gguf(random_adapter(checkpoint.weights, 7), tmp_path / "adapter.gguf", MODEL)
+    digest = client.create_blob(path)
+    client.pull("tiny:1b")
+    client.create("tuned", from_="tiny:1b", adapters={"adapter.gguf": digest})
+    client.copy("tuned", "again")
+    client.delete("tuned")
+    assert pool._store.blob_path(digest).is_file()
+
+    def said(name: str) -> str:
+        text: str = client.generate(name, "abc", raw=True, options={"temperature": 0, "num_predict": 24}).response
+        return text
+
+    plain, tuned = said("tiny:1b"), said("again")
+    assert plain != tuned
+    assert (said("tiny:1b"), said("again")) == (plain, tuned)
+    with pytest.raises(ollama.ResponseError, match="does not belong"):
+        client.create("wrong", from_=CHAT, adapters={"adapter.gguf": digest})
+    for name in ("again", "tiny:1b"):
+        client.delete(name)
+    assert not pool._store.blob_path(digest).is_file()
 
 
 def test_errors(client: Any) -> None:

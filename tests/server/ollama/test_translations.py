@@ -24,6 +24,7 @@ from madang.core import (
 from madang.core.errors import InvalidReference, InvalidRequest, UnknownOption
 from madang.models import NameReference, OllamaReference, Store
 from madang.models.parameters import IGNORED, KNOWN, read_parameters
+from madang.server.names import find_origin, find_reference, shown
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Lines, joined
 from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate
 from madang.server.ollama.body import Body, Fields, parse_body
@@ -33,7 +34,6 @@ from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import read_context, write_context
 from madang.server.ollama.listing import SHOW
 from madang.server.ollama.making import COPY, CREATE, DELETE
-from madang.server.ollama.names import find_origin, find_reference, shown
 from madang.server.ollama.pulling import PULL
 from tests.server.doubles import Scripted, done
 
@@ -272,7 +272,9 @@ def test_numbers_of_another_server(numbers: list[int]) -> None:
             read_context(context)
 
 
-@pytest.mark.parametrize("content", [b"[1]", b'"x"', b"{", b"\xff", b"[] x", b"[" * 100])
+@pytest.mark.parametrize(
+    "content", [b"[1]", b'"x"', b"{", b"\xff", b"[] x", b"[" * 100, b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 10**6]
+)
 def test_bodies_that_are_none(content: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse_body(content)

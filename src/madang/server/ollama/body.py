@@ -38,6 +38,14 @@ class Fields:
             warnings.append(f"'{name[:60]}' was ignored: {self.ignored.get(name, NOT_KNOWN)}.")
         return tuple(warnings)
 
+    def described(self, *required: str) -> dict[str, Any]:
+        """The same lists for the OpenAPI document."""
+        properties: dict[str, Any] = {name: {} for name in self.honoured}
+        properties |= {name: {"description": f"Ignored: {why}."} for name, why in self.ignored.items()}
+        properties |= {name: {"description": f"Refused: {why}."} for name, why in self.refused.items()}
+        schema = {"type": "object", "properties": properties, "required": list(required)}
+        return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -87,12 +95,23 @@ class Body:
 def parse_body(content: bytes) -> Body:
     """Raises InvalidRequest when it is not one JSON object; nothing at all is an empty one."""
     try:
-        fields = json.loads(content or b"{}")
+        fields = json.loads(content or b"{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not JSON ({type(error).__name__}).", param="body") from None
     if not isinstance(fields, dict):
         raise InvalidRequest("The body must be a JSON object.", param="body")
+    if b"\\ud" in content.lower():  # perhaps half of a character, which no text can hold
+        try:
+            json.dumps(fields, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(
+                "The body has half of a surrogate pair, which is no character.", param="body"
+            ) from None
     return Body(fields)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _is_empty(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -13,30 +13,34 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from madang.core.engine import AdapterHost, Engine
+from madang.core.errors import InvalidRequest
 from madang.core.events import Done, TextDelta
 from madang.core.messages import Message
-from madang.models import Preset, StoredReference
+from madang.core.request import AdapterChoice
+from madang.models import Preset, Store, StoredReference
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased, while_connected
+from madang.server.line_stream import whole
+from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
-from madang.server.ollama.asking import Asked, read_chat, read_generate
+from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate
 from madang.server.ollama.body import Body
 from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import write_context
-from madang.server.ollama.names import find_reference
-from madang.server.ollama.responding import body_of, state_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, state_of, streamed
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
 
 
-@router.post("/api/chat")
+@router.post("/api/chat", openapi_extra=CHAT.described("model"))
 async def chat(http: HttpRequest) -> Response:
     """Answer a conversation, as NDJSON unless ``stream`` is false."""
     return await _answer(http, read_chat, ChatShape())
 
 
-@router.post("/api/generate")
+@router.post("/api/generate", openapi_extra=GENERATE.described("model"))
 async def generate(http: HttpRequest) -> Response:
     """Answer a prompt; without one, load or unload the model."""
     return await _answer(http, read_generate, GenerateShape())
@@ -57,18 +61,14 @@ async def _answer(http: HttpRequest, read: Callable[[Body], Asked], shape: Shape
     arrived_s = perf_counter()
     state = state_of(http)
     asked = read(await body_of(http))
-    reference, preset = await in_thread(partial(_look_up, state, asked.model))
+    reference = find_reference(asked.model, state.store)
+    preset = await in_thread(partial(state.store.preset, reference))
     job = _Job(asked, reference, preset, shape, arrived_s)
     if asked.request is None:
         return JSONResponse(await while_connected(http, _load_or_unload(state, job)))
     if asked.stream:
-        return await stream_lines(http, _lines(state, job))
+        return await streamed(http, _lines(state, job))
     return JSONResponse(joined(await whole(http, _lines(state, job)), shape))
-
-
-def _look_up(state: ServerState, model: str) -> tuple[StoredReference, Preset | None]:
-    reference = find_reference(model, state.store)
-    return reference, state.store.preset(reference)
 
 
 async def _load_or_unload(state: ServerState, job: _Job) -> Line:
@@ -89,6 +89,9 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
     async with leased(state.pool, str(job.reference), keep_alive_s=job.asked.keep_alive_s) as loaded:
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
+        if job.preset is not None and job.preset.adapter is not None:
+            adapter = await in_thread(partial(_adapter, state.store, engine, job.preset.adapter))
+            request = replace(request, adapter=adapter)
         fitted = await in_thread(partial(fit, engine, request, truncate=job.asked.truncate))
         async with aclosing(events(engine, fitted.request)) as stream:
             async for event in stream:
@@ -100,3 +103,19 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
                 if job.asked.keeps:
                     extras["context"] = write_context((*job.asked.request.messages, Message("assistant", said)))
                 yield lines.last(event, Clock(perf_counter() - job.arrived_s, load_s), extras)
+
+
+def _adapter(store: Store, engine: Engine, digest: str) -> AdapterChoice:
+    """The adapter with this digest, loaded beside the weights if it is not there yet."""
+    if not isinstance(engine, AdapterHost):
+        raise InvalidRequest(
+            f"This model has an adapter, which the {engine.info.engine} engine does not load.", param="model"
+        )
+    name = store.blob_path(digest).name
+    if name not in engine.adapter_bytes:
+        try:
+            engine.load_adapter(store.blob_path(digest), name)
+        except InvalidRequest:
+            if name not in engine.adapter_bytes:  # nobody else has loaded it meanwhile
+                raise
+    return AdapterChoice(name)

@@ -18,9 +18,9 @@ from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.models.parameters import read_parameters
 from madang.runtime.abilities import as_embedder
 from madang.server.bridge import in_thread, leased, while_connected
+from madang.server.names import find_reference
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
-from madang.server.ollama.names import find_reference
 from madang.server.ollama.responding import body_of, state_of
 from madang.server.state import ServerState
 
@@ -46,7 +46,7 @@ class _Asked:
     warnings: tuple[str, ...]
 
 
-@router.post("/api/embed")
+@router.post("/api/embed", openapi_extra=EMBED.described("model", "input"))
 async def embed(http: HttpRequest) -> Response:
     """Vectors of one or more texts."""
     arrived_s = perf_counter()
@@ -56,7 +56,7 @@ async def embed(http: HttpRequest) -> Response:
     return JSONResponse({"model": asked.model, **record})
 
 
-@router.post("/api/embeddings")
+@router.post("/api/embeddings", openapi_extra=EMBEDDINGS.described("model", "prompt"))
 async def embeddings(http: HttpRequest) -> Response:
     """The vector of one text; the older form, without measurements."""
     body = await body_of(http)
@@ -89,7 +89,7 @@ def _read(body: Body, fields: Fields, texts: object) -> _Asked:
 
 
 async def _embed(state: ServerState, asked: _Asked, arrived_s: float) -> dict[str, Any]:
-    reference = str(await in_thread(partial(find_reference, asked.model, state.store)))
+    reference = str(find_reference(asked.model, state.store))
     if not asked.texts and asked.keep_alive_s == 0:
         await in_thread(partial(state.pool.unload, reference))
         return {"embeddings": []}

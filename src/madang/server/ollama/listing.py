@@ -19,10 +19,11 @@ from madang.models.parameters import written
 from madang.models.references import FileReference
 from madang.server.bridge import in_thread
 from madang.server.describing import ModelFacts, facts_of
+from madang.server.names import find_reference, shown
 from madang.server.ollama.answering import timestamp
 from madang.server.ollama.body import Fields
-from madang.server.ollama.names import find_reference, shown
 from madang.server.ollama.responding import body_of, state_of
+from madang.server.scopes import is_visible
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -63,29 +64,35 @@ async def version() -> dict[str, str]:
 @router.head("/api/tags", include_in_schema=False)
 async def tags(http: HttpRequest) -> Response:
     """Every model of the store."""
-    state = state_of(http)
-    return JSONResponse({"models": await in_thread(partial(_tags, state.store))})
+    rows = await in_thread(partial(_tags, state_of(http).store))
+    return JSONResponse({"models": [row for name, row in rows if is_visible(name)]})
 
 
 @router.get("/api/ps")
 @router.head("/api/ps", include_in_schema=False)
 async def ps(http: HttpRequest) -> Response:
     """Every model in memory."""
-    return JSONResponse({"models": await in_thread(partial(_ps, state_of(http)))})
+    rows = await in_thread(partial(_ps, state_of(http)))
+    return JSONResponse({"models": [row for name, row in rows if is_visible(name)]})
 
 
-@router.post("/api/show")
+@router.post("/api/show", openapi_extra=SHOW.described("model"))
 async def show(http: HttpRequest) -> Response:
     """What a model is."""
     body, state = await body_of(http), state_of(http)
     warnings = SHOW.check(body.fields)
     name = body.require_text("model", "name")
-    return JSONResponse(await in_thread(partial(_show, state.store, name, warnings, bool(body.flag("verbose")))))
+    reference = find_reference(name, state.store)
+    files = await in_thread(partial(state.store.find, reference))
+    if files is None:
+        raise ModelNotFound(name, list(map(shown, _visible(state.store))))
+    return JSONResponse(await in_thread(partial(_show, state.store, files, warnings, bool(body.flag("verbose")))))
 
 
-def _tags(store: Store) -> list[dict[str, Any]]:
+def _tags(store: Store) -> list[tuple[str, dict[str, Any]]]:
+    """With the name that each is known by here."""
     newest_first = sorted(store.list(), key=lambda files: files.modified, reverse=True)
-    return [_row(files, store) | {"modified_at": timestamp(files.modified)} for files in newest_first]
+    return [(files.name, _row(files, store) | {"modified_at": timestamp(files.modified)}) for files in newest_first]
 
 
 def _row(files: ModelFiles, store: Store) -> dict[str, Any]:
@@ -101,22 +108,21 @@ def _row(files: ModelFiles, store: Store) -> dict[str, Any]:
     }
 
 
-def _ps(state: ServerState) -> list[dict[str, Any]]:
+def _ps(state: ServerState) -> list[tuple[str, dict[str, Any]]]:
+    """With the name that each is known by here."""
     rows = []
     for resident in state.pool.resident():
         files = _files(state.store, resident.reference)
         row = _row(files, state.store) if files is not None else _bare_row(resident.reference)
         expires_at = resident.expires_at or datetime.now(UTC) + FOREVER  # clients read a date, whatever happens
-        rows.append(
-            row
-            | {
-                "size": resident.size_bytes,
-                "size_vram": 0,
-                "expires_at": timestamp(expires_at),
-                "context_length": resident.info.context_tokens,
-                "madang": {"engine": resident.info.engine, "reason": resident.reason, "leases": resident.n_leases},
-            }
-        )
+        row |= {
+            "size": resident.size_bytes,
+            "size_vram": 0,
+            "expires_at": timestamp(expires_at),
+            "context_length": resident.info.context_tokens,
+            "madang": {"engine": resident.info.engine, "reason": resident.reason, "leases": resident.n_leases},
+        }
+        rows.append((resident.reference, row))
     return rows
 
 
@@ -132,12 +138,13 @@ def _bare_row(reference: str) -> dict[str, Any]:
     }
 
 
-def _show(store: Store, name: str, warnings: tuple[str, ...], verbose: bool) -> dict[str, Any]:
-    reference = find_reference(name, store)
-    files = store.find(reference)
-    if files is None:
-        raise ModelNotFound(name, [shown(files.name) for files in store.list()])
-    manifest, facts = store.show(reference), facts_of(files)
+def _visible(store: Store) -> list[str]:
+    return [files.name for files in store.list() if is_visible(files.name)]
+
+
+def _show(store: Store, files: ModelFiles, warnings: tuple[str, ...], verbose: bool) -> dict[str, Any]:
+    manifest, facts = _manifest(store, files), facts_of(files)
+    assert manifest is not None
     preset = manifest.preset or Preset()
     document: dict[str, Any] = {
         "license": preset.license or facts.license or "",

@@ -18,10 +18,11 @@ from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound, 
 from madang.models import Preset, Store, StoredReference, adopt, copy_model, derive
 from madang.models.parameters import read_parameters
 from madang.server.bridge import in_thread
+from madang.server.line_stream import whole
+from madang.server.names import find_reference, new_reference
 from madang.server.ollama.asking import read_messages
 from madang.server.ollama.body import Body, Fields
-from madang.server.ollama.names import find_reference, new_reference
-from madang.server.ollama.responding import body_of, state_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, state_of, streamed
 
 router = APIRouter(tags=["ollama"])
 
@@ -29,9 +30,8 @@ MAX_TEXT_CHARACTERS: Final = 256 * 1024  # a manifest holds them
 CHECK_BYTES: Final = 64 << 20  # between two looks at the free space of the disk
 _OLD: Final = "madang reads no Modelfiles; send its parts as 'from', 'system', 'parameters' and 'messages'"
 CREATE: Final = Fields(
-    honoured=("model", "name", "from", "files", "license", "system", "parameters", "messages", "stream"),
+    honoured=("model", "name", "from", "files", "adapters", "license", "system", "parameters", "messages", "stream"),
     refused={
-        "adapters": "madang loads adapters beside a running model, not into a new one",
         "template": "madang runs the template in the model's own file; it does not read Go's template language",
         "quantize": "this server does not quantize models",
         "modelfile": _OLD,
@@ -42,7 +42,7 @@ COPY: Final = Fields(("source", "destination"))
 DELETE: Final = Fields(("model", "name"))
 
 
-@router.post("/api/create")
+@router.post("/api/create", openapi_extra=CREATE.described("model"))
 async def create(http: HttpRequest) -> Response:
     """Make a model from another one, or from uploaded files."""
     body, state = await body_of(http), state_of(http)
@@ -51,11 +51,11 @@ async def create(http: HttpRequest) -> Response:
     preset, more = read_preset_of(body)
     lines = _create(state.store, body, name, preset, (*warnings, *more))
     if body.flag("stream") in (None, True):
-        return await stream_lines(http, lines)
+        return await streamed(http, lines)
     return JSONResponse((await whole(http, lines))[-1])
 
 
-@router.post("/api/copy")
+@router.post("/api/copy", openapi_extra=COPY.described("source", "destination"))
 async def copy(http: HttpRequest) -> Response:
     """The same model under a second name."""
     body, store = await body_of(http), state_of(http).store
@@ -65,12 +65,12 @@ async def copy(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.delete("/api/delete")
+@router.delete("/api/delete", openapi_extra=DELETE.described("model"))
 async def delete(http: HttpRequest) -> Response:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     body, state = await body_of(http), state_of(http)
     DELETE.check(body.fields)
-    reference = await in_thread(partial(find_reference, body.require_text("model", "name"), state.store))
+    reference = find_reference(body.require_text("model", "name"), state.store)
     await in_thread(partial(state.pool.unload, str(reference)))
     await in_thread(partial(state.store.remove, reference))
     return Response(status_code=200)
@@ -105,6 +105,7 @@ def read_preset_of(body: Body) -> tuple[Preset, tuple[str, ...]]:
         max_tokens=parameters.max_tokens,
         context_tokens=parameters.context_tokens,
         license=_license(body.fields.get("license")),
+        adapter=_adapter(body),
     )
     n_characters = sum(len(text or "") for text in (preset.system, preset.license, *(m.content for m in messages)))
     if n_characters > MAX_TEXT_CHARACTERS:
@@ -113,6 +114,17 @@ def read_preset_of(body: Body) -> tuple[Preset, tuple[str, ...]]:
             param="system",
         )
     return preset, (*parameters.warnings, *warnings)
+
+
+def _adapter(body: Body) -> str | None:
+    digests = list(body.mapping("adapters").values())
+    if not digests:
+        return None
+    if len(digests) > 1 or not isinstance(digests[0], str):
+        raise InvalidRequest("A model takes one adapter, a GGUF file, by its digest.", param="adapters")
+    if not body.fields.get("from"):
+        raise InvalidRequest("An adapter needs the model 'from' which it was trained.", param="adapters")
+    return digests[0]
 
 
 def _license(value: object) -> str | None:

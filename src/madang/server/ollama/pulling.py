@@ -11,9 +11,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from madang.core.errors import InvalidRequest
+from madang.server.line_stream import whole
+from madang.server.names import find_origin
 from madang.server.ollama.body import Fields
-from madang.server.ollama.names import find_origin
-from madang.server.ollama.responding import body_of, stream_lines, whole
+from madang.server.ollama.responding import body_of, streamed
 from madang.server.pulls import Pull, Pulls
 
 router = APIRouter(tags=["ollama"])
@@ -26,7 +27,7 @@ PULL: Final = Fields(
 )
 
 
-@router.post("/api/pull")
+@router.post("/api/pull", openapi_extra=PULL.described("model"))
 async def pull(http: HttpRequest) -> Response:
     """Fetch a model; whoever asks for the same one meanwhile shares the download."""
     body = await body_of(http)
@@ -34,7 +35,7 @@ async def pull(http: HttpRequest) -> Response:
     reference = find_origin(body.require_text("model", "name"))
     lines = _lines(http.app.state.pulls, reference, warnings)
     if body.flag("stream") in (None, True):
-        return await stream_lines(http, lines)
+        return await streamed(http, lines)
     return JSONResponse((await whole(http, lines))[-1])
 
 

@@ -1,28 +1,15 @@
-"""What every route of the Ollama API shares: its body, and its streams of lines."""
+"""What the routes of the Ollama API share."""
 
 from __future__ import annotations
-
-import json
-import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from typing import Any
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from madang.core.errors import MadangError
-from madang.server.bridge import while_connected
-from madang.server.event_stream import ClosingResponse
+from madang.server.limits import check_fields
+from madang.server.line_stream import Lines, stream_lines
 from madang.server.ollama.body import Body, parse_body
 from madang.server.ollama.errors import error_body
 from madang.server.state import ServerState
-
-log = logging.getLogger("madang.server")
-
-Lines = AsyncGenerator[dict[str, Any], None]
-
-NDJSON = "application/x-ndjson"
 
 
 def state_of(http: HttpRequest) -> ServerState:
@@ -32,46 +19,12 @@ def state_of(http: HttpRequest) -> ServerState:
 
 
 async def body_of(http: HttpRequest) -> Body:
-    """The JSON of a request, whatever its content type says: curl sends it as a form. Raises InvalidRequest."""
-    return parse_body(await http.body())
+    """The JSON of a request, whatever its content type says. Raises InvalidRequest, also for what is out of bounds."""
+    body = parse_body(await http.body())
+    check_fields(body.fields)
+    return body
 
 
-async def stream_lines(http: HttpRequest, lines: Lines) -> Response:
-    """A response of one JSON object per line; it begins when the first is there, so what is refused has its own status.
-
-    What fails later is told in a line, which is the last. Raises what the first line raises, and ClientDisconnect.
-    """
-    try:
-        first = await while_connected(http, anext(lines))
-    except BaseException:
-        await lines.aclose()
-        raise
-
-    async def content() -> AsyncGenerator[bytes, None]:
-        async with aclosing(lines):
-            try:
-                yield _line(first)
-                async for line in lines:
-                    yield _line(line)
-            except Exception as error:
-                if not isinstance(error, MadangError):
-                    log.exception("A stream failed.")
-                yield _line(error_body(error))
-
-    return ClosingResponse(
-        content(), media_type=NDJSON, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    )
-
-
-async def whole(http: HttpRequest, lines: Lines) -> list[dict[str, Any]]:
-    """All lines, if the client waits for them. Raises what they raise, and ClientDisconnect."""
-
-    async def gather() -> list[dict[str, Any]]:
-        async with aclosing(lines):
-            return [line async for line in lines]
-
-    return await while_connected(http, gather())
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+async def streamed(http: HttpRequest, lines: Lines) -> Response:
+    """The lines as they come."""
+    return await stream_lines(http, lines, error_body)

@@ -1,4 +1,4 @@
-"""Models as Ollama's clients name them: the only place where such a name becomes a reference, and back.
+"""Models as clients over HTTP name them: the only place where such a name becomes a reference, and back.
 
     smollm2, smollm2:135m             of the store, the catalog, or the library of the Ollama registry
     someone/name:tag                  of that registry
@@ -23,6 +23,7 @@ from madang.models import (
     parse_reference,
 )
 from madang.models.references import DEFAULT_TAG, OLLAMA_LIBRARY
+from madang.server.scopes import check_model
 
 _SCHEMES: Final = ("hf:", "pypi:", "ollama:")
 _HUBS: Final = re.compile(r"(?:hf\.co|huggingface\.co)/(.+)")
@@ -34,36 +35,33 @@ MAX_CHARACTERS: Final = 512
 def find_reference(text: str, store: Store) -> StoredReference:
     """What a client means that wants to use a model: the one of the store, wherever it came from.
 
-    Raises InvalidReference for what is no name.
+    This and the next two raise InvalidReference for what is no name, and what ``check_model`` raises for a model that
+    is not for this caller, which is known in its own task only: call them there, not from another thread.
     """
     named, registry = _meanings(text)
-    if named is None:
-        return registry
-    if registry is not None and store.find(named) is None and store.find(registry) is not None:
-        return registry
-    return named
+    is_of_registry = named is not None and store.find(named) is None and store.find(registry) is not None
+    return _allowed(registry if named is None or is_of_registry else named)
 
 
 def find_origin(text: str) -> StoredReference:
     """What a client means that wants to fetch a model: names that the catalog does not know are the registry's."""
     named, registry = _meanings(text)
-    if named is None or (registry is not None and load_catalog().find(named) is None):
-        assert registry is not None
-        return registry
-    return named
+    return _allowed(registry if named is None or load_catalog().find(named) is None else named)
 
 
 def new_reference(text: str) -> StoredReference:
-    """The name of a model that is about to be made. Raises InvalidReference."""
+    """The name of a model that is about to be made."""
     named, registry = _meanings(text)
-    if named is not None:
-        return named
-    assert registry is not None
-    return registry
+    return _allowed(registry if named is None else named)
+
+
+def _allowed(reference: StoredReference) -> StoredReference:
+    check_model(str(reference))
+    return reference
 
 
 def shown(name: str) -> str:
-    """A canonical reference as these clients know it."""
+    """A canonical reference as clients of Ollama know it."""
     reference = parse_reference(name) if name.startswith("ollama:") else None
     return reference.short if isinstance(reference, OllamaReference) else name
 
@@ -75,12 +73,21 @@ def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
         raise InvalidReference(f"A model's name has 1 to {MAX_CHARACTERS} characters.", param="model", hint=_FORMS)
     if (hub := _HUBS.fullmatch(text)) is not None:
         text = f"hf:{hub[1].removesuffix(f':{DEFAULT_TAG}')}"
+        if ":" in text.removeprefix("hf:"):
+            raise InvalidReference(
+                f"'{text}' ends with a tag, which repositories do not have.",
+                param="model",
+                hint="Name the file: hf:org/repo/file.gguf.",
+            )
     if text.startswith(_SCHEMES):
         reference = parse_reference(text)
         assert not isinstance(reference, FileReference)
         return reference, reference
     text = text.removeprefix(_REGISTRY).removeprefix(f"{OLLAMA_LIBRARY}/")
-    registry = parse_reference(f"ollama:{text}")
+    try:
+        registry = parse_reference(f"ollama:{text}")
+    except InvalidReference:
+        raise InvalidReference(f"'{text}' is not a model's name.", param="model", hint=_FORMS) from None
     assert isinstance(registry, OllamaReference)
     if registry.namespace != OLLAMA_LIBRARY:
         return None, registry
