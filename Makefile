@@ -44,6 +44,7 @@ check: $(VENV)/for-tests
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m madang.cli.reference --check
 	$(PYTHON) -m madang.server.metrics_page --check
+	$(PYTHON) -m madang.server.reference --check
 
 test: check
 	$(PYTHON) -m pytest
@@ -78,6 +79,7 @@ arm: $(VENV)/can-build
 reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference
 	$(PYTHON) -m madang.server.metrics_page
+	$(PYTHON) -m madang.server.reference
 
 STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
 

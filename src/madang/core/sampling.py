@@ -53,12 +53,12 @@ class SamplingParams:
 
     def resolved(self, model_defaults: SamplingParams | None = None) -> SamplingParams:
         """A copy with unset fields filled from the model's defaults, then from :data:`SAMPLING_DEFAULTS`."""
-        filled: dict[str, Any] = {}
-        for name in FIELDS:
-            if getattr(self, name) is None:
-                own = getattr(model_defaults, name) if model_defaults is not None else None
-                filled[name] = own if own is not None else getattr(SAMPLING_DEFAULTS, name)
-        return replace(self, **filled)
+        own = self if model_defaults is None else self.over(model_defaults)
+        return own.over(SAMPLING_DEFAULTS)
+
+    def over(self, defaults: SamplingParams) -> SamplingParams:
+        """A copy with unset fields filled from ``defaults``, as far as they are set there."""
+        return replace(self, **{name: getattr(defaults, name) for name in FIELDS if getattr(self, name) is None})
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> SamplingParams:

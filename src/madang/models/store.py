@@ -25,6 +25,7 @@ from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
 from madang.models.manifest import Manifest, ManifestFile, read_manifest
+from madang.models.preset import Preset
 from madang.models.references import FileReference, Reference, StoredReference, checked_relative
 from madang.models.sources.file import open_in_place
 
@@ -73,6 +74,14 @@ class Store:
         if not path.is_file():
             raise ModelNotFound(str(reference), [files.name for files in self.list()])
         return read_manifest(path)
+
+    def preset(self, reference: StoredReference) -> Preset | None:
+        """What a model adds to every conversation; None for most, and for one that is not here.
+
+        Raises MalformedFile when its manifest is damaged.
+        """
+        path = self.manifest_path(reference)
+        return read_manifest(path).preset if path.is_file() else None
 
     # -- writing
 
@@ -161,6 +170,18 @@ class Store:
     def partial_path(self, reference: StoredReference) -> Path:
         """Where a pull of this model keeps what is unfinished."""
         return self._inside("partial", _token(reference))
+
+    def upload_path(self, digest: str) -> Path:
+        """Where content with this digest waits until a model takes it; what nobody takes is cleaned up like a pull.
+
+        Raises InvalidReference when it is not a sha256 digest.
+        """
+        return self._inside("partial", self.blob_path(digest).name, "content")
+
+    def find_content(self, digest: str) -> Path | None:
+        """A blob or an upload with this digest, or None. Raises InvalidReference when it is not a sha256 digest."""
+        paths = (self.blob_path(digest), self.upload_path(digest))
+        return next((path for path in paths if path.is_file()), None)
 
     def _inside(self, *components: str) -> Path:
         """The only place where names become paths. Raises InvalidReference for whatever could leave the root."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from madang.core.errors import InvalidRequest, MadangError
-from madang.server import anthropic, monitoring, openai
+from madang.server import anthropic, manage, monitoring, ollama, openai
 from madang.server.bridge import in_thread
 from madang.server.layers import enclose
 from madang.server.shapes import failure_response
@@ -41,6 +41,8 @@ def create_app(state: ServerState) -> FastAPI:
         app.add_exception_handler(kind, _failed)
     openai.include(app)
     anthropic.include(app)
+    ollama.include(app)
+    manage.include(app)
     drain, metrics = enclose(app, state)
     monitoring.include(app, state.pool, drain=drain, metrics=metrics)
     return app

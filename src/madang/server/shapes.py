@@ -13,6 +13,8 @@ from madang.core.errors import MadangError
 from madang.server.anthropic.errors import error_body as anthropic_body
 from madang.server.event_stream import as_json
 from madang.server.failures import headers_of, status_of
+from madang.server.manage.errors import error_body as manage_body
+from madang.server.ollama.errors import error_body as ollama_body
 from madang.server.openai.errors import error_body as openai_body
 
 _log = logging.getLogger("madang.server")
@@ -20,6 +22,8 @@ _log = logging.getLogger("madang.server")
 # The first prefix that fits; each API adds its own.
 _SHAPES: tuple[tuple[str, Callable[[BaseException, int], dict[str, Any]]], ...] = (
     ("/v1/messages", anthropic_body),
+    ("/api/", ollama_body),
+    ("/madang/", manage_body),
     ("/", openai_body),
 )
 

@@ -1,0 +1,8 @@
+"""madang's own API, ``/madang/v1``: what a person who looks after a server, or the page in the browser, wants to know.
+
+One file per route group (models, pulls, machine); documents.py holds what they answer with, and translations to it.
+"""
+
+from madang.server.manage.routes import include
+
+__all__ = ["include"]

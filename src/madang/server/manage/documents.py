@@ -1,0 +1,217 @@
+"""What the API answers with. Sizes are in bytes, times in UTC; null is unknown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class Document(BaseModel):
+    """Every answer is an object."""
+
+
+class Version(Document):
+    """The server."""
+
+    version: str
+    started_at: datetime
+
+
+class Model(Document):
+    """A model of the store. ``capabilities``: completion, embedding, tools, thinking."""
+
+    name: str
+    format: str
+    size_bytes: int
+    modified_at: datetime
+    source: str
+    architecture: str
+    parameters: int | None
+    quantization: str
+    context_tokens: int | None
+    capabilities: list[str]
+
+
+class Models(Document):
+    """All of them, by name."""
+
+    models: list[Model]
+
+
+class CatalogModel(Document):
+    """A model that can be pulled by name."""
+
+    name: str
+    source: str
+    task: str
+    parameters: int | None
+    context_tokens: int | None
+    license: str | None
+    languages: list[str]
+    size_bytes: int | None
+    is_here: bool
+
+
+class Catalog(Document):
+    """Every model that madang knows by name."""
+
+    models: list[CatalogModel]
+
+
+class File(Document):
+    """One file of a model; ``digest`` is null for one that stays where it was found."""
+
+    name: str
+    size_bytes: int
+    digest: str | None
+
+
+class Turn(Document):
+    """A message."""
+
+    role: str
+    content: str
+
+
+class ModelPreset(Document):
+    """What a derived model adds to every conversation."""
+
+    parent: str | None
+    system: str | None
+    messages: list[Turn]
+    stop: list[str]
+    max_tokens: int | None
+    context_tokens: int | None
+    sampling: dict[str, Any]
+
+
+class WholeModel(Model):
+    """With everything that its files say."""
+
+    files: list[File]
+    sampling: dict[str, Any]
+    preset: ModelPreset | None
+    license: str | None
+    chat_template: str | None
+    metadata: dict[str, Any]
+
+
+class Removed(Document):
+    """How much room it left."""
+
+    name: str
+    freed_bytes: int
+
+
+class Choice(Document):
+    """A setting, and why it has this value."""
+
+    name: str
+    value: int | float | str | bool | None
+    reason: str
+
+
+class Memory(Document):
+    """What the model takes, with its context full."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    working_bytes: int
+    total_bytes: int
+
+
+class ModelPlan(Document):
+    """How a model would be loaded now."""
+
+    name: str
+    engine: str
+    engine_reason: str
+    choices: list[Choice]
+    memory: Memory | None
+
+
+class Failure(Document):
+    """Why something ended without a result."""
+
+    code: str
+    message: str
+
+
+class PullState(Document):
+    """A download. ``completed_bytes`` may fall when a source has to begin a file again."""
+
+    id: str
+    model: str
+    state: Literal["starting", "pulling", "done", "failed", "cancelled"]
+    total_bytes: int | None
+    completed_bytes: int
+    started_at: datetime
+    error: Failure | None
+
+
+class PullStates(Document):
+    """All that are under way, and the last that are over."""
+
+    pulls: list[PullState]
+
+
+class PullRequest(Document):
+    """Which model to fetch."""
+
+    model: str
+
+
+class ResidentModel(Document):
+    """A model in memory; ``expires_at`` is null for one that stays."""
+
+    name: str
+    engine: str
+    context_tokens: int
+    max_concurrency: int
+    load_s: float
+    size_bytes: int
+    loaded_at: datetime
+    expires_at: datetime | None
+    leases: int
+    reason: str
+
+
+class ResidentModels(Document):
+    """Everything in memory."""
+
+    models: list[ResidentModel]
+
+
+class Unloaded(Document):
+    """Whether it was there."""
+
+    name: str
+    unloaded: bool
+
+
+class Setting(Document):
+    """A setting of the server, and where its value came from."""
+
+    name: str
+    value: str | None
+    origin: str
+
+
+class EngineState(Document):
+    """An engine, and the command that installs it."""
+
+    name: str
+    is_installed: bool
+    formats: list[str]
+    install: str
+
+
+class Machine(Document):
+    """What the server runs on. ``machine`` has what could be found out; null is unknown."""
+
+    machine: dict[str, Any]
+    engines: list[EngineState]
+    settings: list[Setting]
+    largest_model_bytes: int | None

@@ -1,0 +1,20 @@
+"""Errors of the own API: all that is known of them, as the command line's ``--json`` has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from madang.core.errors import MadangError
+from madang.server.failures import sentence_of
+
+
+def error_body(error: BaseException, status: int | None = None) -> dict[str, Any]:
+    """Code, sentence, hint and the fields of its class; of an error that is not ours, only that there was one."""
+    if isinstance(error, MadangError):
+        fields = {name: value for name, value in error.to_dict().items() if _is_plain(value)}
+        return {"error": fields}
+    return {"error": {"code": "error", "message": sentence_of(error), "hint": None}}
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)

@@ -1,0 +1,57 @@
+"""What the server is and what it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+
+from fastapi import APIRouter
+
+from madang.core.settings import Settings
+from madang.engines import engine_entries
+from madang.hardware import MemoryEstimate, estimate_weights_bytes, probe_machine
+from madang.server.bridge import in_thread
+from madang.server.manage import documents
+from madang.server.wire import State
+
+router = APIRouter()
+
+
+@router.get("/version")
+async def show_version(state: State) -> documents.Version:
+    """The server's version, and since when it runs."""
+    return documents.Version(version=state.version, started_at=state.started_at)
+
+
+@router.get("/machine")
+async def show_machine(state: State) -> documents.Machine:
+    """The machine, the engines, and the settings with where each came from."""
+    return await in_thread(partial(_machine, state.settings))
+
+
+def _machine(settings: Settings) -> documents.Machine:
+    machine = probe_machine(settings.home)
+    engines = [
+        documents.EngineState(
+            name=entry.name, is_installed=entry.is_installed(), formats=list(entry.formats), install=entry.install
+        )
+        for entry in engine_entries()
+    ]
+    rows = [
+        documents.Setting(name=setting.name, value=None if value is None else str(value), origin=origin)
+        for setting, value, origin in settings.rows()
+    ]
+    return documents.Machine(
+        machine=asdict(machine),
+        engines=engines,
+        settings=rows,
+        largest_model_bytes=_largest_model_bytes(machine.ram_available_bytes),
+    )
+
+
+def _largest_model_bytes(available_bytes: int | None) -> int | None:
+    """The largest file whose weights fit into what is free now, beside what every engine needs."""
+    if available_bytes is None:
+        return None
+    room_bytes = max(available_bytes - MemoryEstimate(0, 0).total_bytes, 0)
+    return room_bytes * 10**9 // estimate_weights_bytes(10**9)

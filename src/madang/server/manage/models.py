@@ -1,0 +1,191 @@
+"""Models: those of the store, those that could be pulled, those in memory, and how one would be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+
+from madang.core.errors import ModelNotFound
+from madang.core.sampling import SamplingParams
+from madang.engines import choose_engine
+from madang.hardware import Choice, Plan
+from madang.models import Manifest, ModelFiles, Preset, Store, load_catalog
+from madang.runtime import plan_for
+from madang.server.bridge import in_thread
+from madang.server.describing import ModelFacts, facts_of
+from madang.server.manage import documents
+from madang.server.names import find_reference
+from madang.server.scopes import is_visible
+from madang.server.state import ServerState
+from madang.server.wire import State
+
+router = APIRouter()
+
+
+@router.get("/models")
+async def list_models(state: State) -> documents.Models:
+    """Every model of the store."""
+    return await in_thread(partial(_models, state.store))
+
+
+@router.get("/models/{name:path}")
+async def show_model(name: str, state: State) -> documents.WholeModel:
+    """One model, with everything that its files say."""
+    return await in_thread(partial(_whole, state.store, name))
+
+
+@router.delete("/models/{name:path}")
+async def remove_model(name: str, state: State) -> documents.Removed:
+    """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
+    return await in_thread(partial(_remove, state, name))
+
+
+@router.get("/catalog")
+async def list_catalog(state: State) -> documents.Catalog:
+    """Every model that can be pulled by name."""
+    return await in_thread(partial(_catalog, state.store))
+
+
+@router.get("/plans/{name:path}")
+async def show_plan(name: str, state: State) -> documents.ModelPlan:
+    """How a model would be loaded now: each setting with its reason."""
+    return await in_thread(partial(_plan, state, name))
+
+
+@router.get("/resident")
+async def list_resident(state: State) -> documents.ResidentModels:
+    """Every model in memory."""
+    return documents.ResidentModels(
+        models=[_resident(resident) for resident in state.pool.resident() if is_visible(resident.reference)]
+    )
+
+
+@router.delete("/resident/{name:path}")
+async def unload_model(name: str, state: State) -> documents.Unloaded:
+    """Give a model up; who uses it now may finish."""
+    reference = str(find_reference(name, state.store))
+    unloaded = await in_thread(partial(state.pool.unload, reference))
+    return documents.Unloaded(name=reference, unloaded=unloaded)
+
+
+def _models(store: Store) -> documents.Models:
+    rows = [documents.Model(**_row(files, facts_of(files))) for files in store.list() if is_visible(files.name)]
+    return documents.Models(models=rows)
+
+
+def _row(files: ModelFiles, facts: ModelFacts) -> dict[str, Any]:
+    return {
+        "name": files.name,
+        "format": files.format,
+        "size_bytes": files.size_bytes,
+        "modified_at": files.modified,
+        "source": files.source,
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
+        "quantization": facts.quantization,
+        "context_tokens": facts.context_tokens,
+        "capabilities": list(facts.capabilities),
+    }
+
+
+def _whole(store: Store, name: str) -> documents.WholeModel:
+    files, manifest = _found(store, name)
+    facts = facts_of(files)
+    own = [documents.File(name=file.name, size_bytes=file.size_bytes, digest=file.digest) for file in manifest.files]
+    return documents.WholeModel(
+        **_row(files, facts),
+        files=own,
+        sampling=_set(manifest.sampling),
+        preset=None if manifest.preset is None else _preset(manifest.preset),
+        license=facts.license if manifest.preset is None else manifest.preset.license or facts.license,
+        chat_template=facts.template,
+        metadata=dict(facts.metadata),
+    )
+
+
+def _found(store: Store, name: str) -> tuple[ModelFiles, Manifest]:
+    reference = find_reference(name, store)
+    files = store.find(reference)
+    if files is None:
+        raise ModelNotFound(name, [files.name for files in store.list() if is_visible(files.name)])
+    return files, store.show(reference)
+
+
+def _preset(preset: Preset) -> documents.ModelPreset:
+    return documents.ModelPreset(
+        parent=preset.parent,
+        system=preset.system,
+        messages=[documents.Turn(role=message.role, content=message.content) for message in preset.messages],
+        stop=list(preset.stop),
+        max_tokens=preset.max_tokens,
+        context_tokens=preset.context_tokens,
+        sampling=_set(preset.sampling),
+    )
+
+
+def _set(sampling: SamplingParams) -> dict[str, Any]:
+    return {name: value for name, value in asdict(sampling).items() if value is not None}
+
+
+def _remove(state: ServerState, name: str) -> documents.Removed:
+    reference = find_reference(name, state.store)
+    state.pool.unload(str(reference))
+    return documents.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
+
+
+def _catalog(store: Store) -> documents.Catalog:
+    rows = []
+    for name, entry in load_catalog().entries.items():
+        rows.append(
+            documents.CatalogModel(
+                name=name,
+                source=str(entry.source),
+                task=entry.task,
+                parameters=entry.parameters,
+                context_tokens=entry.context_tokens,
+                license=entry.license,
+                languages=list(entry.languages),
+                size_bytes=entry.size_bytes,
+                is_here=store.find(entry.reference) is not None,
+            )
+        )
+    return documents.Catalog(models=rows)
+
+
+def _plan(state: ServerState, name: str) -> documents.ModelPlan:
+    files, _ = _found(state.store, name)
+    engine = choose_engine(files.format, state.settings.engine)
+    plan = plan_for(files, state.settings)
+    memory = None
+    if plan.memory is not None:
+        memory = documents.Memory(**asdict(plan.memory), total_bytes=plan.memory.total_bytes)
+    return documents.ModelPlan(
+        name=files.name, engine=engine.entry.name, engine_reason=engine.reason, choices=_choices(plan), memory=memory
+    )
+
+
+def _choices(plan: Plan) -> list[documents.Choice]:
+    values = ((field.name, getattr(plan, field.name)) for field in fields(plan))
+    return [
+        documents.Choice(name=name, value=choice.value, reason=choice.reason)
+        for name, choice in values
+        if isinstance(choice, Choice)
+    ]
+
+
+def _resident(resident: Any) -> documents.ResidentModel:
+    return documents.ResidentModel(
+        name=resident.reference,
+        engine=resident.info.engine,
+        context_tokens=resident.info.context_tokens,
+        max_concurrency=resident.info.max_concurrency,
+        load_s=resident.info.load_s,
+        size_bytes=resident.size_bytes,
+        loaded_at=resident.loaded_at,
+        expires_at=resident.expires_at,
+        leases=resident.n_leases,
+        reason=resident.reason,
+    )

