@@ -17,9 +17,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from madang.core.errors import Forbidden, InvalidRequest, ModelNotFound
+from madang.models import Store
 from madang.server.keys import KeyFile
 from madang.server.limits import Admission
 from madang.server.metrics import ServerMetrics
+from madang.server.names import find_origin, find_reference, new_reference
 from madang.server.scopes import check_model, is_visible
 from madang.server.security import Guard, SecurityConfig, Shares, _Refusal, check_bind, check_host
 from madang.server.visit import VISIT, Visit
@@ -357,3 +359,11 @@ def test_lists_show_what_the_key_may_use(scoped: Visit) -> None:
     assert is_visible("smollm2:135m") and not is_visible("qwen3:0.6b")
     scoped.key = None
     assert is_visible("qwen3:0.6b")
+
+
+def test_every_way_to_name_a_model_asks_the_key(scoped: Visit, tmp_path: Path) -> None:
+    for read in (find_origin, new_reference, lambda text: find_reference(text, Store(tmp_path))):
+        assert str(read("smollm2:135m")) == "smollm2:135m"
+        for other in ("qwen3:0.6b", "hf.co/other/repo", "someone/smollm2:135m", "ollama:smollm2:135m"):
+            with pytest.raises(ModelNotFound):
+                read(other)

@@ -215,11 +215,13 @@ class BodyLayer:
             return
         is_upload = scope["path"].startswith(UPLOADS)
         limit_bytes = BLOB_BYTES if is_upload else self._limit_bytes
-        promised = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        promised = headers.get("content-length", "")
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
             await refuse(scope, receive, send, RequestTooLarge(limit_bytes))
             return
         body = _Body(receive, send, BodyClock(limit_bytes, None if is_upload else BODY_S), self._stall_s)
+        body.is_complete = not promised and "transfer-encoding" not in headers
         try:
             await self._app(scope, body.receive, body.send)
         except Exception:
@@ -234,24 +236,26 @@ class _Body:
 
     def __init__(self, receive: Receive, send: Send, clock: BodyClock, stall_s: float) -> None:
         self._receive, self._send, self._clock, self._stall_s = receive, send, clock, stall_s
-        self._is_complete = False
+        self.is_complete = False
         self.has_begun = False
         self.failure: MadangError | None = None
 
     async def receive(self) -> Message:
         """The next piece. What waits after the body is the client's end of the line, which has all the time."""
-        if self._is_complete:
+        if self.is_complete:
             return await self._receive()
         try:
             try:
-                message = await asyncio.wait_for(self._receive(), self._clock.patience_s())
+                # Not wait_for, whose task of its own would take a piece along when the one who waits is cancelled.
+                async with asyncio.timeout(self._clock.patience_s()):
+                    message = await self._receive()
             except TimeoutError:
                 raise RequestTimeout(BODY_IDLE_S) from None
             self._clock.count(len(message.get("body", b"")))
         except MadangError as error:
             self.failure = error
             raise
-        self._is_complete = not message.get("more_body", False)
+        self.is_complete = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:

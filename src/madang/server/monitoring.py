@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from madang.server.layers import Drain
 from madang.server.metrics import ServerMetrics
+from madang.server.scopes import is_visible
 from madang.server.state import ModelPool
 
 
@@ -39,7 +40,9 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     @app.get("/madang/v1/metrics", tags=["monitoring"])
     def summary() -> dict[str, Any]:
         """Totals and latencies per model, and the models in memory. Sizes in bytes, times in seconds."""
-        return metrics.summary() | {"resident": [_resident(one) for one in pool.resident()]}
+        return metrics.summary() | {
+            "resident": [_resident(one) for one in pool.resident() if is_visible(one.reference)]
+        }
 
 
 def _resident(one: Any) -> dict[str, Any]:
