@@ -52,7 +52,7 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
                     return
         finally:
             generation.leave()
-            await _undisturbed(generation.ended.wait())
+            await undisturbed(generation.ended.wait())
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
     try:
         yield loaded
     finally:
-        await _undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
+        await undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ def _give_back(lease: AbstractContextManager[Loaded], entering: asyncio.Future[L
         threading.Thread(target=lease.__exit__, args=(None, None, None), daemon=True).start()
 
 
-async def _undisturbed(work: Awaitable[object]) -> None:
+async def undisturbed(work: Awaitable[object]) -> None:
     """Finish it even when this task is cancelled meanwhile; the cancellation follows."""
     task = asyncio.ensure_future(work)
     was_cancelled = False
