@@ -45,6 +45,7 @@ check: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference --check
 	$(PYTHON) -m madang.server.reference --check
 	$(PYTHON) -m madang.server.openapi --check
+	$(PYTHON) -m madang.server.metrics_page --check
 
 test: check
 	$(PYTHON) -m pytest
@@ -80,6 +81,7 @@ reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.cli.reference
 	$(PYTHON) -m madang.server.reference
 	$(PYTHON) -m madang.server.openapi
+	$(PYTHON) -m madang.server.metrics_page
 
 STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
 

@@ -214,6 +214,13 @@ def test_a_client_that_leaves_disturbs_nobody(running: Running, endless: Endless
     assert endless.ended.wait(20)
 
 
+def test_a_client_that_does_not_read_loses_its_place(tmp_path: Path, endless: Endless) -> None:
+    pool = FixedPool({"endless": endless})
+    with served(tiny_app(tmp_path, pool=pool, stall_s=0.3)) as server, server.connect() as connection:
+        connection.sendall(say("endless"))
+        assert endless.ended.wait(20)
+
+
 # -- the queue
 
 

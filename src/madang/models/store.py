@@ -26,7 +26,7 @@ from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
 from madang.models.manifest import Manifest, ManifestFile, read_manifest
 from madang.models.preset import Preset
-from madang.models.references import FileReference, Reference, StoredReference
+from madang.models.references import FileReference, Reference, StoredReference, checked_relative
 from madang.models.sources.file import open_in_place
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -235,7 +235,7 @@ class Store:
         fresh = self.partial_path(manifest.reference) / "folder"
         shutil.rmtree(fresh, ignore_errors=True)
         for file in manifest.files:
-            link = fresh / file.name
+            link = fresh / checked_relative(file.name)
             link.parent.mkdir(parents=True, exist_ok=True)
             _link(self._content(file), link)
         shutil.rmtree(folder, ignore_errors=True)

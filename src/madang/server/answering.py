@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from madang.core.engine import Engine, TokenCounter
@@ -13,32 +14,49 @@ from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
+from madang.server.fitting import Fitted, Overflow, drop_oldest
 from madang.server.state import ModelPool
 
 MAX_ANSWERS = 16  # that one request may ask for
 
 
 async def answers(
-    pool: ModelPool, model: str, requests: Sequence[Request], *, keep_alive_s: float | None = None
+    pool: ModelPool,
+    model: str,
+    requests: Sequence[Request],
+    *,
+    keep_alive_s: float | None = None,
+    overflow: Overflow | None = None,
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """Events of all requests as they come, each with the number of its request.
 
-    Raises what loading and generating raise. Leaving ends every generation.
+    A conversation that is too long is refused, or shortened if ``overflow`` says so. Raises what loading and generating
+    raise. Leaving ends every generation.
     """
     async with leased(pool, model, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
+        fitted: Fitted | None = None
+        if overflow == "drop_oldest":
+            fitted = await in_thread(partial(drop_oldest, engine, requests[0]))
+            # Several answers are to one conversation.
+            requests = [replace(request, messages=fitted.request.messages) for request in requests]
         stream = _numbered(engine, 0, requests[0]) if len(requests) == 1 else _merged(engine, requests)
         async with aclosing(stream):
-            async for item in stream:
-                yield item
+            async for number, event in stream:
+                yield number, event if fitted is None else fitted.told(event)
 
 
 async def completions(
-    pool: ModelPool, model: str, requests: Sequence[Request], *, keep_alive_s: float | None = None
+    pool: ModelPool,
+    model: str,
+    requests: Sequence[Request],
+    *,
+    keep_alive_s: float | None = None,
+    overflow: Overflow | None = None,
 ) -> list[Completion]:
     """The same as whole answers, one per request."""
     arrived: list[list[Event]] = [[] for _ in requests]
-    async with aclosing(answers(pool, model, requests, keep_alive_s=keep_alive_s)) as stream:
+    async with aclosing(answers(pool, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)) as stream:
         async for number, event in stream:
             arrived[number].append(event)
     return [collect(own) for own in arrived]

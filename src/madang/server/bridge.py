@@ -52,7 +52,7 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
                     return
         finally:
             generation.leave()
-            await _undisturbed(generation.ended.wait())
+            await undisturbed(generation.ended.wait())
 
 
 @asynccontextmanager
@@ -73,7 +73,15 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
     try:
         yield loaded
     finally:
-        await _undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
+        await undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
+
+
+@asynccontextmanager
+async def placed(loaded: Loaded) -> AsyncIterator[None]:
+    """A place among those that the engine runs at once, for work that is no stream. Raises Overloaded."""
+    visit = VISIT.get()
+    async with (_outside_of_requests if visit is None else visit.admission).place(loaded):
+        yield
 
 
 async def while_connected(http: HttpRequest, work: Awaitable[T]) -> T:
@@ -205,7 +213,7 @@ def _give_back(lease: AbstractContextManager[Loaded], entering: asyncio.Future[L
         threading.Thread(target=lease.__exit__, args=(None, None, None), daemon=True).start()
 
 
-async def _undisturbed(work: Awaitable[object]) -> None:
+async def undisturbed(work: Awaitable[object]) -> None:
     """Finish it even when this task is cancelled meanwhile; the cancellation follows."""
     task = asyncio.ensure_future(work)
     was_cancelled = False

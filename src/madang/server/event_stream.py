@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -13,11 +13,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from madang.core.errors import MadangError
-from madang.server.bridge import while_connected
+from madang.server.bridge import undisturbed, while_connected
 
 log = logging.getLogger("madang.server")
 
 DONE = b"data: [DONE]\n\n"
+COMMENT = b": not yet\n\n"
+PATIENCE_S = 10.0  # without a byte; proxies and clients give up after 30 s and more
 
 
 def data(value: Mapping[str, Any]) -> bytes:
@@ -44,30 +46,46 @@ async def stream_events(
     http: HttpRequest,
     pieces: AsyncGenerator[bytes, None],
     on_failure: Callable[[BaseException], bytes],
-    headers: Mapping[str, str] | None = None,
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> StreamingResponse:
     """A response that streams ``pieces``; it begins when the first is there, so what is refused has its own status.
 
-    What fails later is told in the stream, which ends there. Raises what the first piece raises, and ClientDisconnect.
+    When that takes longer than ``patience_s``, as a load or a long prompt may, it begins with comments, which keep the
+    connection open. What fails later is told in the stream, which ends there. Raises what the first piece raises, and
+    ClientDisconnect.
     """
-    try:
-        first = await while_connected(http, anext(pieces))
-    except BaseException:
+    first = asyncio.ensure_future(anext(pieces))
+
+    async def leave() -> None:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
         await pieces.aclose()
+
+    try:
+        await while_connected(http, asyncio.wait({first}, timeout=patience_s))
+        if first.done():
+            first.result()
+    except BaseException:
+        await undisturbed(leave())
         raise
 
     async def all_pieces() -> AsyncGenerator[bytes, None]:
-        async with aclosing(pieces):
-            try:
-                yield first
-                async for piece in pieces:
-                    yield piece
-            except Exception as error:
-                if not isinstance(error, MadangError):
-                    log.exception("A stream failed.")
-                yield on_failure(error)
+        try:
+            while not first.done():
+                yield COMMENT
+                await asyncio.wait({first}, timeout=patience_s)
+            yield first.result()
+            async for piece in pieces:
+                yield piece
+        except Exception as error:
+            if not isinstance(error, MadangError):
+                log.exception("A stream failed.")
+            yield on_failure(error)
+        finally:
+            await undisturbed(leave())
 
-    return ClosingResponse(all_pieces(), media_type="text/event-stream", headers=_HEADERS | dict(headers or {}))
+    return ClosingResponse(all_pieces(), media_type="text/event-stream", headers=_HEADERS)
 
 
 # Proxies that collect an answer before they pass it on are asked not to.

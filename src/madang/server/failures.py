@@ -49,4 +49,8 @@ def sentence_of(error: BaseException) -> str:
     """What a client may read. Of an error that is not ours it learns nothing: texts of others hold paths and values."""
     if not isinstance(error, errors.MadangError):
         return "The server failed; its log says why."
+    if isinstance(error, errors.MalformedFile):  # where a server keeps its files is nobody's business
+        return f"The file of this model is damaged: {error.problem}."
+    if isinstance(error, errors.NotEnoughDisk):
+        return "The server's disk is full."
     return error.message if error.hint is None else f"{error.message} {error.hint}"

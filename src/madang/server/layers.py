@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
 from madang.server.keys import KeyFile
-from madang.server.limits import BLOB_BYTES, BODY_BYTES, BODY_IDLE_S, BODY_S, Admission, BodyClock
+from madang.server.limits import BLOB_BYTES, BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, Admission, BodyClock
 from madang.server.metrics import Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
@@ -38,7 +39,7 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     metrics = ServerMetrics(lambda: _now(admission, state.pool))
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
-    app.add_middleware(BodyLayer, limit_bytes=state.body_bytes)
+    app.add_middleware(BodyLayer, limit_bytes=state.body_bytes, stall_s=state.stall_s)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
     app.add_middleware(VisitLayer, metrics=metrics, admission=admission)
@@ -80,11 +81,13 @@ class VisitLayer:
         except asyncio.CancelledError:
             answer.outcome = "cancelled"
             raise
+        except ClientDisconnect:
+            answer.outcome = "left"
         except Exception as error:
             answer.outcome = "fault"
             FAULTS.exception("a request failed", extra={"request_id": visit.request_id})
             if answer.status is None:
-                await refuse(scope, receive, answer.send, _Fault(str(type(error).__name__)))
+                await refuse(scope, receive, answer.send, error)
         finally:
             VISIT.reset(token)
             duration_s = time.perf_counter() - began_s
@@ -103,15 +106,6 @@ class VisitLayer:
                     "model": visit.model,
                 },
             )
-
-
-class _Fault(MadangError):
-    """What a client reads of an exception that is not ours: nothing, but where to look."""
-
-    code = "internal_error"
-
-    def __init__(self, _: str) -> None:
-        super().__init__("The server failed; its log says why.")
 
 
 class _Answer:
@@ -206,11 +200,13 @@ class DrainLayer:
 
 
 class BodyLayer:
-    """Bounds what is read of a request: bytes as they come, seconds as they pass."""
+    """Bounds what is read of a request, bytes as they come and seconds as they pass, and how long nobody reads its
+    answer: who does not would keep an engine's place for ever."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int = BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, limit_bytes: int = BODY_BYTES, stall_s: float = STALL_S) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A body that breaks a bound is answered with 413 or 408, whatever the application makes of it."""
@@ -223,7 +219,7 @@ class BodyLayer:
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
             await refuse(scope, receive, send, RequestTooLarge(limit_bytes))
             return
-        body = _Body(receive, send, BodyClock(limit_bytes, None if is_upload else BODY_S))
+        body = _Body(receive, send, BodyClock(limit_bytes, None if is_upload else BODY_S), self._stall_s)
         try:
             await self._app(scope, body.receive, body.send)
         except Exception:
@@ -236,8 +232,8 @@ class BodyLayer:
 class _Body:
     """A body under its bounds, and the answer, which is held back once one of them is broken."""
 
-    def __init__(self, receive: Receive, send: Send, clock: BodyClock) -> None:
-        self._receive, self._send, self._clock = receive, send, clock
+    def __init__(self, receive: Receive, send: Send, clock: BodyClock, stall_s: float) -> None:
+        self._receive, self._send, self._clock, self._stall_s = receive, send, clock, stall_s
         self._is_complete = False
         self.has_begun = False
         self.failure: MadangError | None = None
@@ -259,8 +255,12 @@ class _Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass it on, unless a bound was broken before the answer began."""
+        """Pass it on, unless a bound was broken before the answer began. Raises ClientDisconnect for one who stalls."""
         if self.failure is not None and not self.has_begun:
             return
         self.has_begun = True
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientDisconnect from None

@@ -22,6 +22,7 @@ BLOB_BYTES = 256 << 30  # of an upload, which goes to the disk and is stopped by
 HEADER_S = 10.0  # from the first byte of a request to the last one of its headers
 BODY_IDLE_S = 30.0  # between two pieces of a body
 BODY_S = 120.0  # for a whole body; uploads have no such limit
+STALL_S = 60.0  # that a client may let an answer wait before it takes more of it
 WAITING = 128  # generations that wait for an engine, all engines together
 DRAIN_S = 30.0  # that running requests have when the server stops
 
@@ -40,7 +41,7 @@ COUNTS: Mapping[str, int] = {
 # Field -> smallest and largest whole number.
 RANGES: Mapping[str, tuple[int, int]] = {
     "n": (1, 16),
-    "best_of": (1, 16),
+    "best_of": (0, 16),
     "max_tokens": (0, 1 << 20),
     "dimensions": (1, 1 << 16),
     "top_n": (1, 2048),

@@ -16,12 +16,14 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     """Add ``/health`` and ``/ready``, which need no key, ``/metrics`` and ``/madang/v1/metrics``."""
     app.state.drain = drain
 
-    @app.api_route("/health", methods=["GET", "HEAD"], tags=["monitoring"])
+    @app.head("/health", include_in_schema=False)
+    @app.get("/health", tags=["monitoring"])
     async def health() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.api_route("/ready", methods=["GET", "HEAD"], tags=["monitoring"])
+    @app.head("/ready", include_in_schema=False)
+    @app.get("/ready", tags=["monitoring"])
     async def ready() -> Response:
         """Whether new requests are taken: 503 while the server stops."""
         if drain.is_draining:

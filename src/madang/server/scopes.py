@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from madang.core.errors import Forbidden, ModelNotFound
 from madang.models import FileReference, parse_reference
 from madang.server.visit import VISIT
@@ -27,9 +25,7 @@ def check_model(reference: str) -> None:
     visit.model = name
 
 
-def visible(references: Sequence[str]) -> list[str]:
-    """Those of ``references`` that this caller may use."""
+def is_visible(name: str) -> bool:
+    """Whether a list may show this model to this caller; ``name`` is canonical."""
     visit = VISIT.get()
-    if visit is None or visit.key is None:
-        return list(references)
-    return [name for name in references if visit.key.may_use(name)]
+    return visit is None or visit.key is None or visit.key.may_use(name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from madang.models import Manifest, ManifestFile, Store, StoredReference, parse_reference
+from madang.server.keys import KeyFile
 
 MODIFIED = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
@@ -46,3 +48,23 @@ def test_the_list_and_each_of_it(client: TestClient, names: list[str], prefix: s
 def test_what_is_not_in_the_store_is_not_found(client: TestClient, name: str) -> None:
     response = client.get(f"/v1/models/{name}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_key_sees_only_its_models(client: TestClient, tmp_path: Path) -> None:
+    headers = {"Authorization": "Bearer " + KeyFile(tmp_path).add("one", models=["tiny:*"])}
+    assert [model["id"] for model in client.get("/v1/models", headers=headers).json()["data"]] == ["tiny:1m"]
+    assert client.get("/v1/models/tiny:1m", headers=headers).status_code == 200
+    hidden = client.get("/v1/models/hf:someone/something", headers=headers)
+    gone = client.get("/v1/models/hf:someone/other", headers=headers)
+    assert hidden.status_code == gone.status_code == 404
+    assert hidden.text.replace("something", "other") == gone.text
+    talk: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+    for path, body in {
+        "/v1/chat/completions": talk,
+        "/v1/messages": talk,
+        "/v1/completions": {"prompt": "a"},
+        "/v1/responses": {"input": "a"},
+        "/v1/embeddings": {"input": "a"},
+    }.items():
+        answer = client.post(path, json={"model": "hf:someone/something", **body}, headers=headers)
+        assert answer.status_code == 404, (path, answer.text)

@@ -117,7 +117,7 @@ def test_probabilities_if_they_are_to_be_included(client: TestClient, script: Sc
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"tools": [{"type": "function"}]}, "tools.0.name"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"truncation": "some"}, "truncation"),
         ({"background": True}, "background"),
         ({"top_logprobs": 3}, "top_logprobs"),
     ],

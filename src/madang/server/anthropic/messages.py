@@ -12,6 +12,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
+from madang.server.fitting import Overflow
 from madang.server.wire import Refused, WireObject, WireRequest
 
 _IGNORED = {
@@ -119,6 +120,7 @@ class MessagesRequest(CountRequest):
     top_p: float | None = None
     top_k: int | None = None
     output_config: WireOutputConfig | None = None
+    context_overflow: Overflow | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **_IGNORED,
@@ -130,7 +132,7 @@ class MessagesRequest(CountRequest):
     REFUSED: ClassVar[Mapping[str, Refused]] = {
         "container": Refused("there are no containers here"),
         "mcp_servers": Refused("this server calls no others", harmless=([],)),
-        "context_management": Refused("nothing is dropped from a conversation"),
+        "context_management": Refused("a conversation is not rewritten; see context_overflow"),
     }
 
     def core_request(self) -> Request:

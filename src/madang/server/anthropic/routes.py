@@ -34,8 +34,10 @@ async def messages(http: HttpRequest, body: MessagesRequest, state: State) -> Re
     warnings, request = body.warnings(), body.core_request()
     if body.stream:
         shape = MessageStream(body.model, warnings, one_call=body.takes_one_call)
-        return await stream_events(http, _events(state.pool, body.model, request, shape), error_event)
-    [completion] = await while_connected(http, completions(state.pool, body.model, [request]))
+        return await stream_events(http, _events(state.pool, body, request, shape), error_event)
+    [completion] = await while_connected(
+        http, completions(state.pool, body.model, [request], overflow=body.context_overflow)
+    )
     return json_response(whole_message(body.model, completion, warnings, one_call=body.takes_one_call))
 
 
@@ -47,8 +49,10 @@ async def count_tokens(http: HttpRequest, body: CountRequest, state: State) -> R
     return json_response({"input_tokens": n_tokens, **({"madang": {"warnings": warnings}} if warnings else {})})
 
 
-async def _events(pool: ModelPool, model: str, request: Request, shape: MessageStream) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, model, [request])) as stream:
+async def _events(
+    pool: ModelPool, body: MessagesRequest, request: Request, shape: MessageStream
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers(pool, body.model, [request], overflow=body.context_overflow)) as stream:
         async for _, event in stream:
             for name, value in shape.push(event):
                 yield event_stream.named(name, value)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from madang.core.errors import InvalidRequest
 from madang.runtime.abilities import as_embedder
-from madang.server.bridge import in_thread, leased
+from madang.server.bridge import in_thread, leased, placed
 from madang.server.openai.chat import IGNORED_EVERYWHERE
 from madang.server.state import ModelPool
 from madang.server.wire import WireRequest
@@ -69,7 +69,8 @@ async def embedded(pool: ModelPool, model: str, texts: Sequence[str]) -> tuple[l
     async with leased(pool, model) as loaded:
         embedder = as_embedder(loaded)
         for begin in range(0, len(texts), _TOGETHER):
-            some = await in_thread(partial(embedder.embed, texts[begin : begin + _TOGETHER]))
+            async with placed(embedder):
+                some = await in_thread(partial(embedder.embed, texts[begin : begin + _TOGETHER]))
             vectors += some.vectors
             prompt_tokens += some.prompt_tokens
     return vectors, prompt_tokens

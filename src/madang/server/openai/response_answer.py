@@ -168,7 +168,7 @@ def _empty_response(body: ResponseRequest) -> dict[str, Any]:
         "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
         "tools": [tool.model_dump(exclude_none=True) for tool in body.tools or ()],
         "top_p": body.top_p,
-        "truncation": "disabled",
+        "truncation": body.truncation or "disabled",
         "usage": None,
     }
 

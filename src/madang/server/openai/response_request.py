@@ -13,6 +13,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
+from madang.server.fitting import Overflow
 from madang.server.openai.chat import IGNORED_EVERYWHERE, MODERATION, Effort, Tier, priority_of, reasoning_of
 from madang.server.openai.messages import ROLES, arguments_of, core_constraint, core_tool_choice, text_of
 from madang.server.wire import Refused, WireObject, WireRequest
@@ -67,6 +68,7 @@ class ResponseRequest(WireRequest):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     service_tier: Tier | None = None
+    truncation: Literal["auto", "disabled"] | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **IGNORED_EVERYWHERE,
@@ -80,8 +82,7 @@ class ResponseRequest(WireRequest):
         "conversation": Refused(_STATELESS),
         "prompt": Refused("there are no stored prompts; send instructions and input"),
         "background": Refused("answers are not kept, so nobody could fetch it", harmless=(False,)),
-        "truncation": Refused("nothing is dropped from a conversation", harmless=("disabled",)),
-        "context_management": Refused("nothing is dropped from a conversation", harmless=([],)),
+        "context_management": Refused("a conversation is not rewritten; see truncation", harmless=([],)),
         "moderation": MODERATION,
     }
 
@@ -110,6 +111,11 @@ class ResponseRequest(WireRequest):
         if self.reasoning is not None and (self.reasoning.model_extra or {}).get("summary") is not None:
             warnings.append("reasoning.summary is ignored: the reasoning itself is in the answer.")
         return warnings
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens to a conversation that is too long."""
+        return "drop_oldest" if self.truncation == "auto" else "refuse"
 
     @property
     def wants_logprobs(self) -> bool:

@@ -15,6 +15,7 @@ from madang.server import event_stream
 from madang.server.answering import answers, completions, counted_tokens
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
+from madang.server.fitting import Overflow
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -54,9 +55,9 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     """Answer a conversation."""
     warnings, requests = body.warnings(), body.core_requests()
     if body.stream:
-        chunks = _chunks(state.pool, body.model, requests, ChatChunks(body, warnings))
+        chunks = _chunks(state.pool, body.model, requests, ChatChunks(body, warnings), body.context_overflow)
         return await stream_events(http, chunks, error_event)
-    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    whole = await while_connected(http, completions(state.pool, body.model, requests, overflow=body.context_overflow))
     return json_response(chat_completion(body, whole, warnings))
 
 
@@ -77,9 +78,9 @@ async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> R
     warnings, request = body.warnings(), body.core_request()
     builder = ResponseBuilder(body, warnings)
     if body.stream:
-        stream = _response_events(state.pool, body.model, request, builder)
+        stream = _response_events(state.pool, body, request, builder)
         return await stream_events(http, stream, lambda error: _named(builder.fail(error)))
-    await while_connected(http, _built(state.pool, body.model, request, builder))
+    await while_connected(http, _built(state.pool, body, request, builder))
     return json_response(builder.response)
 
 
@@ -110,16 +111,16 @@ async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Re
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-async def _built(pool: ModelPool, model: str, request: Request, builder: ResponseBuilder) -> None:
-    async with aclosing(answers(pool, model, [request])) as stream:
+async def _built(pool: ModelPool, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
+    async with aclosing(answers(pool, body.model, [request], overflow=body.overflow)) as stream:
         async for _, event in stream:
             builder.push(event)
 
 
 async def _response_events(
-    pool: ModelPool, model: str, request: Request, builder: ResponseBuilder
+    pool: ModelPool, body: ResponseRequest, request: Request, builder: ResponseBuilder
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, model, [request])) as stream:
+    async with aclosing(answers(pool, body.model, [request], overflow=body.overflow)) as stream:
         is_first = True
         async for _, event in stream:
             if is_first:  # not before: what is refused has a status of its own
@@ -133,9 +134,13 @@ def _named(told: Sequence[dict[str, Any]]) -> bytes:
 
 
 async def _chunks(
-    pool: ModelPool, model: str, requests: Sequence[Request], shape: ChatChunks | CompletionChunks
+    pool: ModelPool,
+    model: str,
+    requests: Sequence[Request],
+    shape: ChatChunks | CompletionChunks,
+    overflow: Overflow | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, model, requests)) as stream:
+    async with aclosing(answers(pool, model, requests, overflow=overflow)) as stream:
         async for index, event in stream:
             for chunk in shape.push(index, event):
                 yield event_stream.data(chunk)
