@@ -83,6 +83,8 @@ def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
         reference = parse_reference(text)
         assert not isinstance(reference, FileReference)
         return reference, reference
+    if text.startswith("sha256"):
+        raise InvalidReference(f"'{text[:80]}' is a digest, not a model's name.", param="model", hint=_FORMS)
     text = text.removeprefix(_REGISTRY).removeprefix(f"{OLLAMA_LIBRARY}/")
     try:
         registry = parse_reference(f"ollama:{text}")

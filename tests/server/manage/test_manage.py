@@ -129,7 +129,7 @@ def test_what_is_in_memory(state: ServerState) -> None:
     with TestClient(create_app(replace(state, pool=Full({}))), base_url="http://localhost") as client:
         (row,) = got(client, "/resident")["models"]
         assert (row["name"], row["engine"], row["leases"], row["expires_at"]) == ("echo", "echo", 1, None)
-        assert got(client, "/resident/nowhere", method="DELETE") == {"name": "nowhere:latest", "unloaded": False}
+        assert got(client, "/resident/nowhere", 404, "DELETE")["error"]["code"] == "model_not_found"
 
 
 def test_the_machine_and_the_version(client: TestClient, state: ServerState) -> None:

@@ -185,10 +185,9 @@ class ResidentModels(Document):
 
 
 class Unloaded(Document):
-    """Whether it was there."""
+    """It goes now, or when its last request is answered."""
 
     name: str
-    unloaded: bool
 
 
 class Setting(Document):

@@ -67,8 +67,9 @@ async def list_resident(state: State) -> documents.ResidentModels:
 async def unload_model(name: str, state: State) -> documents.Unloaded:
     """Give a model up; who uses it now may finish."""
     reference = str(find_reference(name, state.store))
-    unloaded = await in_thread(partial(state.pool.unload, reference))
-    return documents.Unloaded(name=reference, unloaded=unloaded)
+    if not await in_thread(partial(state.pool.unload, reference)):
+        raise ModelNotFound(reference, hint="It is not in memory.")
+    return documents.Unloaded(name=reference)
 
 
 def _models(store: Store) -> list[documents.Model]:
