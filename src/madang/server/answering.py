@@ -14,14 +14,15 @@ from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
+from madang.server.deriving import prepared, preset_of
 from madang.server.fitting import Fitted, Overflow, drop_oldest
-from madang.server.state import ModelPool
+from madang.server.state import ServerState
 
 MAX_ANSWERS = 16  # that one request may ask for
 
 
 async def answers(
-    pool: ModelPool,
+    state: ServerState,
     model: str,
     requests: Sequence[Request],
     *,
@@ -33,8 +34,10 @@ async def answers(
     A conversation that is too long is refused, or shortened if ``overflow`` says so. Raises what loading and generating
     raise. Leaving ends every generation.
     """
-    async with leased(pool, model, keep_alive_s=keep_alive_s) as loaded:
+    preset = await preset_of(state.store, model)
+    async with leased(state.pool, model, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
+        requests = await in_thread(partial(prepared, state.store, engine, preset, requests))
         fitted: Fitted | None = None
         if overflow == "drop_oldest":
             fitted = await in_thread(partial(drop_oldest, engine, requests[0]))
@@ -47,7 +50,7 @@ async def answers(
 
 
 async def completions(
-    pool: ModelPool,
+    state: ServerState,
     model: str,
     requests: Sequence[Request],
     *,
@@ -56,18 +59,19 @@ async def completions(
 ) -> list[Completion]:
     """The same as whole answers, one per request."""
     arrived: list[list[Event]] = [[] for _ in requests]
-    async with aclosing(answers(pool, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)) as stream:
+    async with aclosing(answers(state, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)) as stream:
         async for number, event in stream:
             arrived[number].append(event)
     return [collect(own) for own in arrived]
 
 
-async def counted_tokens(pool: ModelPool, model: str, request: Request) -> int:
+async def counted_tokens(state: ServerState, model: str, request: Request) -> int:
     """How long the prompt is. Raises InvalidRequest when the engine cannot tell, and what loading raises."""
-    async with leased(pool, model) as loaded:
+    preset = await preset_of(state.store, model)
+    async with leased(state.pool, model) as loaded:
         if not isinstance(loaded, TokenCounter):
             raise InvalidRequest(f"The {loaded.info.engine} engine does not count tokens.", param="model")
-        return await in_thread(partial(loaded.count_tokens, request))
+        return await in_thread(partial(loaded.count_tokens, request if preset is None else preset.apply(request)))
 
 
 async def _numbered(engine: Engine, number: int, request: Request) -> AsyncGenerator[tuple[int, Event], None]:

@@ -169,6 +169,11 @@ def test_a_model_made_from_another(client: TestClient, tiny: str, pool: Named) -
     (request,) = engine.requests  # type: ignore[attr-defined]
     assert [message.content for message in request.messages] == ["You are Mario.", "who?", "me", "hi"]
     assert (request.sampling.temperature, request.context_tokens, request.stop) == (0, 64, ("END",))
+    for route in ("/v1/chat/completions", "/v1/messages"):  # the same model to clients of other APIs
+        body = {"model": "mario", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
+        assert client.post(route, json=body).status_code == 200
+        assert [message.content for message in engine.requests[-1].messages] == ["You are Mario.", "who?", "me", "hi"]  # type: ignore[attr-defined]
+        assert engine.requests[-1].sampling.temperature == 0  # type: ignore[attr-defined]
 
 
 def test_what_a_request_brings_goes_before_what_a_model_brings(client: TestClient, tiny: str, pool: Named) -> None:

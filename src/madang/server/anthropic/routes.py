@@ -17,7 +17,7 @@ from madang.server.anthropic.errors import error_event
 from madang.server.anthropic.messages import CountRequest, MessagesRequest
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
-from madang.server.state import ModelPool
+from madang.server.state import ServerState
 from madang.server.wire import State
 
 router = APIRouter(tags=["Anthropic"])
@@ -34,9 +34,9 @@ async def messages(http: HttpRequest, body: MessagesRequest, state: State) -> Re
     warnings, request = body.warnings(), body.core_request()
     if body.stream:
         shape = MessageStream(body.model, warnings, one_call=body.takes_one_call)
-        return await stream_events(http, _events(state.pool, body, request, shape), error_event)
+        return await stream_events(http, _events(state, body, request, shape), error_event)
     [completion] = await while_connected(
-        http, completions(state.pool, body.model, [request], overflow=body.context_overflow)
+        http, completions(state, body.model, [request], overflow=body.context_overflow)
     )
     return json_response(whole_message(body.model, completion, warnings, one_call=body.takes_one_call))
 
@@ -45,14 +45,14 @@ async def messages(http: HttpRequest, body: MessagesRequest, state: State) -> Re
 async def count_tokens(http: HttpRequest, body: CountRequest, state: State) -> Response:
     """How long a prompt is."""
     warnings = body.ignored()
-    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, body.core_request()))
+    n_tokens = await while_connected(http, counted_tokens(state, body.model, body.core_request()))
     return json_response({"input_tokens": n_tokens, **({"madang": {"warnings": warnings}} if warnings else {})})
 
 
 async def _events(
-    pool: ModelPool, body: MessagesRequest, request: Request, shape: MessageStream
+    state: ServerState, body: MessagesRequest, request: Request, shape: MessageStream
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, body.model, [request], overflow=body.context_overflow)) as stream:
+    async with aclosing(answers(state, body.model, [request], overflow=body.context_overflow)) as stream:
         async for _, event in stream:
             for name, value in shape.push(event):
                 yield event_stream.named(name, value)

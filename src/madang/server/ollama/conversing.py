@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -13,14 +13,12 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from madang.core.engine import AdapterHost, Engine
-from madang.core.errors import InvalidRequest
 from madang.core.events import Done, TextDelta
 from madang.core.messages import Message
-from madang.core.request import AdapterChoice
-from madang.models import Preset, Store, StoredReference
+from madang.models import Preset, StoredReference
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased, while_connected
+from madang.server.deriving import prepared
 from madang.server.line_stream import whole
 from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
@@ -84,14 +82,11 @@ async def _load_or_unload(state: ServerState, job: _Job) -> Line:
 async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any], None]:
     """The lines of an answer; its model is leased until the last."""
     assert job.asked.request is not None
-    request = job.asked.request if job.preset is None else job.preset.apply(job.asked.request)
     lines, said = Lines(job.asked.model, job.shape), ""
     async with leased(state.pool, str(job.reference), keep_alive_s=job.asked.keep_alive_s) as loaded:
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
-        if job.preset is not None and job.preset.adapter is not None:
-            adapter = await in_thread(partial(_adapter, state.store, engine, job.preset.adapter))
-            request = replace(request, adapter=adapter)
+        (request,) = await in_thread(partial(prepared, state.store, engine, job.preset, [job.asked.request]))
         fitted = await in_thread(partial(fit, engine, request, truncate=job.asked.truncate))
         async with aclosing(events(engine, fitted.request)) as stream:
             async for event in stream:
@@ -103,19 +98,3 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
                 if job.asked.keeps:
                     extras["context"] = write_context((*job.asked.request.messages, Message("assistant", said)))
                 yield lines.last(event, Clock(perf_counter() - job.arrived_s, load_s), extras)
-
-
-def _adapter(store: Store, engine: Engine, digest: str) -> AdapterChoice:
-    """The adapter with this digest, loaded beside the weights if it is not there yet."""
-    if not isinstance(engine, AdapterHost):
-        raise InvalidRequest(
-            f"This model has an adapter, which the {engine.info.engine} engine does not load.", param="model"
-        )
-    name = store.blob_path(digest).name
-    if name not in engine.adapter_bytes:
-        try:
-            engine.load_adapter(store.blob_path(digest), name)
-        except InvalidRequest:
-            if name not in engine.adapter_bytes:  # nobody else has loaded it meanwhile
-                raise
-    return AdapterChoice(name)

@@ -26,7 +26,7 @@ from madang.server.openai.rerank import RerankRequest, rerank
 from madang.server.openai.response_answer import ResponseBuilder
 from madang.server.openai.response_request import ResponseRequest
 from madang.server.openai.tokens import TokenizeRequest, tokenize
-from madang.server.state import ModelPool
+from madang.server.state import ServerState
 from madang.server.wire import State
 
 router = APIRouter(tags=["OpenAI"])
@@ -55,9 +55,9 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     """Answer a conversation."""
     warnings, requests = body.warnings(), body.core_requests()
     if body.stream:
-        chunks = _chunks(state.pool, body.model, requests, ChatChunks(body, warnings), body.context_overflow)
+        chunks = _chunks(state, body.model, requests, ChatChunks(body, warnings), body.context_overflow)
         return await stream_events(http, chunks, error_event)
-    whole = await while_connected(http, completions(state.pool, body.model, requests, overflow=body.context_overflow))
+    whole = await while_connected(http, completions(state, body.model, requests, overflow=body.context_overflow))
     return json_response(chat_completion(body, whole, warnings))
 
 
@@ -66,9 +66,9 @@ async def text_completions(http: HttpRequest, body: CompletionRequest, state: St
     """Go on with a text."""
     warnings, requests = body.ignored(), body.core_requests()
     if body.stream:
-        chunks = _chunks(state.pool, body.model, requests, CompletionChunks(body, warnings))
+        chunks = _chunks(state, body.model, requests, CompletionChunks(body, warnings))
         return await stream_events(http, chunks, error_event)
-    whole = await while_connected(http, completions(state.pool, body.model, requests))
+    whole = await while_connected(http, completions(state, body.model, requests))
     return json_response(text_completion(body, whole, warnings))
 
 
@@ -78,9 +78,9 @@ async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> R
     warnings, request = body.warnings(), body.core_request()
     builder = ResponseBuilder(body, warnings)
     if body.stream:
-        stream = _response_events(state.pool, body, request, builder)
+        stream = _response_events(state, body, request, builder)
         return await stream_events(http, stream, lambda error: _named(builder.fail(error)))
-    await while_connected(http, _built(state.pool, body, request, builder))
+    await while_connected(http, _built(state, body, request, builder))
     return json_response(builder.response)
 
 
@@ -107,20 +107,20 @@ async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Re
     """How long the prompt of a conversation is."""
     body.ignored()
     [request, *_] = body.core_requests()
-    n_tokens = await while_connected(http, counted_tokens(state.pool, body.model, request))
+    n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-async def _built(pool: ModelPool, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
-    async with aclosing(answers(pool, body.model, [request], overflow=body.overflow)) as stream:
+async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
+    async with aclosing(answers(state, body.model, [request], overflow=body.overflow)) as stream:
         async for _, event in stream:
             builder.push(event)
 
 
 async def _response_events(
-    pool: ModelPool, body: ResponseRequest, request: Request, builder: ResponseBuilder
+    state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, body.model, [request], overflow=body.overflow)) as stream:
+    async with aclosing(answers(state, body.model, [request], overflow=body.overflow)) as stream:
         is_first = True
         async for _, event in stream:
             if is_first:  # not before: what is refused has a status of its own
@@ -134,13 +134,13 @@ def _named(told: Sequence[dict[str, Any]]) -> bytes:
 
 
 async def _chunks(
-    pool: ModelPool,
+    state: ServerState,
     model: str,
     requests: Sequence[Request],
     shape: ChatChunks | CompletionChunks,
     overflow: Overflow | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(pool, model, requests, overflow=overflow)) as stream:
+    async with aclosing(answers(state, model, requests, overflow=overflow)) as stream:
         async for index, event in stream:
             for chunk in shape.push(index, event):
                 yield event_stream.data(chunk)
