@@ -6,7 +6,8 @@ first token   seconds to the first token of one client's request, over HTTP and 
 aggregate     tokens/s of 1 and of 16 clients, over HTTP, from the engine, and from llama.cpp's server (xllamacpp)
 soak          64 clients for ``--soak-s`` seconds: errors, latencies, and the server's memory before and after
 
-Clients speak HTTP over sockets and read no more than they must: they share the machine with the servers.
+Clients speak HTTP over sockets and read no more than they must: they share the machine with the servers. What servers
+take counts as the share of other processes.
 """
 
 from __future__ import annotations
