@@ -39,7 +39,9 @@ def examine(
     settings: Settings, environment: Mapping[str, str], machine: Machine, bandwidth: Bandwidth | None
 ) -> dict[str, Any]:
     """Everything there is to say, as JSON prints it. Sizes in bytes; None is unknown."""
-    largest_bytes = _largest_model_bytes(machine)
+    from madang.hardware import largest_model_bytes
+
+    largest_bytes = largest_model_bytes(machine.ram_available_bytes)
     return {
         "machine": asdict(machine),
         "bandwidth": None if bandwidth is None else asdict(bandwidth),
@@ -76,16 +78,6 @@ def _engines() -> list[dict[str, object]]:
         {"name": entry.name, "is_installed": entry.is_installed(), "formats": entry.formats, "install": entry.install}
         for entry in engine_entries()
     ]
-
-
-def _largest_model_bytes(machine: Machine) -> int | None:
-    """The largest file whose weights fit beside what every engine needs; None when free memory is unknown."""
-    from madang.hardware import MemoryEstimate, estimate_weights_bytes
-
-    if machine.ram_available_bytes is None:
-        return None
-    room_bytes = max(machine.ram_available_bytes - MemoryEstimate(0, 0).total_bytes, 0)
-    return room_bytes * 10**9 // estimate_weights_bytes(10**9)
 
 
 def _models(settings: Settings, largest_bytes: int | None, bandwidth: Bandwidth | None) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from madang.hardware.machine import Gpu, Machine
 from madang.hardware.memory import (
     MemoryEstimate,
     estimate_weights_bytes,
+    largest_model_bytes,
     packed_weights_bytes,
 )
 from madang.hardware.placement import Placement, PlacementRequest
@@ -34,6 +35,7 @@ __all__ = [
     "estimate_weights_bytes",
     "fitting_tokens",
     "kv_cache_bytes",
+    "largest_model_bytes",
     "make_plan",
     "measure_read_bandwidth",
     "outline_plan",

@@ -67,3 +67,11 @@ def _packed_tensor_bytes(tensor: TensorSource) -> int:
 def estimate_weights_bytes(file_bytes: int) -> int:
     """Estimate of the resident weights of a file of so many bytes; exact with :func:`packed_weights_bytes`."""
     return round(file_bytes * REPACKED_FACTOR)
+
+
+def largest_model_bytes(available_bytes: int | None) -> int | None:
+    """The largest file whose weights fit beside what every engine needs; None when free memory is unknown."""
+    if available_bytes is None:
+        return None
+    room_bytes = max(available_bytes - MemoryEstimate(0, 0).total_bytes, 0)
+    return room_bytes * 10**9 // estimate_weights_bytes(10**9)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from madang.core.settings import Settings
 from madang.engines import engine_entries
-from madang.hardware import MemoryEstimate, estimate_weights_bytes, probe_machine
+from madang.hardware import largest_model_bytes, probe_machine
 from madang.server.bridge import in_thread
 from madang.server.manage import documents
 from madang.server.wire import State
@@ -45,13 +45,5 @@ def _machine(settings: Settings) -> documents.Machine:
         machine=asdict(machine),
         engines=engines,
         settings=rows,
-        largest_model_bytes=_largest_model_bytes(machine.ram_available_bytes),
+        largest_model_bytes=largest_model_bytes(machine.ram_available_bytes),
     )
-
-
-def _largest_model_bytes(available_bytes: int | None) -> int | None:
-    """The largest file whose weights fit into what is free now, beside what every engine needs."""
-    if available_bytes is None:
-        return None
-    room_bytes = max(available_bytes - MemoryEstimate(0, 0).total_bytes, 0)
-    return room_bytes * 10**9 // estimate_weights_bytes(10**9)
