@@ -145,7 +145,11 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     weights_bytes = None if description is None else packed_weights_bytes(description.tensors.values())
     spec = outline_spec(read_gguf(files.path)) if description is None else description.spec
     plan = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
-    if not chosen.choice.entry.fills or settings.context or plan.context_tokens.value <= MODEST_CONTEXT_TOKENS:
+    if (
+        not chosen.choice.entry.fills
+        or settings.context is not None
+        or plan.context_tokens.value <= MODEST_CONTEXT_TOKENS
+    ):
         return plan
     requested = replace(requested, context_tokens=MODEST_CONTEXT_TOKENS)
     shorter = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
