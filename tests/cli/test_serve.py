@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from madang.cli.serve import exposure
+from madang.server.keys import KeyFile
+from madang.server.security import SecurityConfig
 from tests.cli.conftest import Madang
 
 
@@ -41,6 +44,17 @@ def test_it_prints_its_address_answers_and_stops(home: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert b'"content":"hello"' in answer, errors
     assert process.returncode == 0
+
+
+def test_an_open_server_says_who_can_reach_it(home: Path) -> None:
+    keys = KeyFile(home)
+    keys.add("one")
+    keys.add("owner", may_manage=True)
+    plain = exposure(SecurityConfig(keys, "0.0.0.0"), has_tls=False)
+    assert "(0.0.0.0)" in plain and "2 keys, of which 1 may change models" in plain and "No TLS" in plain
+    keys.remove("owner")
+    assert "1 key, of which 0" in exposure(SecurityConfig(keys, "192.168.1.5"), has_tls=True)
+    assert "No TLS" not in exposure(SecurityConfig(keys, "192.168.1.5"), has_tls=True)
 
 
 def test_a_port_that_is_taken(madang: Madang, taken: int) -> None:

@@ -386,7 +386,7 @@ def test_a_fault_is_logged_and_told_in_general(tmp_path: Path, log: io.StringIO)
 
 
 def test_prompts_and_secrets_are_in_no_log_error_or_metric(tmp_path: Path, log: io.StringIO) -> None:
-    secret = KeyFile(tmp_path).add("laptop", models=["echo:*"])
+    secret = KeyFile(tmp_path).add("laptop")
     client = TestClient(tiny_app(tmp_path), base_url="http://localhost")
     headers = {"Authorization": f"Bearer {secret}"}
     said = client.post("/say", json={"model": "echo", "text": "my private words"}, headers=headers)

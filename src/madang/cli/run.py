@@ -89,10 +89,10 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     text = read_prompt(prompt, sys.stdin)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
-    from madang.cli.pull import fetch_with_progress
+    from madang.cli.pull import fetcher
     from madang.runtime import open_model
 
-    with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
+    with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
         if request is not None:

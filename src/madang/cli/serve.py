@@ -16,6 +16,7 @@ from madang.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from madang.server import ServerState
+    from madang.server.security import SecurityConfig
 
 DEFAULT_PORT = 11434  # where clients of Ollama look, so that they need no setting
 _BACKLOG = 2048
@@ -122,6 +123,7 @@ def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | N
 
     from madang.server.app import create_app
     from madang.server.logs import configure_logs
+    from madang.server.security import is_loopback
     from madang.server.serving import DrainingServer, PatientProtocol
 
     configure_logs()
@@ -140,8 +142,19 @@ def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | N
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     data(f"{'http' if tls is None else 'https'}://{shown}:{port}")
+    if state.security is not None and not is_loopback(state.security.bind):
+        note(exposure(state.security, has_tls=tls is not None))
     note("Ready for clients; Ctrl-C stops when running answers are done, a second one at once.")
     DrainingServer(config, app.state.drain).run([listener])
+
+
+def exposure(security: SecurityConfig, *, has_tls: bool) -> str:
+    """Who can reach an open server, and with what."""
+    keys = security.keys.list()
+    n_managing = sum(key.may_manage for key in keys)
+    counted = f"{len(keys)} key{'' if len(keys) == 1 else 's'}, of which {n_managing} may change models"
+    line = "TLS is on." if has_tls else "No TLS: keys and prompts can be read on the way unless a proxy encrypts them."
+    return f"Other machines can reach this server ({security.bind or 'every address'}). It answers {counted}. {line}"
 
 
 def _tls(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:

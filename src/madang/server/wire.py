@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.requests import Request as HttpRequest
 
 from madang.core.errors import InvalidRequest, did_you_mean
-from madang.server.limits import check_fields
+from madang.server.limits import NUMBERS, check_fields
 from madang.server.state import ServerState
 
 
@@ -45,6 +47,18 @@ class WireRequest(WireObject):
 
     IGNORED: ClassVar[Mapping[str, str]] = {}
     REFUSED: ClassVar[Mapping[str, Refused]] = {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """With the bounds of numbers, which are checked by hand so that their refusal is a sentence."""
+        described = handler.resolve_ref_schema(handler(schema))
+        for name, bounds in NUMBERS.items():
+            declared = described.get("properties", {}).get(name, {})
+            for part in (declared, *declared.get("anyOf", ())):
+                if part.get("type") in ("integer", "number"):
+                    part.setdefault("minimum", bounds[0])
+                    part.setdefault("maximum", bounds[1])
+        return described
 
     @model_validator(mode="before")
     @classmethod

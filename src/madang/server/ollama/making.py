@@ -23,6 +23,7 @@ from madang.server.names import find_reference, new_reference
 from madang.server.ollama.asking import read_messages
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.responding import body_of, state_of, streamed
+from madang.server.scopes import MANAGES
 
 router = APIRouter(tags=["ollama"])
 
@@ -42,7 +43,7 @@ COPY: Final = Fields(("source", "destination"))
 DELETE: Final = Fields(("model", "name"))
 
 
-@router.post("/api/create", openapi_extra=CREATE.described("model"))
+@router.post("/api/create", dependencies=[MANAGES], openapi_extra=CREATE.described("model"))
 async def create(http: HttpRequest) -> Response:
     """Make a model from another one, or from uploaded files."""
     body, state = await body_of(http), state_of(http)
@@ -55,7 +56,7 @@ async def create(http: HttpRequest) -> Response:
     return JSONResponse((await whole(http, lines))[-1])
 
 
-@router.post("/api/copy", openapi_extra=COPY.described("source", "destination"))
+@router.post("/api/copy", dependencies=[MANAGES], openapi_extra=COPY.described("source", "destination"))
 async def copy(http: HttpRequest) -> Response:
     """The same model under a second name."""
     body, store = await body_of(http), state_of(http).store
@@ -65,7 +66,7 @@ async def copy(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.delete("/api/delete", openapi_extra=DELETE.described("model"))
+@router.delete("/api/delete", dependencies=[MANAGES], openapi_extra=DELETE.described("model"))
 async def delete(http: HttpRequest) -> Response:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     body, state = await body_of(http), state_of(http)
@@ -76,14 +77,14 @@ async def delete(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.head("/api/blobs/{digest}")
+@router.head("/api/blobs/{digest}", dependencies=[MANAGES])
 async def has_blob(http: HttpRequest) -> Response:
     """Whether content is here: 200 or 404."""
     path = state_of(http).store.find_content(http.path_params["digest"])
     return Response(status_code=404 if path is None else 200)
 
 
-@router.post("/api/blobs/{digest}")
+@router.post("/api/blobs/{digest}", dependencies=[MANAGES])
 async def put_blob(http: HttpRequest) -> Response:
     """Take content in, if it has the digest that it comes under: 201, or 200 when it was here."""
     store, digest = state_of(http).store, http.path_params["digest"]
