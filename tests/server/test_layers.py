@@ -111,7 +111,7 @@ def test_uploads_have_a_bound_of_their_own(client: TestClient) -> None:
 
 def test_time_for_a_body_runs_out() -> None:
     now_s = 0.0
-    clock = BodyClock(10, BODY_S, lambda: now_s)
+    clock = BodyClock(10, BODY_S, clock=lambda: now_s)
     assert clock.patience_s() == BODY_IDLE_S
     clock.count(10)
     with pytest.raises(RequestTooLarge):

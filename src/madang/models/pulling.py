@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias
 
-from madang.core.errors import MadangError, ModelNotFound, NotEnoughDisk, SourceError
+from madang.core.errors import ModelNotFound, SourceError
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog
@@ -86,10 +85,13 @@ def pull(
     job = _Job(reference, origin, entry)
     try:
         store.clean_abandoned()
-        with store.lock(reference):
+        with store.within_disk(job.wanted.download_bytes or 1), store.lock(reference):
             return store.find(reference) or _fetch(job, store, progress or SilentProgress(), sources)
     except OSError as error:
-        raise _local_trouble(job, store, error) from error
+        raise SourceError(
+            f"{job.reference} could not be fetched: {error}.",
+            hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +131,6 @@ def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> Mod
     shutil.rmtree(workspace.folder, ignore_errors=True)
     progress.finished()
     return files
-
-
-def _local_trouble(job: _Job, store: Store, error: OSError) -> MadangError:
-    """What this machine's own disk said no to."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free_bytes = store.free_bytes()
-        return NotEnoughDisk(store.root, max(job.wanted.download_bytes or 0, free_bytes + 1), free_bytes)
-    return SourceError(
-        f"{job.reference} could not be fetched: {error}.",
-        hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
-    )
 
 
 def _manifest(job: _Job, fetched: Fetched) -> Manifest:

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
-from madang.core.writing import sync, write_atomically
+from madang.core.writing import free_disk_bytes, sync, within_disk, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -34,13 +34,6 @@ _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _COMPONENT = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._%@~+-]{0,199}")
 ABANDONED_S = 7 * 24 * 3600
 _log = logging.getLogger("madang.models")
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Bytes that this user may still write below ``folder``, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 class Store:
@@ -102,6 +95,14 @@ class Store:
 
         Files of the manifest that have a path instead of a digest stay where they are.
         """
+        with self.within_disk():
+            self._take(manifest, staged)
+        files = self._files(manifest)
+        if files is None:
+            raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
+        return files
+
+    def _take(self, manifest: Manifest, staged: Sequence[StagedFile]) -> None:
         for file in staged:
             sync(file.path)
         with self._store_lock():
@@ -113,10 +114,6 @@ class Store:
             if manifest.format == "huggingface":
                 self._build_folder(manifest)
             write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
-        files = self._files(manifest)
-        if files is None:
-            raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
-        return files
 
     def remove(self, reference: StoredReference) -> int:
         """Forget a model, its unfinished pull, and every blob that no model needs any more.
@@ -160,6 +157,10 @@ class Store:
         free_bytes = self.free_bytes()
         if n_bytes > free_bytes:
             raise NotEnoughDisk(self.root, n_bytes, free_bytes)
+
+    def within_disk(self, n_bytes: int = 1) -> AbstractContextManager[None]:
+        """A block that writes ``n_bytes``; raises NotEnoughDisk when the disk turns out to be full meanwhile."""
+        return within_disk(self.root, n_bytes, self._free_bytes)
 
     # -- paths
 

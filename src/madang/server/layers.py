@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
 from madang.server.keys import KeyFile
-from madang.server.limits import BLOB_BYTES, BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, Admission, BodyClock
+from madang.server.limits import BLOB_BYTES, Admission, BodyClock
 from madang.server.metrics import Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
@@ -39,7 +39,7 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     metrics = ServerMetrics(lambda: _now(admission, state.pool))
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
-    app.add_middleware(BodyLayer, limit_bytes=state.body_bytes, stall_s=state.stall_s)
+    app.add_middleware(BodyLayer, state=state)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
     app.add_middleware(VisitLayer, metrics=metrics, admission=admission)
@@ -203,10 +203,9 @@ class BodyLayer:
     """Bounds what is read of a request, bytes as they come and seconds as they pass, and how long nobody reads its
     answer: who does not would keep an engine's place for ever."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int = BODY_BYTES, stall_s: float = STALL_S) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
         self._app = app
-        self._limit_bytes = limit_bytes
-        self._stall_s = stall_s
+        self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A body that breaks a bound is answered with 413 or 408, whatever the application makes of it."""
@@ -214,13 +213,14 @@ class BodyLayer:
             await self._app(scope, receive, send)
             return
         is_upload = scope["path"].startswith(UPLOADS)
-        limit_bytes = BLOB_BYTES if is_upload else self._limit_bytes
+        limit_bytes = BLOB_BYTES if is_upload else self._state.body_bytes
         headers = Headers(scope=scope)
         promised = headers.get("content-length", "")
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
             await refuse(scope, receive, send, RequestTooLarge(limit_bytes))
             return
-        body = _Body(receive, send, BodyClock(limit_bytes, None if is_upload else BODY_S), self._stall_s)
+        clock = BodyClock(limit_bytes, None if is_upload else self._state.body_s, idle_s=self._state.body_idle_s)
+        body = _Body(receive, send, clock, self._state.stall_s)
         body.is_complete = not promised and "transfer-encoding" not in headers
         try:
             await self._app(scope, body.receive, body.send)
@@ -250,7 +250,7 @@ class _Body:
                 async with asyncio.timeout(self._clock.patience_s()):
                     message = await self._receive()
             except TimeoutError:
-                raise RequestTimeout(BODY_IDLE_S) from None
+                raise RequestTimeout(self._clock.idle_s) from None
             self._clock.count(len(message.get("body", b"")))
         except MadangError as error:
             self.failure = error

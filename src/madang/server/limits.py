@@ -164,15 +164,22 @@ def _children(node: object) -> list[Any]:
 class BodyClock:
     """Counts the bytes of a body and the time that it takes, whatever its headers promise. Times in seconds."""
 
-    def __init__(self, limit_bytes: int, whole_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(
+        self,
+        limit_bytes: int,
+        whole_s: float | None,
+        *,
+        idle_s: float = BODY_IDLE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit_bytes, self._whole_s, self.idle_s = limit_bytes, whole_s, idle_s
         self._clock = clock
         self._end_s = None if whole_s is None else clock() + whole_s
         self._n_bytes = 0
 
     def patience_s(self) -> float:
         """How long to wait for the next piece."""
-        return BODY_IDLE_S if self._end_s is None else max(min(BODY_IDLE_S, self._end_s - self._clock()), 0.0)
+        return self.idle_s if self._end_s is None else max(min(self.idle_s, self._end_s - self._clock()), 0.0)
 
     def count(self, n_bytes: int) -> None:
         """Raises RequestTooLarge when it is more than the limit, RequestTimeout when it took too long."""
@@ -180,7 +187,7 @@ class BodyClock:
         if self._n_bytes > self._limit_bytes:
             raise RequestTooLarge(self._limit_bytes)
         if self._end_s is not None and self._clock() > self._end_s:
-            raise RequestTimeout(BODY_S)
+            raise RequestTimeout(self._whole_s or 0.0)
 
 
 class Admission:

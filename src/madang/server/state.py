@@ -12,7 +12,7 @@ from madang import __version__
 from madang.core.engine import Loaded
 from madang.core.settings import Settings
 from madang.models import Store
-from madang.server.limits import BODY_BYTES, STALL_S, WAITING
+from madang.server.limits import BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, WAITING
 
 if TYPE_CHECKING:
     from madang.server.security import SecurityConfig
@@ -41,6 +41,8 @@ class ServerState:
     security     who is let in; None is the keys below home, on 127.0.0.1
     waiting      the most generations that wait for a place
     body_bytes   the most that a request may have, uploads apart
+    body_idle_s  how long a client may take for the next piece of a body
+    body_s       the same for a whole body
     stall_s      how long a client may leave an answer unread
     """
 
@@ -50,6 +52,8 @@ class ServerState:
     security: SecurityConfig | None = None
     waiting: int = WAITING
     body_bytes: int = BODY_BYTES
+    body_idle_s: float = BODY_IDLE_S
+    body_s: float = BODY_S
     stall_s: float = STALL_S
     version: str = __version__
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

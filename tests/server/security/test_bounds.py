@@ -1,4 +1,4 @@
-"""Every number that a request may hold has bounds: the document states them, and what is outside is a 400 that names it."""
+"""Every number in a request has bounds: the document states them, and what is outside is a 400 that names it."""
 
 from __future__ import annotations
 

@@ -10,11 +10,10 @@ from secrets import token_hex
 from typing import Any, Final
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound, NotEnoughDisk
+from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound
 from madang.models import Preset, Store, StoredReference, adopt, copy_model, derive
 from madang.models.parameters import read_parameters
 from madang.server.bridge import in_thread
@@ -78,16 +77,16 @@ async def delete(http: HttpRequest) -> Response:
 
 
 @router.head("/api/blobs/{digest}", dependencies=[MANAGES])
-async def has_blob(http: HttpRequest) -> Response:
+async def has_blob(digest: str, http: HttpRequest) -> Response:
     """Whether content is here: 200 or 404."""
-    path = state_of(http).store.find_content(http.path_params["digest"])
+    path = state_of(http).store.find_content(digest)
     return Response(status_code=404 if path is None else 200)
 
 
 @router.post("/api/blobs/{digest}", dependencies=[MANAGES])
-async def put_blob(http: HttpRequest) -> Response:
+async def put_blob(digest: str, http: HttpRequest) -> Response:
     """Take content in, if it has the digest that it comes under: 201, or 200 when it was here."""
-    store, digest = state_of(http).store, http.path_params["digest"]
+    store = state_of(http).store
     if store.find_content(digest) is not None:
         return Response(status_code=200)
     await _take_in(http, store, digest)
@@ -167,19 +166,16 @@ async def _take_in(http: HttpRequest, store: Store, digest: str) -> None:
     expected = store.blob_path(digest).name.removeprefix("sha256-")
     length = http.headers.get("content-length", "")
     store.require_space(int(length) if length.isascii() and length.isdigit() else CHECK_BYTES)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial_path = target.with_name(token_hex(8))
-    try:
-        actual = await _write(http, store, partial_path)
-        if actual != expected:
-            raise _WrongContent(digest, expected, actual)
-        await in_thread(partial(partial_path.replace, target))
-    except ClientDisconnect:
-        raise
-    except OSError as error:
-        raise NotEnoughDisk(store.root, CHECK_BYTES, store.free_bytes()) from error
-    finally:
-        partial_path.unlink(missing_ok=True)
+    with store.within_disk(CHECK_BYTES):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            actual = await _write(http, store, partial_path)
+            if actual != expected:
+                raise _WrongContent(digest, expected, actual)
+            await in_thread(partial(partial_path.replace, target))
+        finally:
+            partial_path.unlink(missing_ok=True)
 
 
 async def _write(http: HttpRequest, store: Store, path: Path) -> str:
