@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from madang.models import parse_reference
-from madang.models.references import StoredReference
+from madang.models import FileReference, Manifest, ManifestFile, Store, parse_reference
+from madang.server import ServerState
 from madang.server.keys import KeyFile
 from madang.server.pulls import Pull
 from tests.server.ollama.conftest import Named
@@ -83,9 +84,11 @@ def scoped(client: TestClient, keys: KeyFile) -> dict[str, str]:
 
 @pytest.mark.parametrize("other", ["letters", "letters:latest", "ollama:letters", "hf:org/letters", "someone/echo"])
 def test_what_is_not_for_a_key_is_not_there_on_any_route(
-    client: TestClient, scoped: dict[str, str], routes: list[Operation], pool: Named, other: str
+    client: TestClient, state: ServerState, scoped: dict[str, str], routes: list[Operation], *, pool: Named, other: str
 ) -> None:
-    """The answer is the same for a model that exists and for one that does not."""
+    """The answer is the same for a model that exists, in the store and in memory, and for one that does not."""
+    keep(state.store, "letters:latest")
+    keep(state.store, "ollama:letters:latest")
     for route in routes:
         for field in ("model", "name", "source", "destination", "from"):
             if field not in route.fields and field not in route.parameters:
@@ -99,6 +102,19 @@ def test_what_is_not_for_a_key_is_not_there_on_any_route(
             assert told[0][0] == told[1][0], (str(route), field, told)
     assert {reference for reference, _ in pool.leased} <= {"echo", "echo:latest"}
     assert not {reference for reference in pool.unloaded if "letters" in reference}
+    assert len(state.store.list()) == 2
+    for path in ("/v1/models", "/api/tags", "/madang/v1/models"):
+        assert "letters" not in client.get(path, headers=scoped).text
+
+
+def keep(store: Store, name: str) -> None:
+    """A model of that name in the store."""
+    file = store.root.parent / f"{name.replace(':', '-')}.gguf"
+    file.write_bytes(b"GGUF")
+    reference, status = parse_reference(name), file.stat()
+    assert not isinstance(reference, FileReference)
+    weights = ManifestFile("model.gguf", status.st_size, path=str(file), modified_ns=status.st_mtime_ns)
+    store.commit(Manifest(reference, "gguf", "test", (weights,), datetime.now(UTC)))
 
 
 def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, str]) -> None:
@@ -114,7 +130,7 @@ def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, st
 def test_downloads_of_others_are_not_there(client: TestClient, app: FastAPI, keys: KeyFile) -> None:
     mine, theirs = bearer(keys.add("mine", models=["a:*"], may_manage=True)), bearer(keys.add("theirs", models=["b:*"]))
     reference = parse_reference("a:1b")
-    assert isinstance(reference, StoredReference)
+    assert not isinstance(reference, FileReference)
     job = Pull("pull-1", reference)
     app.state.pulls._pulls[job.id] = job
     assert [pull["id"] for pull in client.get("/madang/v1/pulls", headers=mine).json()["pulls"]] == ["pull-1"]
