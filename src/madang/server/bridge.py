@@ -21,7 +21,7 @@ from madang.core.request import Request
 from madang.server.limits import Admission
 from madang.server.metrics import Generation
 from madang.server.scopes import check_model
-from madang.server.state import ModelPool
+from madang.server.state import ModelPool, ResidentPool
 from madang.server.threads import Threads
 from madang.server.visit import VISIT
 
@@ -61,17 +61,26 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
     its model loads leaves the load running, for the next one.
     """
     check_model(reference)
-    lease = pool.lease(reference, keep_alive_s=keep_alive_s)
-    entering = asyncio.ensure_future(in_thread(lease.__enter__))
-    try:
-        loaded = await asyncio.shield(entering)
-    except asyncio.CancelledError:
-        entering.add_done_callback(lambda done: _give_back(lease, done))
-        raise
+    resident = pool.lease_resident(reference, keep_alive_s=keep_alive_s) if isinstance(pool, ResidentPool) else None
+    if resident is None:
+        lease = pool.lease(reference, keep_alive_s=keep_alive_s)
+        loaded = await _entered(lease)
+    else:
+        lease = resident
+        loaded = lease.__enter__()
     try:
         yield loaded
     finally:
         await undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
+
+
+async def _entered(lease: AbstractContextManager[Loaded]) -> Loaded:
+    entering = asyncio.ensure_future(in_thread(lease.__enter__))
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(lambda done: _give_back(lease, done))
+        raise
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from madang.server.limits import check_fields
 from madang.server.state import ServerState
 
 
-def _state(http: HttpRequest) -> ServerState:
+async def _state(http: HttpRequest) -> ServerState:  # FastAPI would run a plain function in a thread
     state: ServerState = http.app.state.server
     return state
 
