@@ -217,7 +217,7 @@ class _Generation:
 
 
 class _Bell:
-    """Wakes a loop once for all that threads have for it at that moment, as many streams after one step of an engine."""
+    """Wakes a loop once for all that threads have for it at that moment, as for many streams after one step."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

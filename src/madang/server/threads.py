@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 IDLE_S = 30.0
 
-Work: TypeAlias = Callable[[], None]
+Work: TypeAlias = Callable[[], object]
 
 
 class Threads:

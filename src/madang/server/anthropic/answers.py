@@ -14,6 +14,7 @@ from madang.server.openai.answers import new_id
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
+
 class MessageStream:
     """Turns the events of an answer into events of this wire: blocks, each begun, filled and ended."""
 
