@@ -226,10 +226,11 @@ def test_a_client_that_does_not_read_loses_its_place(tmp_path: Path, endless: En
 
 def test_only_so_many_wait(running: Running, endless: Endless) -> None:
     with ExitStack() as stack:
-        connections = [stack.enter_context(running.connect()) for _ in range(3)]
-        for connection in connections:  # one runs, two wait
+        first, *others = [stack.enter_context(running.connect()) for _ in range(3)]
+        first.sendall(say("endless"))
+        assert first.recv(1024)  # one runs, two wait
+        for connection in others:
             connection.sendall(say("endless"))
-        assert connections[0].recv(1024)
         wait_until(lambda: waiting(running) == 2)
         with running.connect() as late:
             late.sendall(say("endless"))

@@ -61,17 +61,16 @@ class Supervised(Loaded, Protocol):
 
 
 @contextmanager
-def streaming(
-    engine: Engine, request: Request, *, seen: Callable[[object], None] | None = None
-) -> Iterator[Iterator[Event]]:
-    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it.
+def streaming(engine: Engine, request: Request) -> Iterator[Iterator[Event]]:
+    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it."""
+    with reading(engine.generate(request)) as events:
+        yield events
 
-    ``seen`` is shown the engine's own stream before it begins, which may be :class:`Cancellable`.
-    """
-    events = engine.generate(request)
+
+@contextmanager
+def reading(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
+    """The same for a stream that an engine gave already."""
     try:
-        if seen is not None:
-            seen(events)
         yield checked(events)
     finally:
         close = getattr(events, "close", None)  # a plain iterator has nothing to cancel
@@ -85,6 +84,19 @@ class Cancellable(Protocol):
 
     def cancel(self) -> None:
         """Stop computing at the next step and wake who waits; nothing comes any more. A second call does nothing."""
+
+
+@runtime_checkable
+class Pushing(Cancellable, Protocol):
+    """A stream that can hand its events over as they come, so that no thread has to wait for them."""
+
+    def push(self, receive: Callable[[Sequence[Event]], None], end: Callable[[Exception | None], None]) -> None:
+        """Begin, and return. Raises what is wrong with the request.
+
+        ``receive`` is called with events as they come, then ``end`` once, with what ended the stream if that was
+        neither its Done nor ``cancel``. Both are called from other threads; they return at once and never raise. What
+        is received after the end does not count.
+        """
 
 
 @runtime_checkable

@@ -136,11 +136,17 @@ def engine_entries() -> tuple[EngineEntry, ...]:
 
 def find_engine(name: str, entries: Sequence[EngineEntry] | None = None) -> EngineEntry:
     """The row of that name. Raises :class:`UnknownOption` with the closest name there is."""
-    entries = engine_entries() if entries is None else entries
-    for entry in entries:
-        if entry.name == name:
-            return entry
-    raise UnknownOption("engine", name, [entry.name for entry in entries])
+    found = _named(name, ENGINES if entries is None else entries)
+    if found is None and entries is None:  # to look for those of other packages takes milliseconds
+        entries = engine_entries()
+        found = _named(name, entries)
+    if found is None:
+        raise UnknownOption("engine", name, [entry.name for entry in entries or ()])
+    return found
+
+
+def _named(name: str, entries: Sequence[EngineEntry]) -> EngineEntry | None:
+    return next((entry for entry in entries if entry.name == name), None)
 
 
 def choose_engine(

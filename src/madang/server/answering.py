@@ -34,10 +34,10 @@ async def answers(
     A conversation that is too long is refused, or shortened if ``overflow`` says so. Raises what loading and generating
     raise. Leaving ends every generation.
     """
-    preset = await preset_of(state.store, model)
+    preset = preset_of(state.store, model)
     async with leased(state.pool, model, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
-        requests = await in_thread(partial(prepared, state.store, engine, preset, requests))
+        requests = await prepared(state.store, engine, preset, requests)
         fitted: Fitted | None = None
         if overflow == "drop_oldest":
             fitted = await in_thread(partial(drop_oldest, engine, requests[0]))
@@ -67,7 +67,7 @@ async def completions(
 
 async def counted_tokens(state: ServerState, model: str, request: Request) -> int:
     """How long the prompt is. Raises InvalidRequest when the engine cannot tell, and what loading raises."""
-    preset = await preset_of(state.store, model)
+    preset = preset_of(state.store, model)
     async with leased(state.pool, model) as loaded:
         if not isinstance(loaded, TokenCounter):
             raise InvalidRequest(f"The {loaded.info.engine} engine does not count tokens.", param="model")

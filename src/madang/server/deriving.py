@@ -14,20 +14,22 @@ from madang.server.bridge import in_thread
 from madang.server.names import find_reference
 
 
-async def preset_of(store: Store, model: str) -> Preset | None:
+def preset_of(store: Store, model: str) -> Preset | None:
     """None for most models, and for a name that is none: whoever leases it says so."""
     try:
         reference = find_reference(model, store)
     except InvalidReference:
         return None
-    return await in_thread(partial(store.preset, reference))
+    return store.preset(reference)
 
 
-def prepared(store: Store, engine: Engine, preset: Preset | None, requests: Sequence[Request]) -> Sequence[Request]:
+async def prepared(
+    store: Store, engine: Engine, preset: Preset | None, requests: Sequence[Request]
+) -> Sequence[Request]:
     """The requests as the model takes them. Raises InvalidRequest for an adapter that the engine cannot load."""
     if preset is None:
         return requests
-    adapter = None if preset.adapter is None else _adapter(store, engine, preset.adapter)
+    adapter = None if preset.adapter is None else await in_thread(partial(_adapter, store, engine, preset.adapter))
     derived = [preset.apply(request) for request in requests]
     return derived if adapter is None else [replace(request, adapter=adapter) for request in derived]
 

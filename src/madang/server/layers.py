@@ -227,6 +227,8 @@ class BodyLayer:
         except Exception:
             if body.failure is None:
                 raise
+        finally:
+            body.watch.end()
         if body.failure is not None and not body.has_begun:
             await refuse(scope, receive, send, body.failure)
 
@@ -235,7 +237,8 @@ class _Body:
     """A body under its bounds, and the answer, which is held back once one of them is broken."""
 
     def __init__(self, receive: Receive, send: Send, clock: BodyClock, stall_s: float) -> None:
-        self._receive, self._send, self._clock, self._stall_s = receive, send, clock, stall_s
+        self._receive, self._send, self._clock = receive, send, clock
+        self.watch = _StallWatch(stall_s)
         self.is_complete = False
         self.has_begun = False
         self.failure: MadangError | None = None
@@ -263,8 +266,46 @@ class _Body:
         if self.failure is not None and not self.has_begun:
             return
         self.has_begun = True
+        await self.watch.send(self._send, message)
+
+
+class _StallWatch:
+    """Ends the sending of a message when nobody takes it for ``limit_s``.
+
+    One timer for an answer: to start one for each of its pieces would cost as much as sending them does.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._loop = asyncio.get_running_loop()
+        self._sender: asyncio.Task[object] | None = None
+        self._since_s = 0.0
+        self._is_stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, send: Send, message: Message) -> None:
+        """Raises ClientDisconnect."""
+        self._sender, self._since_s = asyncio.current_task(), self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + self._limit_s, self._look)
         try:
-            async with asyncio.timeout(self._stall_s):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientDisconnect from None
+            await send(message)
+        except asyncio.CancelledError:
+            if self._is_stalled and self._sender is not None and self._sender.uncancel() == 0:
+                raise ClientDisconnect from None
+            raise
+        finally:
+            self._sender = None
+
+    def end(self) -> None:
+        """The answer is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        due_s = (self._loop.time() if self._sender is None else self._since_s) + self._limit_s
+        if self._sender is None or due_s > self._loop.time():
+            self._timer = self._loop.call_at(due_s, self._look)
+        else:
+            self._is_stalled = True
+            self._sender.cancel()

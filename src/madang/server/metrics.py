@@ -19,6 +19,7 @@ from madang.core.errors import MadangError
 from madang.core.events import Done, Event
 
 if TYPE_CHECKING:
+    from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric as Family
 
 # Prometheus keeps the colon that vLLM writes for rules that people record themselves.
@@ -282,7 +283,12 @@ class ServerMetrics:
 
     def observe(self, name: str, labels: tuple[str, ...], value: float) -> None:
         """Add a value to a histogram of the table."""
-        self._metrics[name].labels(*labels).observe(value)
+        self.histogram(name, labels).observe(value)
+
+    def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
+        """One histogram of the table, for those who observe often."""
+        found: Histogram = self._metrics[name].labels(*labels)
+        return found
 
     def finished(self, labels: tuple[str, str], done: Done, queue_s: float, seen: _Finished) -> None:
         """A generation came to its end."""
@@ -351,6 +357,7 @@ class Generation:
         self._queued_s = time.perf_counter()
         self._begun_s = self._queued_s
         self._last_s: float | None = None
+        self._between: Histogram | None = None
         self._to_first_s: float | None = None
         self.done: Done | None = None
 
@@ -368,11 +375,12 @@ class Generation:
             seen = _Finished(self._to_first_s, per_token_s, now_s - self._arrived_s)
             self._metrics.finished(self._labels, event, self._begun_s - self._queued_s, seen)
             return
-        if self._last_s is None:
+        if self._last_s is None or self._between is None:
             self._to_first_s = now_s - self._arrived_s
             self._metrics.observe("time_to_first_token_seconds", self._labels, self._to_first_s)
+            self._between = self._metrics.histogram("inter_token_latency_seconds", self._labels)
         else:
-            self._metrics.observe("inter_token_latency_seconds", self._labels, now_s - self._last_s)
+            self._between.observe(now_s - self._last_s)
         self._last_s = now_s
 
 

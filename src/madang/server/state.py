@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from madang import __version__
 from madang.core.engine import Loaded
@@ -32,6 +32,16 @@ class ModelPool(Protocol):
 
     def close(self) -> None:
         """Unload everything."""
+
+
+@runtime_checkable
+class ResidentPool(ModelPool, Protocol):
+    """A pool that knows without waiting what is in memory."""
+
+    def lease_resident(
+        self, reference: str, *, keep_alive_s: float | None = None
+    ) -> AbstractContextManager[Loaded] | None:
+        """A lease that is to be entered now, and is at once; None for a model that has to be loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from madang.server.limits import NUMBERS, check_fields
 from madang.server.state import ServerState
 
 
-def _state(http: HttpRequest) -> ServerState:
+async def _state(http: HttpRequest) -> ServerState:  # FastAPI would run a plain function in a thread
     state: ServerState = http.app.state.server
     return state
 

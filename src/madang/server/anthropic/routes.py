@@ -10,7 +10,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from madang.core.request import Request
-from madang.server import event_stream
 from madang.server.answering import answers, completions, counted_tokens
 from madang.server.anthropic.answers import MessageStream, whole_message
 from madang.server.anthropic.errors import error_event
@@ -54,5 +53,4 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(answers(state, body.model, [request], overflow=body.context_overflow)) as stream:
         async for _, event in stream:
-            for name, value in shape.push(event):
-                yield event_stream.named(name, value)
+            yield shape.push(event)

@@ -60,7 +60,7 @@ async def _answer(http: HttpRequest, read: Callable[[Body], Asked], shape: Shape
     state = state_of(http)
     asked = read(await body_of(http))
     reference = find_reference(asked.model, state.store)
-    preset = await in_thread(partial(state.store.preset, reference))
+    preset = state.store.preset(reference)
     job = _Job(asked, reference, preset, shape, arrived_s)
     if asked.request is None:
         return JSONResponse(await while_connected(http, _load_or_unload(state, job)))
@@ -86,7 +86,7 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
     async with leased(state.pool, str(job.reference), keep_alive_s=job.asked.keep_alive_s) as loaded:
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
-        (request,) = await in_thread(partial(prepared, state.store, engine, job.preset, [job.asked.request]))
+        (request,) = await prepared(state.store, engine, job.preset, [job.asked.request])
         fitted = await in_thread(partial(fit, engine, request, truncate=job.asked.truncate))
         async with aclosing(events(engine, fitted.request)) as stream:
             async for event in stream:

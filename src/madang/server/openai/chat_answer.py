@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCallDelta
+from madang.server.event_stream import Template, data
 from madang.server.openai.answers import Identity, call_of, extras_of, logprobs_of, new_id, usage_of
 from madang.server.openai.chat import ChatRequest
 
@@ -20,36 +21,49 @@ class ChatChunks:
         self._one_call = chat.parallel_tool_calls is False
         self._warnings = warnings
         self._n_calls: dict[int, int] = {}  # of each answer that has begun
+        self._templates: dict[tuple[int, str], Template] = {}
         self._dones: list[Done] = []
 
-    def push(self, index: int, event: Event) -> list[dict[str, Any]]:
+    def push(self, index: int, event: Event) -> bytes:
         """Chunks that say what happened in the answer of that number."""
-        chunks: list[dict[str, Any]] = []
         if index not in self._n_calls:
             self._n_calls[index] = 0
-            chunks.append(self._chunk(index, {"role": "assistant", "content": ""}))
+            begin = data(self._chunk(index, {"role": "assistant", "content": ""}))
+            return begin + self._told(index, event)
+        return self._told(index, event)
+
+    def end(self) -> bytes:
+        """What comes after all answers."""
+        if not self._wants_usage:
+            return b""
+        return data({**self._identity.head(), "choices": [], "usage": usage_of(self._dones)})
+
+    def _told(self, index: int, event: Event) -> bytes:
         match event:
             case TextDelta():
-                chunks.append(self._chunk(index, {"content": event.text}, logprobs=event.logprobs))
+                return self._text(index, "content", event.text, event.logprobs)
             case ReasoningDelta():
-                chunks.append(self._chunk(index, {"reasoning_content": event.text}, logprobs=event.logprobs))
+                return self._text(index, "reasoning_content", event.text, event.logprobs)
             case ToolCallDelta():
                 n_calls = self._n_calls[index]
                 self._n_calls[index] += 1
-                if not (self._one_call and n_calls):
-                    delta = {"tool_calls": [{"index": n_calls, **call_of(event.call)}]}
-                    chunks.append(self._chunk(index, delta, logprobs=event.logprobs))
+                if self._one_call and n_calls:
+                    return b""
+                delta = {"tool_calls": [{"index": n_calls, **call_of(event.call)}]}
+                return data(self._chunk(index, delta, logprobs=event.logprobs))
             case Done():
                 self._dones.append(event)
                 last = self._chunk(index, {}, finish_reason=event.finish_reason)
-                chunks.append(last | extras_of(event, self._warnings))
-        return chunks
+                return data(last | extras_of(event, self._warnings))
 
-    def end(self) -> list[dict[str, Any]]:
-        """What comes after all answers."""
-        if not self._wants_usage:
-            return []
-        return [{**self._identity.head(), "choices": [], "usage": usage_of(self._dones)}]
+    def _text(self, index: int, name: str, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
+        if logprobs:
+            return data(self._chunk(index, {name: text}, logprobs=logprobs))
+        template = self._templates.get((index, name))
+        if template is None:
+            template = Template(lambda mark: data(self._chunk(index, {name: mark})))
+            self._templates[index, name] = template
+        return template.with_text(text)
 
     def _chunk(
         self,

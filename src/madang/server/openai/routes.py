@@ -142,8 +142,5 @@ async def _chunks(
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(answers(state, model, requests, overflow=overflow)) as stream:
         async for index, event in stream:
-            for chunk in shape.push(index, event):
-                yield event_stream.data(chunk)
-    for chunk in shape.end():
-        yield event_stream.data(chunk)
-    yield event_stream.DONE
+            yield shape.push(index, event)
+    yield shape.end() + event_stream.DONE
