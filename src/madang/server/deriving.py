@@ -11,16 +11,16 @@ from madang.core.errors import InvalidReference, InvalidRequest
 from madang.core.request import AdapterChoice, Request
 from madang.models import Preset, Store
 from madang.server.bridge import in_thread
-from madang.server.names import find_reference
+from madang.server.names import as_leased, find_reference
 
 
-async def preset_of(store: Store, model: str) -> Preset | None:
-    """None for most models, and for a name that is none: whoever leases it says so."""
+async def meant(store: Store, model: str) -> tuple[str, Preset | None]:
+    """What to lease, and what it adds: None for most models, and for a name that is none, as whoever leases it says."""
     try:
         reference = find_reference(model, store)
     except InvalidReference:
-        return None
-    return await in_thread(partial(store.preset, reference))
+        return model, None
+    return as_leased(model, reference), await in_thread(partial(store.preset, reference))
 
 
 def prepared(store: Store, engine: Engine, preset: Preset | None, requests: Sequence[Request]) -> Sequence[Request]:
