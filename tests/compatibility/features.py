@@ -22,7 +22,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "responses": "The Responses API, whole and as a stream",
     "embeddings": "Vectors of texts",
     "token counts": "How long a prompt is, without an answer",
-    "management": "Models are pulled, made, copied, deleted, loaded and unloaded",
+    "management": "Models are made, copied, deleted, loaded and unloaded; one that is here already is pulled",
     "errors": "What is refused raises the client's own exception and says why: no such model, too long, a wrong value",
     "errors in streams": "What fails in the middle of a stream raises in the client, after what had come",
     "keep-alive": "A stream that takes long to begin stays open, and nothing odd arrives",

@@ -110,5 +110,6 @@ def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
     if registry.namespace != OLLAMA_LIBRARY:
         return None, registry
     named = parse_reference(f"{registry.name}:{registry.tag}")  # with a tag it cannot be taken for a path
-    assert isinstance(named, NameReference)
+    if not isinstance(named, NameReference):  # "file" is no name, but a way to write paths
+        raise InvalidReference(f"'{text}' is not a model's name.", param="model", hint=_FORMS)
     return named, registry
