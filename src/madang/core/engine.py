@@ -107,6 +107,17 @@ class TokenCounter(Protocol):
         """Prompt tokens of the request, template included."""
 
 
+@runtime_checkable
+class Speller(Protocol):
+    """An engine that shows what its model reads."""
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, control tokens included. Raises InvalidRequest for an id that there is not."""
+
+    def render(self, request: Request) -> str:
+        """The prompt of a conversation as the chat template writes it. Raises InvalidRequest and TemplateError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """One vector per text, all of the same length, and the tokens that were read for them."""

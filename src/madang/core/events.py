@@ -56,11 +56,16 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts. ``cached_tokens`` is the part of the prompt that did not have to be read again."""
+    """Token counts.
+
+    cached_tokens      the part of the prompt that did not have to be read again
+    reasoning_tokens   the part of the completion in which the model reasoned
+    """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

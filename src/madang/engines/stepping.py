@@ -109,7 +109,7 @@ class SteppingEngine:
                 logits = self._read(sequence, [token])
         yield Done(
             finish_reason=answer.finish_reason,
-            usage=Usage(n_prompt, n_cached, answer.n_tokens),
+            usage=Usage(n_prompt, n_cached, answer.n_tokens, answer.n_reasoning_tokens),
             timings=watch.timings(answer.n_tokens),
             ledger=ContextLedger(n_ctx, n_prompt, n_cached, n_prompt, 0, answer.n_tokens),
             seed=sampling.seed,

@@ -104,7 +104,7 @@ class Generation:
         self._unsent.append(
             Done(
                 finish_reason=answer.finish_reason,
-                usage=Usage(n_prompt, n_cached, answer.n_tokens),
+                usage=Usage(n_prompt, n_cached, answer.n_tokens, answer.n_reasoning_tokens),
                 timings=replace(timings, drafted_tokens=sequence.n_drafted, accepted_tokens=sequence.n_accepted),
                 ledger=ContextLedger(self._n_ctx, n_prompt, n_cached, n_prompt, 0, answer.n_tokens),
                 seed=self._seed,

@@ -14,7 +14,7 @@ from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
-from madang.server.deriving import prepared, preset_of
+from madang.server.deriving import meant, prepared
 from madang.server.fitting import Fitted, Overflow, drop_oldest
 from madang.server.state import ServerState
 
@@ -34,8 +34,8 @@ async def answers(
     A conversation that is too long is refused, or shortened if ``overflow`` says so. Raises what loading and generating
     raise. Leaving ends every generation.
     """
-    preset = preset_of(state.store, model)
-    async with leased(state.pool, model, keep_alive_s=keep_alive_s) as loaded:
+    reference, preset = meant(state.store, model)
+    async with leased(state.pool, reference, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
         requests = await prepared(state.store, engine, preset, requests)
         fitted: Fitted | None = None
@@ -67,8 +67,8 @@ async def completions(
 
 async def counted_tokens(state: ServerState, model: str, request: Request) -> int:
     """How long the prompt is. Raises InvalidRequest when the engine cannot tell, and what loading raises."""
-    preset = preset_of(state.store, model)
-    async with leased(state.pool, model) as loaded:
+    reference, preset = meant(state.store, model)
+    async with leased(state.pool, reference) as loaded:
         if not isinstance(loaded, TokenCounter):
             raise InvalidRequest(f"The {loaded.info.engine} engine does not count tokens.", param="model")
         return await in_thread(partial(loaded.count_tokens, request if preset is None else preset.apply(request)))

@@ -11,16 +11,16 @@ from madang.core.errors import InvalidReference, InvalidRequest
 from madang.core.request import AdapterChoice, Request
 from madang.models import Preset, Store
 from madang.server.bridge import in_thread
-from madang.server.names import find_reference
+from madang.server.names import as_leased, find_reference
 
 
-def preset_of(store: Store, model: str) -> Preset | None:
-    """None for most models, and for a name that is none: whoever leases it says so."""
+def meant(store: Store, model: str) -> tuple[str, Preset | None]:
+    """What to lease, and what it adds: None for most models, and for a name that is none, as whoever leases it says."""
     try:
         reference = find_reference(model, store)
     except InvalidReference:
-        return None
-    return store.preset(reference)
+        return model, None
+    return as_leased(model, reference), store.preset(reference)
 
 
 async def prepared(

@@ -26,11 +26,12 @@ class MessageStream:
         self._n_calls = 0
         self._open: str | None = None  # the kind of the block that is being filled, with ``_delta``
         self._delta: Template
-        self._has_begun = False
+        self.has_begun = False
+        self.prompt_tokens = 0  # as far as known when the answer begins
 
     def push(self, event: Event) -> bytes:
         """What there is to tell."""
-        told = b"" if self._has_begun else self._begin()
+        told = b"" if self.has_begun else self._begin()
         match event:
             case TextDelta():
                 told += self._fill("text", {"type": "text", "text": ""}, "text_delta", event.text)
@@ -47,10 +48,10 @@ class MessageStream:
         return told
 
     def _begin(self) -> bytes:
-        self._has_begun = True
-        # How long the prompt is, an engine says at the end; clients take the last number they are told.
+        self.has_begun = True
+        # How much of it was in the cache, an engine says at the end; clients take the last number they are told.
         message = {**_head(self._model), "content": [], "stop_reason": None, "stop_sequence": None}
-        message["usage"] = {"input_tokens": 0, "output_tokens": 0}
+        message["usage"] = {"input_tokens": self.prompt_tokens, "output_tokens": 0}
         return _event("message_start", message=message)
 
     def _fill(self, kind: str, empty: dict[str, Any], delta: str, text: str) -> bytes:

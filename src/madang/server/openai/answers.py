@@ -54,6 +54,7 @@ def usage_of(dones: Sequence[Done]) -> dict[str, Any]:
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": dones[0].usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": sum(done.usage.reasoning_tokens for done in dones)},
     }
 
 

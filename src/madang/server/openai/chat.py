@@ -39,6 +39,7 @@ IGNORED_EVERYWHERE = {
     "prompt_cache_retention": "what was computed is kept as long as memory lasts",
 }
 MODERATION = Refused("there is no moderation here")
+_SEEDS = 2**64
 
 
 class SampledRequest(WireRequest):
@@ -82,6 +83,11 @@ class SampledRequest(WireRequest):
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
+    @property
+    def _seed(self) -> int | None:
+        """OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits."""
+        return None if self.seed is None else self.seed % _SEEDS if -_SEEDS // 2 <= self.seed < 0 else self.seed
+
     def sampling(self, logprobs: int | None) -> SamplingParams:
         """Raises InvalidRequest for a value out of its limits."""
         return SamplingParams(
@@ -93,7 +99,7 @@ class SampledRequest(WireRequest):
             repeat_last_n=self.repeat_last_n,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
-            seed=self.seed,
+            seed=self._seed,
             logit_bias=_biases(self.logit_bias),
             logprobs=logprobs,
         )
@@ -114,7 +120,7 @@ def several(request: Request, n: int) -> list[Request]:
     seed = request.sampling.seed
     if seed is None:
         return [request] * n
-    return [replace(request, sampling=replace(request.sampling, seed=seed + i)) for i in range(n)]
+    return [replace(request, sampling=replace(request.sampling, seed=(seed + i) % _SEEDS)) for i in range(n)]
 
 
 class ChatRequest(SampledRequest):

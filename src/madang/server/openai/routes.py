@@ -25,7 +25,7 @@ from madang.server.openai.models import model_list, one_model
 from madang.server.openai.rerank import RerankRequest, rerank
 from madang.server.openai.response_answer import ResponseBuilder
 from madang.server.openai.response_request import ResponseRequest
-from madang.server.openai.tokens import TokenizeRequest, tokenize
+from madang.server.openai.tokens import DetokenizeRequest, TokenizeRequest, apply_template, detokenize, tokenize
 from madang.server.state import ServerState
 from madang.server.wire import State
 
@@ -41,13 +41,13 @@ def include(app: FastAPI) -> None:
 @router.get("/models")
 def list_models(state: State) -> dict[str, Any]:
     """The models of this machine."""
-    return model_list(state.store)
+    return model_list(state)
 
 
 @router.get("/models/{name:path}")
 def show_model(name: str, state: State) -> dict[str, Any]:
     """One of them."""
-    return one_model(state.store, name)
+    return one_model(state, name)
 
 
 @router.post("/chat/completions")
@@ -87,19 +87,19 @@ async def responses(http: HttpRequest, body: ResponseRequest, state: State) -> R
 @router.post("/embeddings")
 async def embeddings(http: HttpRequest, body: EmbeddingRequest, state: State) -> Response:
     """Vectors of texts."""
-    return json_response(await while_connected(http, embed(state.pool, body)))
+    return json_response(await while_connected(http, embed(state, body)))
 
 
 @router.post("/rerank")
 async def reranked(http: HttpRequest, body: RerankRequest, state: State) -> Response:
     """Documents, closest to a query first."""
-    return json_response(await while_connected(http, rerank(state.pool, body)))
+    return json_response(await while_connected(http, rerank(state, body)))
 
 
 @router.post("/tokenize")
 async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Response:
     """The tokens of a text."""
-    return json_response(await while_connected(http, tokenize(state.pool, body)))
+    return json_response(await while_connected(http, tokenize(state, body)))
 
 
 @router.post("/chat/completions/input_tokens")
@@ -109,6 +109,28 @@ async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Re
     [request, *_] = body.core_requests()
     n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+@router.post("/responses/input_tokens")
+async def response_input_tokens(http: HttpRequest, body: ResponseRequest, state: State) -> Response:
+    """The same for the newer shape."""
+    body.ignored()
+    n_tokens = await while_connected(http, counted_tokens(state, body.model, body.core_request()))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+@router.post("/detokenize")
+async def detokenized(http: HttpRequest, body: DetokenizeRequest, state: State) -> Response:
+    """The text of tokens."""
+    return json_response(await while_connected(http, detokenize(state, body)))
+
+
+@router.post("/apply-template")
+async def template_applied(http: HttpRequest, body: ChatRequest, state: State) -> Response:
+    """What the model would read of a conversation, as text."""
+    body.ignored()
+    [request, *_] = body.core_requests()
+    return json_response(await while_connected(http, apply_template(state, body.model, request)))
 
 
 async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
