@@ -46,10 +46,22 @@ USE = {
     "GET /madang/v1/metrics",
     *(
         f"{start}{path}"
-        for path in ("/chat/completions", "/completions", "/responses", "/embeddings", "/rerank", "/tokenize")
+        for path in (
+            "/chat/completions",
+            "/completions",
+            "/responses",
+            "/embeddings",
+            "/rerank",
+            "/tokenize",
+            "/detokenize",
+        )
         for start in ("POST ", "POST /v1")
     ),
-    *(f"POST {prefix}/chat/completions/input_tokens" for prefix in ("", "/v1")),
+    *(
+        f"POST {prefix}/{path}"
+        for path in ("chat/completions/input_tokens", "responses/input_tokens", "apply-template")
+        for prefix in ("", "/v1")
+    ),
     *(f"GET {prefix}/models{end}" for prefix in ("", "/v1") for end in ("", "/{name:path}")),
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from madang.core.errors import InvalidRequest
 from madang.core.request import Priority, Request
@@ -40,6 +40,8 @@ IGNORED_EVERYWHERE = {
 }
 MODERATION = Refused("there is no moderation here")
 _SEEDS = 2**64
+# OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits.
+SignedSeed: TypeAlias = Annotated[int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})]
 
 
 class SampledRequest(WireRequest):
@@ -51,7 +53,7 @@ class SampledRequest(WireRequest):
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: SignedSeed | None = None
     stop: str | list[str] | None = None
     n: int | None = None
     presence_penalty: float | None = None
@@ -85,7 +87,7 @@ class SampledRequest(WireRequest):
 
     @property
     def _seed(self) -> int | None:
-        """OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits."""
+        """Without its sign; one that has more than 64 bits is left as it is, for the sampler to refuse."""
         return None if self.seed is None else self.seed % _SEEDS if -_SEEDS // 2 <= self.seed < 0 else self.seed
 
     def sampling(self, logprobs: int | None) -> SamplingParams:
