@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from madang.core import Request, SamplingParams, collect
-from madang.core.errors import InvalidReference, InvalidRequest, MalformedFile, ModelNotFound, UnknownOption
+from madang.core import Loaded, Request, SamplingParams, collect
+from madang.core.errors import (
+    InvalidReference,
+    InvalidRequest,
+    MalformedFile,
+    ModelNotFound,
+    UnknownOption,
+    UnsupportedModel,
+)
 from madang.core.settings import Settings, load_settings
-from madang.engines import find_engine
+from madang.engines import EngineEntry, find_engine
+from madang.engines.echo import EchoEngine
+from madang.hardware import Plan
 from madang.models import ModelFiles, Reference, Store
-from madang.runtime import find_files, open_model, plan_for
+from madang.runtime import find_files, open_loaded, open_model, plan_for
 
 
 @pytest.fixture
@@ -101,6 +110,37 @@ def test_a_plan_gives_a_reason_for_everything(home: Path, starter_gguf: Path) ->
     assert plan.isa.value == "avx2"
     assert plan.threads.value >= 1
     assert plan.threads.reason
+
+
+def refuse_late(files: ModelFiles, plan: Plan) -> Loaded:
+    raise UnsupportedModel("the tensor type NEW ('blk.0.attn_q.weight')")
+
+
+def load_echo(files: ModelFiles, plan: Plan) -> Loaded:
+    return EchoEngine(files.name, plan.context_tokens.value)
+
+
+LATE = EngineEntry("native", f"{__name__}:refuse_late", formats=("gguf",))
+OTHER = EngineEntry("other", f"{__name__}:load_echo", formats=("gguf",), unused=("precision",))
+
+
+def test_what_our_engine_refuses_while_it_loads_runs_with_the_next_and_the_reason_is_told(
+    home: Path, starter_gguf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(open_loaded(str(starter_gguf), settings(home, context=64), entries=(LATE, OTHER))) as loaded:
+        assert (loaded.info.engine, loaded.info.context_tokens) == ("echo", 64)
+    assert "runs with other: the native engine does not run the tensor type NEW" in caplog.text
+
+
+def test_what_our_engine_refuses_while_it_loads_is_refused_where_nothing_else_may_run_it(
+    home: Path, starter_gguf: Path
+) -> None:
+    with pytest.raises(UnsupportedModel, match="tensor type NEW"):
+        open_loaded(str(starter_gguf), settings(home, engine="native"), entries=(LATE, OTHER))
+    with pytest.raises(UnsupportedModel, match="tensor type NEW"):
+        open_loaded(str(starter_gguf), settings(home), entries=(LATE,))
+    with pytest.raises(InvalidRequest, match="other engine has no use for --precision"):
+        open_loaded(str(starter_gguf), settings(home, precision="fast"), entries=(LATE, OTHER))
 
 
 def test_the_starter_model_answers(home: Path, starter_gguf: Path) -> None:
