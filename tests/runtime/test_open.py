@@ -9,6 +9,7 @@ import pytest
 
 from madang.core import Loaded, Request, SamplingParams, collect
 from madang.core.errors import (
+    ContextLengthExceeded,
     InvalidReference,
     InvalidRequest,
     MalformedFile,
@@ -21,7 +22,7 @@ from madang.engines import EngineEntry, find_engine
 from madang.engines.echo import EchoEngine
 from madang.hardware import Plan
 from madang.models import ModelFiles, Reference, Store
-from madang.runtime import find_files, open_loaded, open_model, plan_for
+from madang.runtime import find_files, open_embedder, open_loaded, open_model, plan_for
 
 
 @pytest.fixture
@@ -102,6 +103,30 @@ def test_a_damaged_file_is_refused(home: Path, tmp_path: Path, starter_gguf: Pat
 def test_a_setting_that_cannot_be_honoured_is_an_error(home: Path, starter_gguf: Path, setting: dict[str, int]) -> None:
     with pytest.raises(InvalidRequest, match=str(*setting.values())):
         plan_for(find_files(f"file:{starter_gguf}", Store(home)), settings(home, **setting))
+
+
+def test_a_context_for_all_models_is_the_most_that_each_of_them_has(home: Path, starter_gguf: Path) -> None:
+    files = find_files(f"file:{starter_gguf}", Store(home))
+    everywhere = load_settings({}, {"MADANG_HOME": str(home), "MADANG_CONTEXT": "100000"})
+    for chosen in (everywhere, settings(home, context=100_000).for_all_models()):
+        context = plan_for(files, chosen).context_tokens
+        assert context.value == 8192
+        assert "100000" in context.reason
+    assert plan_for(files, settings(home, context=64).for_all_models()).context_tokens.value == 64
+
+
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_a_longer_context_leaves_an_embedder_what_it_has(home: Path, minilm_folder: Path, engine: str) -> None:
+    if not find_engine(engine).is_installed():
+        pytest.skip(f"the {engine} engine is not installed")
+    own, longer, shorter = (settings(home, engine=engine, **given) for given in ({}, {"context": 9000}, {"context": 8}))
+    lengths = []
+    for chosen in (own, longer, shorter):
+        with closing(open_embedder(f"file:{minilm_folder}", chosen)) as embedder:
+            lengths.append(embedder.info.context_tokens)
+            with pytest.raises(ContextLengthExceeded):
+                embedder.embed(["word " * embedder.info.context_tokens])
+    assert lengths[1] == lengths[0] > lengths[2] == 8
 
 
 def test_a_plan_gives_a_reason_for_everything(home: Path, starter_gguf: Path) -> None:

@@ -14,7 +14,7 @@ from madang.core.engine import Embedder, Engine, Loaded
 from madang.core.errors import InvalidRequest, ModelNotFound, UnsupportedModel
 from madang.core.settings import SETTINGS, Settings
 from madang.engines import EngineEntry, find_engine
-from madang.formats.families import outline_spec
+from madang.formats.families import outline_spec, stated_embedding
 from madang.formats.folder import trained_tokens
 from madang.formats.gguf import read_gguf
 from madang.hardware import (
@@ -151,6 +151,7 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
+        context_is_limit=settings.origins["context"] != "command line" or _makes_vectors(files, chosen),
         isa=settings.isa,
         precision=settings.precision,
         kv_limit_bytes=settings.kv_memory,
@@ -175,6 +176,13 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     shorter = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
     reason = "this engine takes the memory of its whole context at the start; --context asks for more"
     return replace(shorter, context_tokens=Choice(MODEST_CONTEXT_TOKENS, reason))
+
+
+def _makes_vectors(files: ModelFiles, chosen: Chosen) -> bool:
+    """Its context is the longest text, which nobody can lengthen, while other models on a server may have more."""
+    if chosen.description is not None:
+        return chosen.description.embedding is not None
+    return files.format == "huggingface" and stated_embedding(files.path) is not None
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:
