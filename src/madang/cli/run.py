@@ -58,16 +58,23 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         constraint=constraint_of(schema, regex, grammar),
         reasoning=think,
     )
+    from madang.cli.pull import fetch_with_progress
+    from madang.models import Store
+    from madang.runtime import open_model
+    from madang.runtime.deriving import adapter_of, preset_of
+
     own = None if adapter is None else AdapterArgument.of(adapter)
     text = read_prompt(prompt, sys.stdin)
+    store = Store(settings.home)
+    preset = preset_of(store, model)
+    answer = replace(answer, preset=preset)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
-
-    from madang.cli.pull import fetch_with_progress
-    from madang.runtime import open_model
 
     with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
+        elif preset is not None:
+            answer = replace(answer, adapter=adapter_of(store, loaded, preset))
         if request is not None:
             answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
             return

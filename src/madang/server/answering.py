@@ -13,8 +13,9 @@ from madang.core.errors import InvalidRequest
 from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
 from madang.runtime.abilities import as_engine
+from madang.runtime.deriving import prepared
 from madang.server.bridge import events, in_thread, leased
-from madang.server.deriving import prepared, preset_of
+from madang.server.deriving import preset_of
 from madang.server.fitting import Fitted, Overflow, drop_oldest
 from madang.server.state import ServerState
 

@@ -17,8 +17,8 @@ from madang.core.events import Done, TextDelta
 from madang.core.messages import Message
 from madang.models import Preset, StoredReference
 from madang.runtime.abilities import as_engine
+from madang.runtime.deriving import prepared
 from madang.server.bridge import events, in_thread, leased, while_connected
-from madang.server.deriving import prepared
 from madang.server.line_stream import whole
 from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
