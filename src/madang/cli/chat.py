@@ -110,7 +110,9 @@ def _help(_: Chat, __: str) -> None:
 def _system(chat: Chat, text: str) -> None:
     if text:
         chat.options = replace(chat.options, system=text)
-    note(f"System message: {chat.options.system or 'none'}")
+    preset = chat.options.preset
+    of_model = None if preset is None else preset.system
+    note(f"System message: {chat.options.system or of_model or 'none'}")
 
 
 def _clear(chat: Chat, _: str) -> None:

@@ -6,8 +6,6 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 
-import typer
-
 from madang.cli import options
 from madang.cli.answering import AnswerOptions, answer_once
 from madang.cli.forming import AdapterArgument, constraint_of
@@ -15,13 +13,15 @@ from madang.cli.prompting import checked_text, read_prompt
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
+from madang.core.settings import Settings
 
 
+@options.running()
 def run(  # noqa: PLR0913  (a command line's options are its parameters)
-    ctx: typer.Context,
     model: options.Model,
     prompt: options.Prompt = None,
     *,
+    settings: Settings,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
@@ -39,36 +39,9 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     logprobs: options.Logprobs = None,
     raw: options.Raw = False,
     stats: options.Stats = False,
-    context: options.Context = None,
-    threads: options.Threads = None,
-    engine: options.Engine = None,
-    precision: options.Precision = None,
-    kv_memory: options.KvMemory = None,
-    kv_type: options.KvType = None,
-    speculation: options.Speculation = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    quantize: options.Quantize = None,
-    attention: options.Attention = None,
-    remote_key: options.RemoteKey = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer a prompt, or chat when there is none. What is piped in is added to the prompt."""
-    settings = options.settings_of(
-        ctx,
-        threads=threads,
-        context=context,
-        engine=engine,
-        precision=precision,
-        kv_memory=kv_memory,
-        kv_type=kv_type,
-        speculation=speculation,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        attention=attention,
-        remote_key=remote_key,
-    )
     answer = AnswerOptions(
         system=None if system is None else checked_text(system, "The system message"),
         max_tokens=max_tokens,
@@ -85,16 +58,23 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         constraint=constraint_of(schema, regex, grammar),
         reasoning=think,
     )
+    from madang.cli.pull import fetcher
+    from madang.models import Store
+    from madang.runtime import open_model
+    from madang.runtime.deriving import adapter_of, preset_of
+
     own = None if adapter is None else AdapterArgument.of(adapter)
     text = read_prompt(prompt, sys.stdin)
+    store = Store(settings.home)
+    preset = preset_of(store, model)
+    answer = replace(answer, preset=preset)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
-
-    from madang.cli.pull import fetcher
-    from madang.runtime import open_model
 
     with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
+        elif preset is not None:
+            answer = replace(answer, adapter=adapter_of(store, loaded, preset))
         if request is not None:
             answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
             return
