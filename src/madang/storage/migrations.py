@@ -52,10 +52,9 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX messages_by_session ON messages (session, created_at)",
         """CREATE TABLE summaries (
             session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-            until TEXT NOT NULL,
+            digest TEXT NOT NULL,
             content TEXT NOT NULL,
-            created_at REAL NOT NULL,
-            PRIMARY KEY (session, until)
+            PRIMARY KEY (session, digest)
         )""",
         """CREATE TABLE runs (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,4 +1,4 @@
-"""The ledger of generations: which model, how many tokens, how long, how it ended. Prompts and answers are not in it."""
+"""The ledger of generations: which model, how many tokens, how long, how it ended; no prompts and no answers."""
 
 from __future__ import annotations
 
