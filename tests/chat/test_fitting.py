@@ -77,7 +77,7 @@ def test_a_raw_prompt_has_no_oldest_part() -> None:
 
 def test_the_ledger_counts_from_what_was_received() -> None:
     fitted = Fitted(conversation(1), received_tokens=57, dropped_messages=2, summarised_messages=3)
-    ledger = fitted.told(done()).ledger  # type: ignore[union-attr]
+    ledger = fitted.ended(done()).ledger
     assert (ledger.received_tokens, ledger.kept_tokens, ledger.dropped_tokens) == (57, 7, 50)
     assert (ledger.dropped_messages, ledger.summarised_messages) == (2, 3)
 

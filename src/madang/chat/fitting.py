@@ -44,16 +44,18 @@ class Fitted:
 
     def told(self, event: Event) -> Event:
         """The same event; a Done says what became of the conversation."""
-        if not isinstance(event, Done):
-            return event
+        return self.ended(event) if isinstance(event, Done) else event
+
+    def ended(self, done: Done) -> Done:
+        """The same, with what became of the conversation in its ledger."""
         ledger = replace(
-            event.ledger,
+            done.ledger,
             received_tokens=self.received_tokens,
-            dropped_tokens=self.received_tokens - event.ledger.kept_tokens,
+            dropped_tokens=self.received_tokens - done.ledger.kept_tokens,
             dropped_messages=self.dropped_messages,
             summarised_messages=self.summarised_messages,
         )
-        return replace(event, ledger=ledger)
+        return replace(done, ledger=ledger)
 
 
 @dataclass(frozen=True, slots=True)

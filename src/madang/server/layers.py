@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
+from madang.server.history import History
 from madang.server.keys import KeyFile
 from madang.server.limits import BLOB_BYTES, BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, Admission, BodyClock
 from madang.server.metrics import Row, ServerMetrics
@@ -23,6 +24,7 @@ from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
 from madang.server.state import ModelPool, ServerState
 from madang.server.visit import VISIT, Visit
+from madang.storage import DATABASE_FILE, Database
 
 UPLOADS = "/api/blobs/"
 REQUEST_ID = "X-Request-Id"
@@ -36,21 +38,26 @@ STATUS_OF_FAULT = 500
 def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
-    metrics = ServerMetrics(lambda: _now(admission, state.pool))
+    history = History(Database(state.settings.home / DATABASE_FILE))
+    metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=history.keep_run)
+    app.state.history = history
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
     app.add_middleware(BodyLayer, limit_bytes=state.body_bytes, stall_s=state.stall_s)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
-    app.add_middleware(VisitLayer, metrics=metrics, admission=admission)
+    app.add_middleware(VisitLayer, metrics=metrics, admission=admission, history=history)
     return drain, metrics
 
 
-def _now(admission: Admission, pool: ModelPool) -> dict[str, list[Row]]:
+def _now(admission: Admission, pool: ModelPool, history: History) -> dict[str, list[Row]]:
     resident = pool.resident()
     return {
         "num_requests_running": [((), admission.n_running)],
         "num_requests_waiting": [((), admission.n_waiting)],
+        "history_available": [((), history.trouble is None)],
+        "history_entries_waiting": [((), history.journal.n_waiting)],
+        "history_entries_lost": [((), history.journal.n_lost)],
         "resident_model_bytes": [((one.reference, one.info.engine), one.size_bytes) for one in resident],
         "resident_model_leases": [((one.reference, one.info.engine), one.n_leases) for one in resident],
     }
@@ -62,17 +69,20 @@ class VisitLayer:
     The line has the path without its query: clients put secrets there.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, admission: Admission, history: History) -> None:
         self._app = app
         self._metrics = metrics
         self._admission = admission
+        self._history = history
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; an exception that reaches this layer is logged and, if it still can be, answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = Visit(request_id=_request_id(scope), metrics=self._metrics, admission=self._admission)
+        visit = Visit(
+            request_id=_request_id(scope), metrics=self._metrics, admission=self._admission, history=self._history
+        )
         token = VISIT.set(visit)
         answer = _Answer(send, visit.request_id)
         began_s = time.perf_counter()

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
+from madang.chat import ContextPolicy
 from madang.core.errors import InvalidRequest
 from madang.core.request import Priority, Request
 from madang.core.sampling import SamplingParams
 from madang.server.answering import MAX_ANSWERS
-from madang.server.fitting import Overflow
 from madang.server.openai.messages import (
     WireMessage,
     WireResponseFormat,
@@ -130,7 +130,7 @@ class ChatRequest(SampledRequest):
     top_logprobs: int | None = None
     reasoning_effort: Effort | None = None
     service_tier: Tier | None = None
-    context_overflow: Overflow | None = None
+    context_overflow: ContextPolicy | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **IGNORED_EVERYWHERE,

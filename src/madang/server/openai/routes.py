@@ -10,12 +10,12 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from madang.chat import ContextPolicy
 from madang.core.request import Request
 from madang.server import event_stream
 from madang.server.answering import answers, completions, counted_tokens
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
-from madang.server.fitting import Overflow
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -138,7 +138,7 @@ async def _chunks(
     model: str,
     requests: Sequence[Request],
     shape: ChatChunks | CompletionChunks,
-    overflow: Overflow | None = None,
+    overflow: ContextPolicy | None = None,
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(answers(state, model, requests, overflow=overflow)) as stream:
         async for index, event in stream:
