@@ -39,7 +39,7 @@ _PATH = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A conversation. ``persona`` and ``model`` are names; None is none, and whatever a request asks for."""
+    """A conversation. ``persona`` and ``model`` are names or None; ``model`` is what answered last."""
 
     id: str
     owner: str = ""
@@ -313,8 +313,11 @@ def _append(connection: sqlite3.Connection, session: str, turns: Sequence[Turn])
     connection.executemany(
         "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(session, turn) for turn in turns]
     )
-    head = turns[-1].id
-    connection.execute("UPDATE sessions SET head = ?, updated_at = ? WHERE id = ?", (head, _now_s(), session))
+    model = next((turn.model for turn in reversed(turns) if turn.model is not None), None)
+    connection.execute(
+        "UPDATE sessions SET head = ?, updated_at = ?, model = COALESCE(?, model) WHERE id = ?",
+        (turns[-1].id, _now_s(), model, session),
+    )
 
 
 def _row(session: str, turn: Turn) -> tuple[object, ...]:
@@ -333,10 +336,10 @@ def _row(session: str, turn: Turn) -> tuple[object, ...]:
         turn.parent,
         message.role,
         message.content,
-        json.dumps({name: value for name, value in parts.items() if value}, ensure_ascii=False),
+        json.dumps({name: value for name, value in parts.items() if value}),
         turn.state,
         turn.model,
-        json.dumps(dict(turn.facts), ensure_ascii=False),
+        json.dumps(dict(turn.facts)),
         turn.created_at.timestamp(),
     )
 

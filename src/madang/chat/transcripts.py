@@ -94,6 +94,7 @@ def read_transcript(text: str) -> Transcript:
 
 def from_document(document: Mapping[str, Any]) -> Transcript:
     """Raises InvalidRequest, naming what is wrong."""
+    _check_characters(document)
     if document.get("format", FORMAT) != FORMAT or document.get("version", VERSION) != VERSION:
         raise InvalidRequest(f"This is not a {FORMAT} of version {VERSION}.", param="format")
     rows = document.get("messages")
@@ -118,8 +119,17 @@ def from_document(document: Mapping[str, Any]) -> Transcript:
     return Transcript(changes, (*fresh[:end], *fresh[end + 1 :], *fresh[end : end + 1]))
 
 
+def _check_characters(document: object) -> None:
+    """JSON can spell what no database and no answer can hold: halves of characters, NaN, and endless nesting."""
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The session holds what is no text, or NaN.", param="import") from error
+
+
 def from_markdown(text: str) -> Transcript:
     """Raises InvalidRequest when there is no turn in it."""
+    _check_characters(text)
     title, role = "", None
     lines: list[str] = []
     messages: list[Message] = []

@@ -58,8 +58,14 @@ async def completions(
     overflow: ContextPolicy | None = None,
 ) -> list[Completion]:
     """The same as whole answers, one per request."""
-    arrived: list[list[Event]] = [[] for _ in requests]
-    async with aclosing(answers(state, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)) as stream:
+    stream = answers(state, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)
+    return await collected(stream, len(requests))
+
+
+async def collected(stream: AsyncGenerator[tuple[int, Event], None], n_answers: int) -> list[Completion]:
+    """Whole answers, of a stream of so many."""
+    arrived: list[list[Event]] = [[] for _ in range(n_answers)]
+    async with aclosing(stream):
         async for number, event in stream:
             arrived[number].append(event)
     return [collect(own) for own in arrived]

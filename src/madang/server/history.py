@@ -6,7 +6,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import Request as HttpRequest
 
 from madang.chat import Personas, Sessions
 from madang.server.metrics import GenerationEnd
@@ -72,3 +75,11 @@ def caller() -> str:
     """Whose things the running request may see: the name of its key, empty where none is needed."""
     visit = VISIT.get()
     return "" if visit is None else visit.key_name
+
+
+def _history(http: HttpRequest) -> History:
+    history: History = http.app.state.history
+    return history
+
+
+Kept = Annotated[History, Depends(_history)]

@@ -38,7 +38,7 @@ STATUS_OF_FAULT = 500
 def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
-    history = History(Database(state.settings.home / DATABASE_FILE))
+    history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
     metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=history.keep_run)
     app.state.history = history
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security

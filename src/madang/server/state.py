@@ -13,6 +13,7 @@ from madang.core.engine import Loaded
 from madang.core.settings import Settings
 from madang.models import Store
 from madang.server.limits import BODY_BYTES, STALL_S, WAITING
+from madang.storage.database import WRITE_PATIENCE_S
 
 if TYPE_CHECKING:
     from madang.server.security import SecurityConfig
@@ -42,6 +43,7 @@ class ServerState:
     waiting      the most generations that wait for a place
     body_bytes   the most that a request may have, uploads apart
     stall_s      how long a client may leave an answer unread
+    database_s   how long a message or run waits for other programs that hold the database, before it is tried later
     """
 
     pool: ModelPool
@@ -51,5 +53,6 @@ class ServerState:
     waiting: int = WAITING
     body_bytes: int = BODY_BYTES
     stall_s: float = STALL_S
+    database_s: float = WRITE_PATIENCE_S
     version: str = __version__
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -45,12 +45,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Line:
-    """A connection and whose turn it is; ``inode`` is the file's that it was opened on."""
+    """A connection and whose turn it is.
+
+    inode     of the file that it was opened on
+    trouble   why its last transaction failed, if it did
+    """
 
     patience_s: float
     lock: Lock = field(default_factory=Lock)
     connection: sqlite3.Connection | None = None
     inode: int | None = None
+    trouble: str | None = None
 
     def close(self) -> None:
         if self.connection is not None:
@@ -62,7 +67,6 @@ class _Line:
 class Database:
     """The database at ``path``, opened when it is first used. A second process may use the same file.
 
-    trouble   why the last transaction failed, until one succeeds again; for people, without paths
     notice    what happened to the file since it was opened, if it had to be replaced
     """
 
@@ -77,11 +81,15 @@ class Database:
     ) -> None:
         """``max_pages`` is the most that the file may have, of 4096 bytes; None is what the disk has."""
         self.path = path
-        self.trouble: str | None = None
         self.notice: str | None = None
         self._migrations = migrations
         self._max_pages = max_pages
         self._writer, self._reader = _Line(write_patience_s), _Line(read_patience_s)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write or read failed, until one succeeds again; for people, without paths."""
+        return self._writer.trouble or self._reader.trouble
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What ``work`` finds, all of it from one moment. Raises StorageError."""
@@ -105,18 +113,18 @@ class Database:
                 self._put_aside(damage.inode)
                 result = self._attempt(line, begin, work)
         except _Damaged as damage:
-            raise self._failed(StorageError("The database is damaged.")) from damage
+            raise self._failed(line, StorageError("The database is damaged.")) from damage
         except StorageError as error:
-            raise self._failed(error) from error.__cause__
-        if self.trouble is not None:
-            _log.info("the database works again")
-            self.trouble = None
+            raise self._failed(line, error) from error.__cause__
+        if line.trouble is not None:
+            _log.warning("The database works again.", extra={"database": str(self.path)})
+            line.trouble = None
         return result
 
-    def _failed(self, error: StorageError) -> StorageError:
+    def _failed(self, line: _Line, error: StorageError) -> StorageError:
         if self.trouble != error.message:
             _log.warning(error.message, extra={"database": str(self.path)})
-        self.trouble = error.message
+        line.trouble = error.message
         return error
 
     def _attempt(self, line: _Line, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:

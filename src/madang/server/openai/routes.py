@@ -10,17 +10,19 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from madang.chat import ContextPolicy
+from madang.core.events import Event
 from madang.core.request import Request
 from madang.server import event_stream
-from madang.server.answering import answers, completions, counted_tokens
+from madang.server.answering import answers, collected, completions, counted_tokens
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
+from madang.server.exchanges import Exchange, begin_exchange
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
 from madang.server.openai.embedding import EmbeddingRequest, embed
 from madang.server.openai.errors import error_event
+from madang.server.openai.messages import core_messages
 from madang.server.openai.models import model_list, one_model
 from madang.server.openai.rerank import RerankRequest, rerank
 from madang.server.openai.response_answer import ResponseBuilder
@@ -53,12 +55,21 @@ def show_model(name: str, state: State) -> dict[str, Any]:
 @router.post("/chat/completions")
 async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -> Response:
     """Answer a conversation."""
-    warnings, requests = body.warnings(), body.core_requests()
+    warnings = body.warnings()
+    exchange = await begin_exchange(body.madang, core_messages(body.messages), body.model)
+    requests = body.core_requests(exchange)
+    policy = exchange.policy if exchange is not None and body.context_overflow is None else body.context_overflow
+    memory = None if exchange is None else exchange.memory
+    stream = answers(state, body.model, requests, overflow=policy, memory=memory)
+    if exchange is not None:
+        stream = exchange.kept(stream)
     if body.stream:
-        chunks = _chunks(state, body.model, requests, ChatChunks(body, warnings), body.context_overflow)
-        return await stream_events(http, chunks, error_event)
-    whole = await while_connected(http, completions(state, body.model, requests, overflow=body.context_overflow))
-    return json_response(chat_completion(body, whole, warnings))
+        return await stream_events(http, _chunks(stream, ChatChunks(body, warnings), exchange), error_event)
+    whole = await while_connected(http, collected(stream, len(requests)))
+    answer = chat_completion(body, whole, warnings)
+    if exchange is not None:
+        _tell(answer, exchange)
+    return json_response(answer)
 
 
 @router.post("/completions")
@@ -66,8 +77,8 @@ async def text_completions(http: HttpRequest, body: CompletionRequest, state: St
     """Go on with a text."""
     warnings, requests = body.ignored(), body.core_requests()
     if body.stream:
-        chunks = _chunks(state, body.model, requests, CompletionChunks(body, warnings))
-        return await stream_events(http, chunks, error_event)
+        stream = answers(state, body.model, requests)
+        return await stream_events(http, _chunks(stream, CompletionChunks(body, warnings)), error_event)
     whole = await while_connected(http, completions(state, body.model, requests))
     return json_response(text_completion(body, whole, warnings))
 
@@ -106,7 +117,8 @@ async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Resp
 async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Response:
     """How long the prompt of a conversation is."""
     body.ignored()
-    [request, *_] = body.core_requests()
+    exchange = await begin_exchange(body.madang, core_messages(body.messages), body.model)
+    [request, *_] = body.core_requests(exchange)
     n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
@@ -134,16 +146,23 @@ def _named(told: Sequence[dict[str, Any]]) -> bytes:
 
 
 async def _chunks(
-    state: ServerState,
-    model: str,
-    requests: Sequence[Request],
+    stream: AsyncGenerator[tuple[int, Event], None],
     shape: ChatChunks | CompletionChunks,
-    overflow: ContextPolicy | None = None,
+    exchange: Exchange | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(state, model, requests, overflow=overflow)) as stream:
+    async with aclosing(stream):
         async for index, event in stream:
             for chunk in shape.push(index, event):
+                if exchange is not None and "madang" in chunk:
+                    _tell(chunk, exchange)
                 yield event_stream.data(chunk)
     for chunk in shape.end():
         yield event_stream.data(chunk)
     yield event_stream.DONE
+
+
+def _tell(answer: dict[str, Any], exchange: Exchange) -> None:
+    """Where the exchange is kept, beside where its tokens went."""
+    told, facts = answer["madang"], exchange.facts()
+    warnings = [*told.get("warnings", ()), *facts.get("warnings", ())]
+    answer["madang"] = told | facts | ({"warnings": warnings} if warnings else {})
