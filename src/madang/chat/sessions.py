@@ -162,6 +162,14 @@ class Sessions:
         rows = self._database.read(lambda connection: connection.execute(statement, (*values, limit)).fetchall())
         return [_session(row) for row in rows]
 
+    def named(self, owner: str, name: str) -> Session:
+        """The one with this id, or the last used one with this title."""
+        query = "SELECT * FROM sessions WHERE owner = ? AND (id = ? OR title = ?) ORDER BY id = ? DESC, updated_at DESC"
+        row = self._database.read(lambda connection: connection.execute(query, (owner, name, name, name)).fetchone())
+        if row is None:
+            raise NotFound("session", name, hint="See: madang sessions list")
+        return _session(row)
+
     def change(self, owner: str, id: str, changes: Changes) -> Session:
         """With other properties."""
         row = changes.row() | {"updated_at": _now_s()}

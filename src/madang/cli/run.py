@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,6 +17,9 @@ from madang.cli.prompting import checked_text, read_prompt
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from madang.cli.keeping import Keeper
 
 
 def run(  # noqa: PLR0913  (a command line's options are its parameters)
@@ -37,6 +42,8 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     think: options.Think = None,
     adapter: options.Adapter = None,
     logprobs: options.Logprobs = None,
+    session: options.KeptIn = None,
+    last: options.Continue = False,
     raw: options.Raw = False,
     stats: options.Stats = False,
     context: options.Context = None,
@@ -89,6 +96,10 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     text = read_prompt(prompt, sys.stdin)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
+    keeper = None
+    if session is not None or last:
+        keeper = _keeper(settings.home, session, is_chat=request is None)
+
     from madang.cli.pull import fetch_with_progress
     from madang.runtime import open_model
 
@@ -100,7 +111,16 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
             return
         from madang.cli.chat import chat
 
-        chat(loaded, answer, home=settings.home, stats=stats)
+        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper)
+
+
+def _keeper(home: Path, session: str | None, *, is_chat: bool) -> Keeper | None:
+    """What keeps the chat. Raises :class:`InvalidRequest` when there is nothing to keep, or nothing to go on with."""
+    from madang.cli.keeping import open_session
+
+    if not is_chat:
+        raise InvalidRequest("--session and --continue are for chats; leave the prompt out.", param="session")
+    return open_session(home, session)
 
 
 def _request(answer: AnswerOptions, text: str | None, *, raw: bool, as_json: bool) -> Request | None:
