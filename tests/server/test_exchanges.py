@@ -45,6 +45,15 @@ def ask(client: TestClient, session: str, *said: str, model: str = "scripted", *
     return dict(answer.json())
 
 
+def until(found: Callable[[], Any], limit_s: float = 20.0) -> Any:
+    """What is found in the end."""
+    end_s = time.monotonic() + limit_s
+    while not (value := found()) and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert value
+    return value
+
+
 def conversation(client: TestClient, session: str) -> list[tuple[str, str]]:
     whole = client.get(f"{SESSIONS}/{session}").json()
     return [(message["role"], message["content"]) for message in whole["messages"]]
@@ -127,6 +136,25 @@ def test_a_session_has_its_context_policy_and_keeps_its_summaries(client: TestCl
     assert all("in short]" not in message.content for message in engine.requests[-1].messages)
 
 
+def test_a_summary_is_ready_before_it_is_needed(client: TestClient, script: Script) -> None:
+    engine = script(TextDelta("in short"), done(prompt=40, completion=20))  # as if its context of 100 were half full
+    session = new_session(client, context_policy="summarise")
+
+    def is_ready() -> bool:
+        return any(request.priority == "background" for request in engine.requests)
+
+    for n_asked in range(1, 4):  # characters count: 20 of each question, 8 of each answer, and 75 may be sent
+        ask(client, session, "x" * 20, max_tokens=25)
+        if n_asked == 2:
+            assert not is_ready()
+    until(is_ready)
+    until(lambda: client.app.state.history.sessions.summaries("", session))  # type: ignore[attr-defined]
+    n_before = len(engine.requests)
+    ledger = ask(client, session, "x" * 20, max_tokens=25)["madang"]
+    assert ledger["summarised_messages"] > 0
+    assert "in short]" in engine.requests[n_before].messages[0].content
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -163,15 +191,6 @@ def test_what_the_engine_refuses_is_not_kept_and_what_broke_is(client: TestClien
     assert client.post(CHAT, json=body).status_code == 500
     whole = client.get(f"{SESSIONS}/{session}").json()["messages"]
     assert [(message["content"], message["state"]) for message in whole] == [("hi", "whole"), ("half an", "partial")]
-
-
-def until(found: Callable[[], Any], limit_s: float = 20.0) -> Any:
-    """What is found in the end."""
-    end_s = time.monotonic() + limit_s
-    while not (value := found()) and time.monotonic() < end_s:
-        time.sleep(0.02)
-    assert value
-    return value
 
 
 def test_what_was_said_before_the_client_left_is_kept(state: ServerState, pool: Models) -> None:

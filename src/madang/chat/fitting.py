@@ -16,7 +16,7 @@ from madang.core.engine import Engine, TokenCounter
 from madang.core.errors import InvalidRequest
 from madang.core.events import Done, Event
 from madang.core.messages import Message
-from madang.core.request import Priority, Request
+from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 
 ContextPolicy: TypeAlias = Literal["strict", "drop_oldest", "summarise"]
@@ -24,6 +24,7 @@ POLICIES: tuple[ContextPolicy, ...] = get_args(ContextPolicy)
 
 _ROOM_SHARE = 4  # of the context: what is left for an answer whose length nobody limits
 _SUMMARY_SHARE = 8  # of the context, for a summary
+_AHEAD = 4, 5  # of what may be sent: from there on a summary is made before it is needed
 _KEPT_SHARE = 2  # of what may be sent: exchanges that stay as they are, so that not every turn needs a new summary
 
 _HEADING = "[What was said before, in short: "
@@ -98,15 +99,16 @@ def drop_oldest(engine: Engine, request: Request) -> Fitted:
     return Fitted(shorter, received_tokens, len(request.messages) - len(shorter.messages))
 
 
-def summarise(
-    engine: Engine, request: Request, known: Mapping[str, str], *, priority: Priority | None = None
-) -> Fitted | Wanted:
+def summarise(engine: Engine, request: Request, known: Mapping[str, str], *, ahead: bool = False) -> Fitted | Wanted:
     """With a summary in place of the oldest exchanges, if they do not fit; ``known`` has earlier ones by digest.
 
-    A known summary is used as long as what comes after it fits. Raises what :func:`drop_oldest` does.
+    A known summary is used as long as what comes after it fits. ``ahead`` wants one a little before it is needed, as
+    work that may wait. Raises what :func:`drop_oldest` does.
     """
     counter = _counter(engine, request)
     limit = _limit(engine, request)
+    if ahead:
+        limit = limit * _AHEAD[0] // _AHEAD[1]
     received_tokens = counter.count_tokens(request)
     n_known, summary = _longest_known(request, known)
     if summary is not None:
@@ -131,7 +133,7 @@ def summarise(
         ask = _ask(request, (n_read, n_old), summary, n_summary)
         n_dropped = _n_gone(request, n_read) - _n_gone(request, n_known)
     return Wanted(
-        ask=ask if priority is None else replace(ask, priority=priority),
+        ask=replace(ask, priority="background") if ahead else ask,
         digest=digests(request)[n_old],
         request=request,
         n_kept=len(_exchanges(request)) - n_old,

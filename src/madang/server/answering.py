@@ -16,7 +16,7 @@ from madang.core.request import Request
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
 from madang.server.deriving import prepared, preset_of
-from madang.server.fitting import Memory, fitted_to
+from madang.server.fitting import Memory, fitted_to, summarise_ahead
 from madang.server.state import ServerState
 
 MAX_ANSWERS = 16  # that one request may ask for
@@ -47,6 +47,15 @@ async def answers(
         async with aclosing(stream):
             async for number, event in stream:
                 yield number, event if fitted is None else fitted.told(event)
+
+
+async def prepare_summary(state: ServerState, model: str, request: Request, memory: Memory) -> None:
+    """See :func:`~madang.server.fitting.summarise_ahead`; the request is the whole conversation so far."""
+    preset = await preset_of(state.store, model)
+    async with leased(state.pool, model) as loaded:
+        engine = as_engine(loaded)
+        [request] = await in_thread(partial(prepared, state.store, engine, preset, [request]))
+        await summarise_ahead(engine, request, memory)
 
 
 async def completions(

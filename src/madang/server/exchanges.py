@@ -6,11 +6,11 @@ question is answered without; when it cannot be written, the answer says so.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ConfigDict
 
@@ -25,6 +25,8 @@ from madang.server.history import History, caller
 from madang.server.visit import VISIT
 from madang.server.wire import WireObject
 from madang.storage.runs import facts_of
+
+Prepare: TypeAlias = Callable[[Message], Awaitable[None]]
 
 SETTLE_S = 2.0  # that a question waits for the answer before it to be written
 
@@ -68,14 +70,22 @@ class Exchange:
     _done: Done | None = None
     _is_begun: bool = False
 
-    async def kept(self, stream: AsyncGenerator[tuple[int, Event], None]) -> AsyncGenerator[tuple[int, Event], None]:
-        """The same events. What was said is kept however the stream ends, but nothing of a request that is refused."""
+    async def kept(
+        self, stream: AsyncGenerator[tuple[int, Event], None], prepare: Prepare | None = None
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """The same events. What was said is kept however the stream ends, but nothing of a request that is refused.
+
+        After a whole answer, ``prepare`` is given it, to get a long conversation ready for its next turn.
+        """
         is_refused = False
         try:
             async with aclosing(stream):
                 async for number, event in stream:
                     self._saw(event)
                     yield number, event
+            if prepare is not None and self._is_long():
+                answer = Message("assistant", "".join(self._text), tool_calls=tuple(self._calls))
+                self.history.background.start(self.session, partial(prepare, answer))
         except MadangError:
             is_refused = not self._is_begun
             raise
@@ -92,6 +102,13 @@ class Exchange:
         if self.asked:
             facts["question"] = self.asked[-1].id
         return facts | ({"warnings": warnings} if warnings else {})
+
+    def _is_long(self) -> bool:
+        """Whether its context is filled so far that the next turn may want a summary."""
+        if self.policy != "summarise" or self._done is None:
+            return False
+        ledger = self._done.ledger
+        return ledger.kept_tokens + ledger.generated_tokens > ledger.n_ctx // 2
 
     def _saw(self, event: Event) -> None:
         if not self._is_begun:

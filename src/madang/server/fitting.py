@@ -37,8 +37,20 @@ async def fitted_to(
             return None
         case "drop_oldest":
             return await in_thread(partial(drop_oldest, engine, request))
-    memory = _in_memory() if memory is None else memory
-    outcome = await in_thread(partial(summarise, engine, request, memory.known))
+    return await _summarised(engine, request, _in_memory() if memory is None else memory)
+
+
+async def summarise_ahead(engine: Engine, request: Request, memory: Memory) -> None:
+    """Make the summary that the next turn of a conversation will need, if it will.
+
+    Only of an engine that answers others meanwhile, and lets them go first.
+    """
+    if engine.info.max_concurrency > 1:
+        await _summarised(engine, request, memory, ahead=True)
+
+
+async def _summarised(engine: Engine, request: Request, memory: Memory, *, ahead: bool = False) -> Fitted:
+    outcome = await in_thread(partial(summarise, engine, request, memory.known, ahead=ahead))
     if isinstance(outcome, Fitted):
         return outcome
     summary = (await whole(engine, outcome.ask)).text.strip()

@@ -12,6 +12,7 @@ from fastapi import Depends
 from starlette.requests import Request as HttpRequest
 
 from madang.chat import Personas, Sessions
+from madang.server.background import Background
 from madang.server.metrics import GenerationEnd
 from madang.server.visit import VISIT
 from madang.storage import Database, Journal, Run, Runs
@@ -21,13 +22,15 @@ MOST_SUMMARIES = 512  # of conversations that are in no session, in memory
 
 
 class History:
-    """The rooms of the database, the journal that writes into them, and summaries of conversations that are in none."""
+    """The rooms of the database, the journal that writes into them, summaries of conversations that are in none, and
+    work for requests to come."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.sessions, self.personas, self.runs = Sessions(database), Personas(database), Runs(database)
         self.journal = Journal()
         self.summaries = Summaries()
+        self.background = Background()
 
     @property
     def trouble(self) -> str | None:

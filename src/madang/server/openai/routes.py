@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -11,12 +13,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from madang.core.events import Event
+from madang.core.messages import Message
 from madang.core.request import Request
 from madang.server import event_stream
-from madang.server.answering import answers, collected, completions, counted_tokens
+from madang.server.answering import answers, collected, completions, counted_tokens, prepare_summary
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
 from madang.server.exchanges import Exchange, begin_exchange
+from madang.server.fitting import Memory
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -62,7 +66,7 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     memory = None if exchange is None else exchange.memory
     stream = answers(state, body.model, requests, overflow=policy, memory=memory)
     if exchange is not None:
-        stream = exchange.kept(stream)
+        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], memory))
     if body.stream:
         return await stream_events(http, _chunks(stream, ChatChunks(body, warnings), exchange), error_event)
     whole = await while_connected(http, collected(stream, len(requests)))
@@ -121,6 +125,11 @@ async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Re
     [request, *_] = body.core_requests(exchange)
     n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+async def _prepared(state: ServerState, model: str, request: Request, memory: Memory | None, answer: Message) -> None:
+    if memory is not None:
+        await prepare_summary(state, model, replace(request, messages=(*request.messages, answer)), memory)
 
 
 async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
