@@ -175,6 +175,11 @@ def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[M
         if not said:
             raise
         exchange.warnings.append(f"{_not_kept(error.message)} What was said before is not known.")
+    except NotFound:
+        notice = history.database.notice
+        if notice is None or not said:
+            raise
+        exchange.warnings.append(f"This session is not there. {notice} What was said before is not known.")
     else:
         exchange.policy = session.context_policy
         exchange.memory = Memory(known, partial(_keep_summary, history, owner, wire.session))

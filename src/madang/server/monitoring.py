@@ -27,11 +27,11 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", tags=["monitoring"])
     async def ready() -> Response:
-        """Whether new requests are taken: 503 while the server stops. ``history`` says why nothing is kept now."""
+        """Whether new requests are taken: 503 while the server stops. ``history`` says what is wrong with it."""
         if drain.is_draining:
             return JSONResponse({"status": "stopping"}, status_code=503)
         history: History = app.state.history
-        return JSONResponse({"status": "ok", "history": history.trouble or "ok"})
+        return JSONResponse({"status": "ok", "history": history.trouble or history.database.notice or "ok"})
 
     @app.get("/metrics", tags=["monitoring"])
     def prometheus() -> Response:
