@@ -19,7 +19,7 @@ from madang.server import event_stream
 from madang.server.answering import answers, collected, completions, counted_tokens, prepare_summary
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
-from madang.server.exchanges import Exchange, begin_exchange
+from madang.server.exchanges import begin_exchange
 from madang.server.fitting import Memory
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
@@ -68,12 +68,11 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     if exchange is not None:
         stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], memory))
     if body.stream:
-        return await stream_events(http, _chunks(stream, ChatChunks(body, warnings), exchange), error_event)
+        chunks = ChatChunks(body, warnings) if exchange is None else ChatChunks(body, warnings, exchange.facts)
+        return await stream_events(http, _chunks(stream, chunks), error_event)
     whole = await while_connected(http, collected(stream, len(requests)))
-    answer = chat_completion(body, whole, warnings)
-    if exchange is not None:
-        _tell(answer, exchange)
-    return json_response(answer)
+    facts = None if exchange is None else exchange.facts()
+    return json_response(chat_completion(body, whole, warnings, facts))
 
 
 @router.post("/completions")
@@ -157,21 +156,11 @@ def _named(told: Sequence[dict[str, Any]]) -> bytes:
 async def _chunks(
     stream: AsyncGenerator[tuple[int, Event], None],
     shape: ChatChunks | CompletionChunks,
-    exchange: Exchange | None = None,
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(stream):
         async for index, event in stream:
             for chunk in shape.push(index, event):
-                if exchange is not None and "madang" in chunk:
-                    _tell(chunk, exchange)
                 yield event_stream.data(chunk)
     for chunk in shape.end():
         yield event_stream.data(chunk)
     yield event_stream.DONE
-
-
-def _tell(answer: dict[str, Any], exchange: Exchange) -> None:
-    """Where the exchange is kept, beside where its tokens went."""
-    told, facts = answer["madang"], exchange.facts()
-    warnings = [*told.get("warnings", ()), *facts.get("warnings", ())]
-    answer["madang"] = told | facts | ({"warnings": warnings} if warnings else {})
