@@ -210,6 +210,16 @@ def test_what_was_said_before_the_client_left_is_kept(state: ServerState, pool: 
         assert (runs[0].status, runs[0].facts["code"]) == ("cancelled", "cancelled")
 
 
+def test_a_session_survives_the_server(state: ServerState, script: Script) -> None:
+    engine = script(TextDelta("yes"), done())
+    with TestClient(create_app(state), base_url="http://localhost") as first:
+        session = new_session(first)
+        ask(first, session, "one")
+    with TestClient(create_app(state), base_url="http://localhost") as second:
+        ask(second, session, "two")
+    assert [message.content for message in engine.requests[1].messages] == ["one", "yes", "two"]
+
+
 # ---- when the database fails
 
 

@@ -168,6 +168,29 @@ def test_two_damaged_files_of_one_second_are_both_kept(path: Path) -> None:
     assert len([file for file in path.parent.glob("*.damaged-*") if file.name[-4:] not in ("-wal", "-shm")]) == 3
 
 
+OPENER = """
+import sys
+from pathlib import Path
+from madang.storage import Database, Run, Runs
+from datetime import UTC, datetime
+sys.stdin.read()
+runs = Runs(Database(Path(sys.argv[1])))
+for _ in range(20):
+    runs.add(Run(model="m", status="done", started_at=datetime.now(UTC)))
+"""
+
+
+def test_many_processes_that_begin_at_once(path: Path) -> None:
+    command = [sys.executable, "-c", OPENER, str(path)]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(60) for process in processes] == [0] * 4
+    count = "SELECT count(*) FROM runs"
+    assert Database(path).read(lambda connection: connection.execute(count).fetchone()[0]) == 80
+
+
 LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

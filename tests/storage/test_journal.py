@@ -74,6 +74,20 @@ def test_only_so_much_waits_and_the_oldest_is_lost(disk: Disk) -> None:
     assert len(disk.taken) + journal.n_lost == 20
 
 
+def test_memory_is_bounded_in_bytes_too(disk: Disk) -> None:
+    journal = Journal(most_waiting=100, most_waiting_bytes=1000, retry_s=LONG_S)
+    disk.works = False
+    for n in range(20):
+        journal.add(lambda n=n: disk.entry(n), n_bytes=300)  # type: ignore[misc]
+        assert disk.tried.wait(LONG_S)
+    journal.add(lambda: disk.entry(99), n_bytes=2000)  # more than there may be at all
+    assert journal.n_waiting <= 1
+    disk.works = True
+    journal.close(LONG_S)
+    assert 99 not in disk.taken
+    assert len(disk.taken) + journal.n_lost == 21
+
+
 @pytest.mark.parametrize("error", [NotFound("session", "ses_1"), RuntimeError("a fault")])
 def test_what_can_never_be_written_holds_up_nothing(journal: Journal, disk: Disk, error: Exception) -> None:
     def fails() -> None:

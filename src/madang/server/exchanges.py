@@ -144,7 +144,8 @@ class Exchange:
             self._keep(turns)
 
     def _keep(self, turns: Sequence[Turn]) -> None:
-        self.history.journal.add(partial(self.history.sessions.append, self.owner, self.session, list(turns)))
+        n_bytes = sum(4 * (len(turn.message.content) + len(turn.reasoning)) for turn in turns)
+        self.history.journal.add(partial(self.history.sessions.append, self.owner, self.session, list(turns)), n_bytes)
 
 
 async def begin_exchange(wire: WireSession | None, messages: Sequence[Message], model: str) -> Exchange | None:
