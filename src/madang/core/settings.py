@@ -66,6 +66,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -97,6 +98,7 @@ class Settings:
     quantize: str | None
     attention: str | None
     remote_key: str | None
+    traces: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)

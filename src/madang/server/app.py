@@ -33,6 +33,8 @@ def create_app(state: ServerState) -> FastAPI:
         await app.state.history.background.close()
         await in_thread(state.pool.close)
         await in_thread(app.state.history.close)
+        if state.traces is not None:
+            await in_thread(state.traces.close)
 
     # The pages of FastAPI's own documentation come from other hosts, which a closed network does not reach.
     app = FastAPI(title="madang", version=state.version, lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -17,6 +17,7 @@ from madang.storage.database import WRITE_PATIENCE_S
 
 if TYPE_CHECKING:
     from madang.server.security import SecurityConfig
+    from madang.server.tracing import Traces
 
 
 class ModelPool(Protocol):
@@ -43,6 +44,7 @@ class ServerState:
     waiting      the most generations that wait for a place
     body_bytes   the most that a request may have, uploads apart
     stall_s      how long a client may leave an answer unread
+    traces       where spans of requests go; None is nowhere
     database_s   how long a message or run waits for other programs that hold the database, before it is tried later
     """
 
@@ -54,5 +56,6 @@ class ServerState:
     body_bytes: int = BODY_BYTES
     stall_s: float = STALL_S
     database_s: float = WRITE_PATIENCE_S
+    traces: Traces | None = None
     version: str = __version__
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

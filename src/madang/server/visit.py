@@ -12,6 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from madang.server.history import History
     from madang.server.keys import ApiKey
     from madang.server.limits import Admission
@@ -23,6 +25,7 @@ class Visit:
     """``key`` is None for callers of a server without keys; ``model`` is the canonical reference, once it is known.
 
     history     what the server keeps; None where there is none
+    span        of the request, where traces are on
     arrived_s   when the request came, on :func:`time.perf_counter`
     """
 
@@ -33,6 +36,7 @@ class Visit:
     allows_files: bool = False
     key: ApiKey | None = None
     model: str | None = None
+    span: Span | None = None
     arrived_s: float = field(default_factory=perf_counter)
 
     @property
