@@ -106,6 +106,10 @@ Adapter = Annotated[
 Logprobs = Annotated[
     int | None, _option("--logprobs", "N", "With --json: how likely each token was, and N alternatives.")
 ]
+KeptIn = Annotated[
+    str | None, _option("--session", "NAME", "Keep the chat under this name, and go on where it ended last time.")
+]
+Continue = Annotated[bool, typer.Option("--continue", help="Go on with the chat that was kept last.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the model's chat template.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Say how fast it was and where the tokens went.")]
 

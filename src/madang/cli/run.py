@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from madang.cli import options
 from madang.cli.answering import AnswerOptions, answer_once
@@ -14,6 +16,9 @@ from madang.core.errors import InvalidRequest
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
+
+if TYPE_CHECKING:
+    from madang.cli.keeping import Keeper
 
 
 @options.running()
@@ -37,6 +42,8 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     think: options.Think = None,
     adapter: options.Adapter = None,
     logprobs: options.Logprobs = None,
+    session: options.KeptIn = None,
+    last: options.Continue = False,
     raw: options.Raw = False,
     stats: options.Stats = False,
     as_json: options.Json = False,
@@ -70,6 +77,10 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     answer = replace(answer, preset=preset)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
+    keeper = None
+    if session is not None or last:
+        keeper = _keeper(settings.home, session, is_chat=request is None)
+
     with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
@@ -80,7 +91,16 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
             return
         from madang.cli.chat import chat
 
-        chat(loaded, answer, home=settings.home, stats=stats)
+        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper)
+
+
+def _keeper(home: Path, session: str | None, *, is_chat: bool) -> Keeper | None:
+    """What keeps the chat. Raises :class:`InvalidRequest` when there is nothing to keep, or nothing to go on with."""
+    from madang.cli.keeping import open_session
+
+    if not is_chat:
+        raise InvalidRequest("--session and --continue are for chats; leave the prompt out.", param="session")
+    return open_session(home, session)
 
 
 def _request(answer: AnswerOptions, text: str | None, *, raw: bool, as_json: bool) -> Request | None:

@@ -63,12 +63,14 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.server import ServerState
     from madang.server.keys import KeyFile
     from madang.server.security import SecurityConfig, check_bind
+    from madang.server.tracing import open_traces
 
     security = SecurityConfig(KeyFile(settings.home), host, tuple(hosts or ()), tuple(origins or ()))
     check_bind(security)
+    traces = open_traces(settings)
     with listen(host, port) as listener:
         pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive)
-        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security)
+        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security, traces=traces)
         _run(state, listener, tls)
 
 

@@ -68,6 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -100,6 +101,7 @@ class Settings:
     attention: str | None
     ollama_registry: str | None
     remote_key: str | None
+    traces: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)

@@ -42,6 +42,13 @@ USE = {
     *(f"POST /api/{name}" for name in ("show", "chat", "generate", "embed", "embeddings", "push")),
     *(f"GET /madang/v1/{name}" for name in ("models", "models/{name:path}", "catalog", "plans/{name:path}")),
     *(f"GET /madang/v1/{name}" for name in ("resident", "pulls", "pulls/{id}", "pulls/{id}/events", "version")),
+    *(f"{method} /madang/v1/sessions" for method in ("GET", "POST")),
+    *(f"{method} /madang/v1/sessions/{{id}}" for method in ("GET", "POST", "DELETE")),
+    *(f"POST /madang/v1/sessions/{path}" for path in ("import", "{id}/messages", "{id}/branch")),
+    "GET /madang/v1/sessions/{id}/export",
+    *(f"{method} /madang/v1/personas" for method in ("GET", "POST")),
+    *(f"{method} /madang/v1/personas/{{name}}" for method in ("GET", "DELETE")),
+    "GET /madang/v1/runs",
     "GET /metrics",
     "GET /madang/v1/metrics",
     *(

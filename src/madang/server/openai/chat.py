@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, WithJsonSchema
+from pydantic import WithJsonSchema
 
+from madang.chat import ContextPolicy
 from madang.core.errors import InvalidRequest
 from madang.core.request import Priority, Request
 from madang.core.sampling import SamplingParams
 from madang.server.answering import MAX_ANSWERS
-from madang.server.fitting import Overflow
+from madang.server.exchanges import Exchange, WireSession
 from madang.server.openai.messages import (
     WireMessage,
     WireResponseFormat,
@@ -41,7 +42,9 @@ IGNORED_EVERYWHERE = {
 MODERATION = Refused("there is no moderation here")
 _SEEDS = 2**64
 # OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits.
-SignedSeed: TypeAlias = Annotated[int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})]
+SignedSeed: TypeAlias = Annotated[
+    int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})
+]
 
 
 class SampledRequest(WireRequest):
@@ -128,7 +131,7 @@ def several(request: Request, n: int) -> list[Request]:
 class ChatRequest(SampledRequest):
     """The body."""
 
-    messages: list[WireMessage] = Field(min_length=1)
+    messages: list[WireMessage]
     max_completion_tokens: int | None = None
     tools: list[WireTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -138,7 +141,8 @@ class ChatRequest(SampledRequest):
     top_logprobs: int | None = None
     reasoning_effort: Effort | None = None
     service_tier: Tier | None = None
-    context_overflow: Overflow | None = None
+    context_overflow: ContextPolicy | None = None
+    madang: WireSession | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **IGNORED_EVERYWHERE,
@@ -154,10 +158,17 @@ class ChatRequest(SampledRequest):
         "moderation": MODERATION,
     }
 
-    def core_requests(self) -> list[Request]:
-        """One for each answer. Raises InvalidRequest for what makes no sense."""
+    def core_requests(self, exchange: Exchange | None = None) -> list[Request]:
+        """One for each answer, behind what was said before. Raises InvalidRequest for what makes no sense."""
+        if exchange is None and not self.messages:
+            raise InvalidRequest("messages is empty.", param="messages")
+        if exchange is not None and self.n_answers > 1:
+            raise InvalidRequest("A session takes one answer at a time; n must be 1.", param="n")
+        said = core_messages(self.messages)
+        if exchange is not None:
+            said = (*exchange.before, *(message for message in said if message.role != "system"))
         request = Request(
-            messages=core_messages(self.messages),
+            messages=said,
             tools=core_tools(self.tools or ()),
             sampling=self.sampling(self._n_top()),
             max_tokens=self._limit(),
