@@ -1,7 +1,7 @@
-"""The thread pool: under stress, with more threads than cores, so that nearly every barrier parks and wakes somebody; and
-where its threads run.
+"""The thread pool: under stress, and where its threads run.
 
-The first catches a pool that hangs at once. The wake-up that was lost once in millions of barriers (docs/log.md) is too rare.
+More threads than cores, so that nearly every barrier parks and wakes somebody, show a pool that hangs at once. The
+wake-up that was lost once in millions of barriers (docs/log.md) is too rare.
 """
 
 from __future__ import annotations
