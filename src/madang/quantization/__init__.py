@@ -1,0 +1,1 @@
+"""quantization: weights in fewer bits, and what that costs."""
