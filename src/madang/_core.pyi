@@ -32,6 +32,19 @@ def divergences(
     likeliest tokens are the same. RuntimeError for rows that are not numbers, ValueError for wrong shapes.
     """
 
+def quantized(
+    type: int,
+    values: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None,
+    n_threads: int,
+    isa: str = "",
+) -> npt.NDArray[np.uint8]:
+    """[rows, bytes of a row] of finite values [rows, columns], with an importance per column or None.
+
+    The same bytes from every instruction set and number of threads. ValueError for a type without
+    quantizer, or whose blocks do not divide the columns.
+    """
+
 class Activation(enum.Enum):
     silu = ...
     gelu = ...

@@ -1,6 +1,6 @@
-"""A decoder whose tensors can be exchanged, outside of any engine: what another type or rounding of them does is measured here.
+"""A decoder whose tensors can be exchanged: what another type or rounding of them does is measured on it.
 
-It reads whole texts of at most ``MAX_TOKENS`` in one step and keeps nothing of them, so no scheduler or prefix tree stands between.
+It reads whole texts of at most ``MAX_TOKENS`` in one step and keeps nothing of them, so it needs no scheduler.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class MutableModel:
     """A text model in memory, alone; one thread uses it at a time."""
 
     def __init__(self, path: Path, n_threads: int) -> None:
-        """Load a file or folder, in full precision of activations. Raises what an engine does; UnsupportedModel for an encoder."""
+        """Load a file or folder; activations keep full precision.
+
+        Raises what an engine does, and UnsupportedModel for an encoder.
+        """
         plan = Plan(threads=Choice(n_threads, "given"), context_tokens=Choice(MAX_TOKENS, "the most of a text"))
         self.description, self._tokenizer = read_model(path, "huggingface" if path.is_dir() else "gguf")
         if not self.description.spec.causal:
@@ -46,7 +49,7 @@ class MutableModel:
         yield np.stack([self._decoder.logits(row) for row in range(len(tokens))])
 
     def exchange(self, tensors: Mapping[str, tuple[TensorType, Octets]]) -> None:
-        """Put others in the place of tensors: by canonical name, the type and the bytes of the same rows and columns."""
+        """Put others in the place of tensors: by canonical name, the type and the bytes of as many rows and columns."""
         for name, (tensor_type, data) in tensors.items():
             shape = self.description.tensors[name].shape
             flat = data.reshape(-1).view(np.uint8)

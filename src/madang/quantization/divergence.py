@@ -1,7 +1,8 @@
 """How far a quantized model's next-token distributions are from its reference's.
 
-Both read the same chunks of text, side by side, so nothing but one chunk's logits is held. The divergence is KL(reference ||
-quantized) in nats per token. Chunks, not tokens, are drawn again for intervals: tokens of one text are not independent.
+Both read the same chunks of text, side by side, so nothing but one chunk's logits is held. The divergence is
+KL(reference || quantized) in nats per token. Chunks, not tokens, are drawn again for intervals: tokens of one text are
+not independent.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def cut(tokens: Sequence[int], n_tokens: int = CHUNK_TOKENS, *, at_most: int | N
 
 
 def measure(reference: LogitSource, other: LogitSource, chunks: Chunks) -> Divergence:
-    """Let both read the chunks, and compare. Raises EngineError when logits are not numbers, or not of one vocabulary."""
+    """Let both read the chunks, and compare. Raises EngineError for logits that cannot be compared."""
     return fold(compare(rows_of(reference, chunk), rows_of(other, chunk), chunk) for chunk in chunks)
 
 

@@ -1,7 +1,8 @@
 """What an error costs in each column of each matrix: the mean square of the input that the column is multiplied with.
 
-Measured by reading a text, kept in the files of llama.cpp's imatrix tool: GGUF (``<tensor>.in_sum2`` and ``<tensor>.counts``),
-and read from its older .dat files, too. Names are the model file's. The tied embedding counts as the output matrix.
+Measured by reading a text, kept in the files of llama.cpp's imatrix tool: GGUF (``<tensor>.in_sum2`` and
+``<tensor>.counts``), and read from its older .dat files, too. Names are the model file's. A tied embedding counts as the
+output matrix.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Importance:
     chunk_tokens: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Sums:
     squares: Doubles
     counts: npt.NDArray[np.int64]
@@ -54,7 +55,7 @@ class _Sums:
 
 @dataclass(slots=True, eq=False)
 class Grams:
-    """E[x xᵀ] of what each group of matrices reads: by canonical name, float32 [n_columns, n_columns]; shared by those that read alike."""
+    """E[x xᵀ] of what matrices read, by canonical name: float32 [n_columns, n_columns], shared by those that read alike."""
 
     by_name: dict[str, Floats] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
