@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
-from madang.core.writing import sync, write_atomically
+from madang.core.writing import free_disk_bytes, sync, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -32,13 +32,6 @@ from madang.models.sources.file import open_in_place
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _COMPONENT = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._%@~+-]{0,199}")
 ABANDONED_S = 7 * 24 * 3600
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Bytes that this user may still write below ``folder``, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 class Store:
