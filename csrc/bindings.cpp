@@ -10,6 +10,7 @@
 
 #include "decoder.h"
 #include "likelihood.h"
+#include "quantizers/quantizers.h"
 #include "sampler.h"
 
 namespace nb = nanobind;
@@ -64,6 +65,23 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> unpacked(uint32_t type, int rows, int
     return copy_of<float, 2>(values, {size_t(rows), size_t(columns)});
 }
 
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>> quantized(uint32_t type, const Matrix& values, const std::optional<Reals>& importance,
+                                                       int n_threads, const std::string& isa) {
+    const TypeTraits& traits = traits_of(type);
+    const int64_t rows = int64_t(values.shape(0)), columns = int64_t(values.shape(1));
+    if (columns % traits.block_elements != 0) throw std::invalid_argument("a row must be a whole number of its type's blocks");
+    if (importance && int64_t(importance->size()) != columns) throw std::invalid_argument("importance must have a number per column");
+    const int64_t row_bytes = columns / traits.block_elements * traits.block_bytes;
+    std::vector<uint8_t> blocks(size_t(rows * row_bytes));
+    {
+        const nb::gil_scoped_release release;
+        ThreadPool pool(n_threads);
+        quantize_rows(select_quantizers(isa), traits.file_type, {values.data(), importance ? importance->data() : nullptr, rows, columns},
+                      pool, blocks.data());
+    }
+    return copy_of<uint8_t, 2>(blocks, {size_t(rows), size_t(row_bytes)});
+}
+
 void bind_types(nb::module_& m) {
     m.def(
         "tensor_types",
@@ -78,6 +96,8 @@ void bind_types(nb::module_& m) {
         "type"_a, "rows"_a, "columns"_a, "What a matrix takes in memory.");
     m.def("unpacked", &unpacked, "type"_a, "rows"_a, "columns"_a, "data"_a,
           "The float32 values of a matrix that was packed: what products and embeddings see.");
+    m.def("quantized", &quantized, "type"_a, "values"_a, "importance"_a.none(), "n_threads"_a, "isa"_a = "",
+          "The bytes of a matrix in a type of blocks, [rows, bytes of a row].");
 }
 
 void bind_shape(nb::module_& m) {

@@ -23,6 +23,19 @@ def packed_bytes(type: int, rows: int, columns: int) -> int:
 def unpacked(type: int, rows: int, columns: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """[rows, columns] of a tensor that was packed: what products and embeddings see. ValueError as in set_tensor."""
 
+def quantized(
+    type: int,
+    values: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None,
+    n_threads: int,
+    isa: str = "",
+) -> npt.NDArray[np.uint8]:
+    """[rows, bytes of a row] of finite values [rows, columns], with an importance per column or None.
+
+    The same bytes from every instruction set and number of threads. ValueError for a type without
+    quantizer, or whose blocks do not divide the columns.
+    """
+
 class Activation(enum.Enum):
     silu = ...
     gelu = ...
