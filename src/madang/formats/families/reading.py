@@ -183,6 +183,7 @@ def _spec(
         norm=norm,
         ropes=(None if rotation is None else rotation.rope,) * dims.n_layers,
         long_rope=None if rotation is None else rotation.long,
+        rope_settings=None if rotation is None else rotation.settings,
         window_tokens=(0,) * dims.n_layers,
     )
 
