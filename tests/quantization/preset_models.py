@@ -2,8 +2,8 @@
 
     python -m tests.quantization.preset_models PYTHON
 
-writes preset_types.json with the llama.cpp that PYTHON, an interpreter with llama-cpp-python, has. The file was recorded
-with llama-cpp-python 0.3.36.
+writes preset_types.json with the llama.cpp of PYTHON, an interpreter that has llama-cpp-python. The file was recorded with
+llama-cpp-python 0.3.36.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which tensor gets which type under a name like Q4_K_M: llama.cpp's rules, so that a name means the same file everywhere.
+"""Which tensor gets which type under a name like Q4_K_M: llama.cpp's rules, so that names mean the same everywhere.
 
 Facts from the reference (ggml-org/llama.cpp, src/llama-quant.cpp). A preset has a base type. Tensors whose errors cost
 more get more bits, some of them in some layers only: attention values, the second matrix of the feed-forward, outputs.
