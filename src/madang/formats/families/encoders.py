@@ -44,10 +44,7 @@ def as_encoder(spec: DecoderSpec) -> DecoderSpec:
 
 def gguf_encoder_form(architecture: str, description: ModelDescription, fusions: Mapping[str, Entry]) -> GGUFForm:
     """The usual form of an encoder; ``fusions`` are matrices in one."""
-    keys = {"attention.causal": False}
-    if description.embedding is None:
-        keys |= {"pooling_type": 0}
-    return gguf_form(architecture, description, {**fusions, **_NORMS}, metadata=keys)
+    return gguf_form(architecture, description, {**fusions, **_NORMS}, metadata={"attention.causal": False})
 
 
 def encoder_config(description: ModelDescription, model_type: str, class_name: str) -> Settings:

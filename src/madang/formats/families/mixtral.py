@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.forms import FolderForm, folder_config
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, EXPERTS, GGUF, LLAMA, Parts, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -60,6 +61,11 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     spec = folder_spec(folder, dims, tensors, rotation=usual_rope(folder, dims, theta=1e6))
     spec = with_window(spec, folder.get_int("sliding_window", 0))
     return ModelDescription(replace(spec, activation=activation(folder), experts=Experts(n_experts, n_used)), tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``llama.*`` with experts."""
+    return usual_form("llama", description, interleaved=True)
 
 
 def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:

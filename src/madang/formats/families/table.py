@@ -64,7 +64,6 @@ _FOLDERS: Final = {
     "camembert": "bert",
     "nomic_bert": "nomic_bert",
 }
-_WRITERS: Final = {"mixtral": "llama"}  # whose GGUF form is on another page
 # What others are made of, by name without "-" and "_".
 _RECOGNISED: Final = {
     name: reason
@@ -145,15 +144,13 @@ def _unknown(source: Source) -> UnsupportedModel:
 
 def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
     """How the model of a folder, which ``describe_folder`` described, is written as GGUF. Raises CannotConvert."""
-    form: GGUFForm = import_module(
-        f"madang.formats.families.{_WRITERS.get(folder.architecture, _FOLDERS[folder.architecture])}"
-    ).gguf_form(folder, description)
+    family = import_module(f"madang.formats.families.{_FOLDERS[folder.architecture]}")
+    form: GGUFForm = family.gguf_form(folder, description)
     return form
 
 
 def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
     """How the model of a GGUF file, which ``describe_gguf`` described, is written as a folder. Raises CannotConvert."""
-    form: FolderForm = import_module(f"madang.formats.families.{_GGUF[file.architecture]}").folder_form(
-        file, description
-    )
+    family = import_module(f"madang.formats.families.{_GGUF[file.architecture]}")
+    form: FolderForm = family.folder_form(file, description)
     return form
