@@ -14,6 +14,7 @@ from madang.core.errors import MalformedFile
 from madang.formats.families.sources import Source, unsupported
 from madang.formats.tensors import TensorInfo, TensorSource
 
+Shape: TypeAlias = tuple[int, ...]
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
 
@@ -24,11 +25,15 @@ class Reshaped:
     parts   the canonical ones that it holds
     split   the file's tensor -> those
     join    their values, in the order of ``parts`` -> those of the file's tensor
+    shape   the same for their shapes
+    plain   whether ``join`` only puts one behind the other, so that it can be done piece by piece
     """
 
     parts: tuple[str, ...]
     split: Callable[[TensorInfo], Mapping[str, TensorSource]]
     join: Callable[[Sequence[Matrix]], Matrix]
+    shape: Callable[[Sequence[Shape]], Shape]
+    plain: bool = False
 
 
 Entry: TypeAlias = str | Reshaped

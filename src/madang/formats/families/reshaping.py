@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.core.errors import GGUF_ENGINE, MalformedFile, UnsupportedModel
-from madang.formats.families.names import Matrix, Reshaped
+from madang.formats.families.names import Matrix, Reshaped, Shape
 from madang.formats.tensors import DerivedTensor, Octets, TensorInfo, TensorSource, TensorType, rows_of
 
 _NUMBERS: Final[Mapping[TensorType, np.dtype[Any]]] = {
@@ -34,7 +34,7 @@ def fused(rows: Mapping[str, int]) -> Reshaped:
         cuts = pairwise(accumulate(rows.values(), initial=0))
         return {part: rows_of(tensor, *cut) for part, cut in zip(rows, cuts, strict=True)}
 
-    return Reshaped(tuple(rows), split, np.concatenate)
+    return Reshaped(tuple(rows), split, np.concatenate, _stacked_shape, plain=True)
 
 
 def transposed(rows: Mapping[str, int]) -> Reshaped:
@@ -57,7 +57,10 @@ def transposed(rows: Mapping[str, int]) -> Reshaped:
     def join(parts: Sequence[Matrix]) -> Matrix:
         return np.concatenate(parts).T
 
-    return Reshaped(tuple(rows), split, join)
+    def shape(shapes: Sequence[Shape]) -> Shape:
+        return _stacked_shape(shapes)[::-1]
+
+    return Reshaped(tuple(rows), split, join, shape)
 
 
 def grouped(n_heads: int, n_kv_heads: int, head_dim: int) -> Reshaped:
@@ -76,7 +79,7 @@ def grouped(n_heads: int, n_kv_heads: int, head_dim: int) -> Reshaped:
         heads = [part.reshape(n_kv_heads, -1, head_dim, *part.shape[1:]) for part in parts]
         return np.concatenate(heads, axis=1).reshape(-1, *parts[0].shape[1:])
 
-    return Reshaped(("query", "key", "value"), split, join)
+    return Reshaped(("query", "key", "value"), split, join, _stacked_shape)
 
 
 def _picked(tensor: TensorInfo, groups: tuple[int, int, int], chosen: tuple[int, int]) -> DerivedTensor:
@@ -106,7 +109,7 @@ def plus_one(part: str) -> Reshaped:
 
         return {part: DerivedTensor(tensor.name, TensorType.F32, tensor.shape, tensor, make)}
 
-    return Reshaped((part,), split, lambda parts: parts[0] - np.float32(1))
+    return Reshaped((part,), split, lambda parts: parts[0] - np.float32(1), lambda shapes: shapes[0])
 
 
 def stacked(tensors: Sequence[TensorInfo]) -> DerivedTensor:
@@ -138,7 +141,7 @@ def each_expert(part: str, n_experts: int) -> Reshaped:
         shape = tensor.shape[1:]
         return {name: rows_of(tensor, number, number + 1, shape) for number, name in enumerate(names)}
 
-    return Reshaped(names, split, np.stack)
+    return Reshaped(names, split, np.stack, lambda shapes: (n_experts, *shapes[0]), plain=True)
 
 
 def part_of(part: str, begin: int, end: int | None = None) -> Reshaped:
@@ -153,7 +156,11 @@ def part_of(part: str, begin: int, end: int | None = None) -> Reshaped:
     def join(parts: Sequence[Matrix]) -> Matrix:
         return np.pad(parts[0], ((begin, 0), (0, 0)))
 
-    return Reshaped((part,), split, join)
+    return Reshaped((part,), split, join, lambda shapes: (begin + shapes[0][0], *shapes[0][1:]))
+
+
+def _stacked_shape(shapes: Sequence[Shape]) -> Shape:
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _require_shape(tensor: TensorInfo, dimension: int, size: int) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
-from madang.core.errors import MalformedFile
+from madang.core.errors import CannotConvert, MalformedFile
 from madang.formats.families.sources import require_neutral, unsupported
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
 from madang.formats.metadata import CheckedMetadata
-from madang.formats.rope import Frequencies, RopeSettings, long_rope_magnitude
+from madang.formats.rope import Frequencies, RopeSettings, base_frequencies, long_rope_magnitude
 from madang.formats.spec import LongRope, RopeSpec
 from madang.formats.tensors import TensorType
 
@@ -230,3 +230,80 @@ def _folder_long_rope(folder: ModelFolder, settings: ModelFolder, plain: RopeSet
         divisors=divisors[0],
         long_divisors=divisors[1],
     )
+
+
+def gguf_rope_keys(settings: RopeSettings) -> tuple[dict[str, int | float | str], dict[str, tuple[float, ...]]]:
+    """The metadata below ``<architecture>.`` and the float32 tensors that say this rotation."""
+    keys: dict[str, int | float | str] = {"rope.freq_base": settings.base, "rope.dimension_count": settings.n_dims}
+    match settings.kind:
+        case "linear":
+            keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": settings.factor}
+        case "llama3" | "divided":
+            plain = base_frequencies(settings.base, settings.n_dims)
+            return keys, {ROPE_FREQS: tuple((plain / settings.frequencies).tolist())}
+        case "yarn":
+            keys |= {
+                "rope.scaling.type": "yarn",
+                "rope.scaling.factor": settings.factor,
+                "rope.scaling.original_context_length": settings.original_context_tokens,
+                "rope.scaling.yarn_beta_fast": settings.beta_fast,
+                "rope.scaling.yarn_beta_slow": settings.beta_slow,
+            }
+            if settings.magnitude is not None:
+                keys["rope.scaling.attn_factor"] = settings.magnitude / settings.yarn.magnitude
+        case "longrope":
+            keys |= {
+                "rope.scaling.original_context_length": settings.original_context_tokens,
+                "rope.scaling.attn_factor": settings.stated_magnitude,
+            }
+            return keys, {SHORT_FACTORS: settings.divisors, LONG_FACTORS: settings.long_divisors}
+    return keys, {}
+
+
+def folder_rope_keys(settings: RopeSettings, head_dim: int) -> dict[str, Any]:
+    """The settings of config.json that say this rotation. Raises CannotConvert where none do."""
+    rope: dict[str, Any] = {"rope_type": settings.kind, "rope_theta": settings.base}
+    if settings.n_dims != head_dim:
+        rope["partial_rotary_factor"] = settings.n_dims / head_dim
+    original = {"original_max_position_embeddings": settings.original_context_tokens}
+    match settings.kind:
+        case "divided":
+            return folder_rope_keys(_as_llama3(settings), head_dim)
+        case "linear":
+            rope["factor"] = settings.factor
+        case "llama3":
+            turns = {"low_freq_factor": settings.low_turns, "high_freq_factor": settings.high_turns}
+            rope |= {"factor": settings.factor, **turns, **original}
+        case "yarn":
+            betas = {"beta_fast": settings.beta_fast, "beta_slow": settings.beta_slow}
+            rope |= {"factor": settings.factor, **betas, **original}
+            if settings.magnitude is not None:
+                rope["attention_factor"] = settings.magnitude
+        case "longrope":
+            factors = {"short_factor": list(settings.divisors), "long_factor": list(settings.long_divisors)}
+            rope |= {"attention_factor": settings.stated_magnitude, **factors, **original}
+    # The first is what transformers 5 writes; what came before it reads the others.
+    keys = {"rope_parameters": rope, "rope_theta": settings.base}
+    if settings.kind not in ("default", "longrope"):
+        keys["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    return keys
+
+
+def _as_llama3(settings: RopeSettings) -> RopeSettings:
+    """Divisors that Llama 3's scaling gives, as its settings. Raises CannotConvert for others.
+
+    All models so far have its low and high turns at 1 and 4; between them, the kept part of a frequency grows linearly
+    with it, and says the original context.
+    """
+    divisors = np.array(settings.divisors, np.float64)
+    frequencies = base_frequencies(settings.base, settings.n_dims)
+    factor = float(divisors.max())
+    kept = (1 / divisors - 1 / factor) / (1 - 1 / factor) if factor > 1 else np.ones_like(divisors)
+    inside = (kept > 0.01) & (kept < 0.99)
+    turns = settings.low_turns + kept[inside] * (settings.high_turns - settings.low_turns)
+    guesses = [float(np.median(turns * 2 * np.pi / frequencies[inside]))] if inside.any() else [8192.0, 4096.0, 2048.0]
+    for original in guesses:
+        found = replace(settings, kind="llama3", factor=factor, original_context_tokens=round(original))
+        if np.allclose(frequencies / found.frequencies, divisors, rtol=1e-5):
+            return found
+    raise CannotConvert(f"config.json has no word for the divisors of its frequencies ('{ROPE_FREQS}')")
