@@ -83,11 +83,13 @@ def write_gguf(
     tensors: Iterable[TensorToWrite],
     *,
     progress: Progress | None = None,
+    verify: Callable[[Path], None] = lambda path: None,
     free_bytes: Callable[[Path], int] = free_disk_bytes,
 ) -> WrittenFile:
     """Write a GGUF file; ``path`` is what it was before until all of the new one has been read back and found right.
 
     The alignment is ``general.alignment`` of the metadata, 32 without it. ``progress`` is told the bytes written.
+    ``verify`` is given the file before it takes its place, and keeps it from doing so when it raises.
     Raises InvalidRequest for a tensor or a key that the format cannot hold, NotEnoughDisk (before anything is written,
     or when the disk runs full meanwhile), MalformedFile when the disk gives back something else, ModelError when the
     system refuses to write, and what ``data`` of a tensor raises.
@@ -102,6 +104,7 @@ def write_gguf(
                 sha256 = layout.write(file, progress)
             sync(temporary)
             _verify(path, temporary, layout, sha256)
+            verify(temporary)
     except OSError as error:
         raise ModelError(f"{path} cannot be written: {error.strerror}.", hint="Choose another place for it.") from error
     progress.finished()
@@ -148,14 +151,8 @@ class _Layout:
         put(self.header)
         ends = [*self.begins[1:], self.size_bytes]
         for tensor, begin, end in zip(self.tensors, self.begins, ends, strict=True):
-            left = tensor.size_bytes
-            for piece in _pieces(tensor.data()):
-                left -= len(piece)
-                if left < 0:
-                    break
+            for piece in pieces_of(tensor):
                 put(piece)
-            if left:
-                raise ValueError(f"tensor '{tensor.name}' gave {tensor.size_bytes - left} of {tensor.size_bytes} bytes")
             put(bytes(end - begin - tensor.size_bytes))
         return digest.hexdigest()
 
@@ -177,12 +174,19 @@ def _verify(path: Path, temporary: Path, layout: _Layout, sha256: str) -> None:
         )
 
 
-def _pieces(data: Chunk | Iterable[Chunk]) -> Iterator[memoryview]:
-    chunks = [data] if isinstance(data, bytes | bytearray | memoryview | np.ndarray) else data
-    for chunk in chunks:
+def pieces_of(tensor: TensorToWrite) -> Iterator[memoryview]:
+    """All bytes of a tensor, in pieces. Raises ValueError when it gives more or fewer than it has."""
+    left = tensor.size_bytes
+    data = tensor.data()
+    for chunk in [data] if isinstance(data, bytes | bytearray | memoryview | np.ndarray) else data:
         piece = np.ascontiguousarray(chunk).data if isinstance(chunk, np.ndarray) else memoryview(chunk)
+        left -= piece.nbytes
+        if left < 0:
+            break
         if piece.nbytes:
             yield piece.cast("B")
+    if left:
+        raise ValueError(f"tensor '{tensor.name}' gave {tensor.size_bytes - left} of {tensor.size_bytes} bytes")
 
 
 def _alignment(metadata: Mapping[str, ValueToWrite]) -> int:
