@@ -1,7 +1,7 @@
 """Which type each tensor takes, so that the sum of their losses is smallest within a number of bytes.
 
-Losses are taken as additive here; who measures the result corrects them and asks again. First the best slope of all tensors'
-convex hulls (Lagrange multiplier; Shoham and Gersho 1988), then single moves and swaps of two, as long as they gain.
+Losses are taken as additive here; whoever asks measures the result. First the best slope of all tensors' convex hulls
+(Lagrange multiplier; Shoham and Gersho 1988), then single moves and swaps of two, as long as they gain.
 """
 
 from __future__ import annotations
