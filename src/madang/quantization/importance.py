@@ -1,8 +1,8 @@
 """What an error costs in each column of each matrix: the mean square of the input that the column is multiplied with.
 
 Measured by reading a text, kept in the files of llama.cpp's imatrix tool: GGUF (``<tensor>.in_sum2`` and
-``<tensor>.counts``), and read from its older .dat files, too. Names are the model file's. A tied embedding counts as the
-output matrix.
+``<tensor>.counts``), and read from its older .dat files, too. Names are the model file's. A tied embedding counts as
+the output matrix.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ import numpy.typing as npt
 
 from madang.core.errors import MalformedFile
 from madang.formats.gguf import read_gguf
+from madang.formats.gguf_writing import TensorToWrite, write_gguf
 from madang.formats.reading import OpenFile
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import DerivedTensor, TensorInfo, TensorType
-from madang.formats.writing import TensorToWrite, write_gguf
 from madang.native import Inputs, MutableModel
 
 Floats = npt.NDArray[np.float32]
@@ -55,7 +56,7 @@ class _Sums:
 
 @dataclass(slots=True, eq=False)
 class Grams:
-    """E[x xᵀ] of what matrices read, by canonical name: float32 [n_columns, n_columns], shared by those that read alike."""
+    """E[x xᵀ] of what is read, by canonical name: float32 [n_columns, n_columns], one array for those alike."""
 
     by_name: dict[str, Floats] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
@@ -154,12 +155,11 @@ def _tensors(importance: Importance) -> Iterator[TensorToWrite]:
         counts = importance.counts[name].astype(np.float32)[:, None]
         sums = np.ascontiguousarray(np.atleast_2d(means) * counts, np.float32)
         for suffix, values in ((_SUMS, sums), (_COUNTS, counts)):
-            yield TensorToWrite(
-                name + suffix,
-                values.shape,
-                TensorType.F32,
-                lambda values=values: values.view(np.uint8).reshape(-1),  # type: ignore[misc]
-            )
+            yield TensorToWrite(name + suffix, TensorType.F32, values.shape, partial(_bytes_of, values))
+
+
+def _bytes_of(values: Floats) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values).view(np.uint8).reshape(-1)
 
 
 def read_importance(path: Path) -> Importance:
@@ -246,7 +246,7 @@ def _read_legacy(path: Path, data: bytes) -> Importance:
         n_calls, n_values = max(number(), 1), number()
         values = np.frombuffer(take(4 * max(n_values, 0)), "<f4")
         _check(path, name, values)
-        means[name] = values / np.float32(n_calls)
+        means[name] = (values / n_calls).astype(np.float32)
         counts[name] = np.array([n_calls], np.int64)
     n_chunks = number() if at < len(data) else 0
     dataset = take(number()).decode("utf-8", "replace") if at < len(data) else ""
