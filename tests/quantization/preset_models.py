@@ -2,7 +2,7 @@
 
     python -m tests.quantization.preset_models PYTHON
 
-writes preset_types.json with the llama.cpp of PYTHON, an interpreter that has llama-cpp-python. The file was recorded with
+writes preset_types.json with the llama.cpp of PYTHON, an interpreter that has llama-cpp-python; recorded with
 llama-cpp-python 0.3.36.
 """
 
