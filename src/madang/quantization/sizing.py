@@ -17,9 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.core.errors import InvalidRequest
+from madang.core.units import format_bytes
 from madang.core.writing import replacing, write_atomically
 from madang.formats.gguf import GGUFFile, read_gguf
-from madang.formats.gguf_writing import TensorToWrite, WrittenFile, copied_tensor, write_gguf
+from madang.formats.gguf_writing import (
+    TensorToWrite,
+    ValueToWrite,
+    WrittenFile,
+    copied_tensor,
+    gguf_bytes,
+    write_gguf,
+)
 from madang.formats.reading import OpenFile
 from madang.native import MutableModel
 from madang.quantization.budget import SELECTION, BudgetSearch, Tell, aligned
@@ -37,16 +45,16 @@ from madang.quantization.importance import Grams, Importance, measure_importance
 from madang.quantization.journal import Journal
 from madang.quantization.matrices import QuantizableMatrix, quantizable_matrices
 from madang.quantization.presets import PRESETS, ModelFacts, preset_types
-from madang.quantization.screen import Encoder
+from madang.quantization.screen import Encoder, possible_types
 from madang.quantization.workbench import Mix, Workbench
 
+IMPORTANCE: Final = "importance"
 IMPORTANCE_CHUNKS: Final = 32
 SELECTION_CHUNKS, SELECTION_TOKENS = 8, 256
 HELD_OUT_CHUNKS: Final = 16
 CHUNK_TOKENS: Final = 512
 MAX_GRAM_COLUMNS: Final = 4096  # beyond, a matrix is rounded without feedback: it would take minutes and gigabytes
 _SELECTION_SHARE: Final = 0.2  # of the calibration text; the rest is for importance
-_ADDED_HEADER_BYTES: Final = 4096
 _QUANTIZATION_VERSION: Final = 2
 _MIXED_FILE_TYPE: Final = 1024
 _HASHED_BYTES: Final = 1 << 24
@@ -100,8 +108,9 @@ def quantize_to_size(
     if not matrices:
         raise InvalidRequest(f"{source.name} has no matrices that could be quantized.", param="source")
     other_bytes = fixed_bytes(file, matrices)
-    chunks = _chunks(model, text)
-    importance, grams = _importance(model, chunks["importance"], text.name, work, tell)
+    _require_possible(size_bytes, other_bytes, matrices)
+    chunks = chunks_of(model, text)
+    importance, grams = _importance(model, chunks[IMPORTANCE], text.name, work, tell)
     encoder = Encoder(work / "encoded", importance.mean_squares, grams, n_threads=n_threads)
     texts = {name: chunks[name] for name in (SELECTION, HELD_OUT)}
     n_layers = model.description.spec.n_layers
@@ -131,6 +140,20 @@ def quantize_to_size(
     return Made(written, verdict, certificate)
 
 
+def _require_possible(size_bytes: int, other_bytes: int, matrices: Sequence[QuantizableMatrix]) -> None:
+    """Before anything is measured."""
+    smallest = other_bytes + sum(
+        min(aligned(matrix.size_bytes(tensor_type)) for tensor_type in possible_types(matrix)) for matrix in matrices
+    )
+    if size_bytes < smallest:
+        raise InvalidRequest(
+            f"A file of {format_bytes(size_bytes)} is too small: the smallest that this model fits into has "
+            f"{smallest} bytes ({format_bytes(smallest)}).",
+            param="size",
+            hint="Ask for that, or choose a smaller model.",
+        )
+
+
 def certificate_path(target: Path) -> Path:
     """Beside the file."""
     return target.with_name(target.name + ".certificate.json")
@@ -155,9 +178,16 @@ def preset_contestants(file: GGUFFile, matrices: Sequence[QuantizableMatrix], ot
 
 def fixed_bytes(file: GGUFFile, matrices: Sequence[QuantizableMatrix]) -> int:
     """Of a file with these matrices, what they do not take: header and other tensors."""
-    names = {matrix.name for matrix in matrices}
-    header = min(tensor.offset_bytes for tensor in file.tensors.values()) + _ADDED_HEADER_BYTES
-    return header + sum(aligned(own.size_bytes) for name, own in file.tensors.items() if name not in names)
+    whole = gguf_bytes(_metadata(file, _MIXED_FILE_TYPE), [copied_tensor(own) for own in file.tensors.values()])
+    return whole - sum(aligned(matrix.tensor.size_bytes) for matrix in matrices)
+
+
+def _metadata(file: GGUFFile, file_type: int) -> dict[str, ValueToWrite]:
+    return {
+        **file.typed_metadata,
+        "general.file_type": np.uint32(file_type),
+        "general.quantization_version": np.uint32(_QUANTIZATION_VERSION),
+    }
 
 
 def _size(matrices: Sequence[QuantizableMatrix], mix: Mix) -> int:
@@ -186,12 +216,8 @@ def write_mix(
         for name, tensor in file.tensors.items()
     ]
     preset = PRESETS.get(chosen.name)
-    metadata = {
-        **file.typed_metadata,
-        "general.file_type": np.uint32(_MIXED_FILE_TYPE if preset is None else preset.file_type),
-        "general.quantization_version": np.uint32(_QUANTIZATION_VERSION),
-    }
-    return write_gguf(target, metadata, tensors)
+    file_type = _MIXED_FILE_TYPE if preset is None else preset.file_type
+    return write_gguf(target, _metadata(file, file_type), tensors)
 
 
 # ---- texts
@@ -213,11 +239,12 @@ def python_documentation() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def _chunks(model: MutableModel, text: CalibrationText) -> dict[str, list[list[int]]]:
+def chunks_of(model: MutableModel, text: CalibrationText) -> dict[str, list[list[int]]]:
+    """What is measured on which tokens: "importance", "selection" and "held-out"."""
     tokens, held_out = model.tokenize(text.calibration), model.tokenize(text.held_out)
     at = round(len(tokens) * (1 - _SELECTION_SHARE))
     return {
-        "importance": cut(tokens[:at], CHUNK_TOKENS, at_most=IMPORTANCE_CHUNKS),
+        IMPORTANCE: cut(tokens[:at], CHUNK_TOKENS, at_most=IMPORTANCE_CHUNKS),
         SELECTION: cut(tokens[at:], SELECTION_TOKENS, at_most=SELECTION_CHUNKS),
         HELD_OUT: cut(held_out, CHUNK_TOKENS, at_most=HELD_OUT_CHUNKS),
     }
