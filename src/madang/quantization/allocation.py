@@ -93,8 +93,9 @@ def _solve(
                 best[steps:][better] = loss[better]
                 choice[steps:][better] = number
         least, choices[name] = best, choice
-    at, chosen = len(least) - 1, {}
-    for name in reversed(options):
+    at = len(least) - 1
+    chosen: dict[str, Option] = {}
+    for name in reversed(list(options)):
         option = options[name][choices[name][at]]
         chosen[name] = option
         at -= -(-(option.size_bytes - smallest[name]) // unit)

@@ -15,7 +15,8 @@ from madang.quantization.workbench import Mix, Workbench
 
 BUDGET: Final = "budget"
 HELD_OUT: Final = "held-out"  # the text of the bench that no choice was made on
-CERTIFIED_PRESETS: Final = 3  # the best of those that fit, by the selection text
+RANKED_PRESETS: Final = 6  # the largest that fit, compared on the selection text
+CERTIFIED_PRESETS: Final = 3  # the best of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ class Verdict:
 
 
 def fitting(presets: Sequence[Contestant], budget_bytes: int) -> list[Contestant]:
-    """Those of at most so many bytes."""
-    return [preset for preset in presets if preset.size_bytes <= budget_bytes]
+    """Of those of at most so many bytes, the largest ones: presets of much fewer bytes lose more."""
+    found = [preset for preset in presets if preset.size_bytes <= budget_bytes]
+    return sorted(found, key=lambda preset: -preset.size_bytes)[:RANKED_PRESETS]
 
 
 def certify(budget: Contestant, presets: Sequence[Contestant], bench: Workbench) -> Verdict:
