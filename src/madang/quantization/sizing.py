@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from madang import __version__
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_bytes
 from madang.core.writing import replacing, write_atomically
@@ -29,6 +31,7 @@ from madang.formats.gguf_writing import (
     write_gguf,
 )
 from madang.formats.reading import OpenFile
+from madang.hardware import probe_machine
 from madang.native import MutableModel
 from madang.quantization.budget import SELECTION, BudgetSearch, Tell, aligned
 from madang.quantization.certificate import (
@@ -124,6 +127,7 @@ def quantize_to_size(
     verdict = certify(budget, ranked[:CERTIFIED_PRESETS], bench)
     written = write_mix(file, target, matrices, encoder, verdict.chosen)
     certificate = {
+        "made": _made(model),
         **hashes,
         "text": text.name,
         "size_limit_bytes": size_bytes,
@@ -152,6 +156,17 @@ def _require_possible(size_bytes: int, other_bytes: int, matrices: Sequence[Quan
             param="size",
             hint="Ask for that, or choose a smaller model.",
         )
+
+
+def _made(model: MutableModel) -> dict[str, Any]:
+    """When, with what and on what."""
+    machine = probe_machine(gpus=False)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "madang": __version__,
+        "engine": f"native {model.isa}, activations of 15 bits",
+        "machine": {"cpu": machine.cpu, "architecture": machine.architecture, "system": machine.system},
+    }
 
 
 def certificate_path(target: Path) -> Path:
