@@ -52,11 +52,7 @@ def read_texts() -> tuple[CalibrationText, dict[str, str]]:
     with gzip.open(english / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
         problems = [json.loads(line) for line in lines]
     code = "\n".join(problem["prompt"] + problem["canonical_solution"] for problem in problems)
-    korean = "\n".join(
-        line.removeprefix("# text = ")
-        for line in (DATA / "parallel" / "ko_pud.conllu").read_text(encoding="utf-8").splitlines()
-        if line.startswith("# text = ")
-    )
+    korean = (DATA / "korean" / "kobest_BoolQ_test.tsv").read_text(encoding="utf-8")
     return wikitext, {"korean": korean, "code": code}
 
 

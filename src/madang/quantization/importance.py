@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+_FLOOR: Final = 0.3
 _MAX_ENTRIES: Final = 65_536
 _MAX_NAME_BYTES: Final = 256
 
@@ -155,6 +156,15 @@ def _mean(own: _Sums) -> Floats:
     means = (own.squares / np.maximum(own.counts, 1)[:, None]).astype(np.float32)
     single: Floats = means[0] if len(means) == 1 else means
     return single
+
+
+def with_floor(mean_squares: Floats) -> Floats:
+    """The same with a part of their mean added to all: columns that a text does not use may matter to another.
+
+    [n_columns] or [n_experts, n_columns], each for itself. Figures: docs/decisions/0017-budget.md
+    """
+    raised: Floats = mean_squares + np.float32(_FLOOR) * mean_squares.mean(axis=-1, keepdims=True)
+    return raised
 
 
 # ---- files
