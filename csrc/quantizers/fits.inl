@@ -97,6 +97,48 @@ static void fit_super_line(const float* values, const float* weights, BlockField
     put_quants<Levels, n, group>(v, s.line().d, s.line().m, fields);
 }
 
+template <class Levels>
+static void round_rows(const RowsOfBlock& block, const float* passed_on, int64_t stride) {
+    for (int column = 0; column < block.columns; ++column) {
+        const int own = column / block.sub_columns;
+        F32 x = load(block.values + column * kLanes);
+        const float* shares = passed_on + column * stride;
+        for (int before = 0; before < column; ++before)
+            x = sub(x, mul(load(block.errors + before * kLanes), broadcast(shares[before])));
+        const F32 d = load(block.scales + own * kLanes), m = load(block.mins + own * kLanes);
+        const F32 q = Levels::level(mul(sub(x, m), inverse(d)));
+        store(block.errors + column * kLanes, sub(x, add(mul(d, q), m)));
+        float levels[16];
+        store(levels, q);
+        for (int lane = 0; lane < kLanes; ++lane) block.quants[column * kLanes + lane] = Levels::index(levels[lane]);
+    }
+}
+
+static void pass_on(const RowsOfBlock& block, const float* passed_on, int64_t stride, float* values, int64_t n_columns) {
+    for (int64_t column = 0; column < n_columns; ++column) {
+        F32 x = load(values + column * kLanes);
+        const float* shares = passed_on + column * stride;
+        for (int from = 0; from < block.columns; ++from)
+            x = sub(x, mul(load(block.errors + from * kLanes), broadcast(shares[from])));
+        store(values + column * kLanes, x);
+    }
+}
+
+static RoundRows rounder_of(Type type) {
+    switch (type) {
+        case Type::Q4_0: return round_rows<Uniform<-8, 7>>;
+        case Type::Q5_0: return round_rows<Uniform<-16, 15>>;
+        case Type::Q8_0: return round_rows<Signed>;
+        case Type::Q2_K: return round_rows<Uniform<0, 3>>;
+        case Type::Q3_K: return round_rows<Uniform<-4, 3>>;
+        case Type::Q4_1: case Type::Q4_K: return round_rows<Uniform<0, 15>>;
+        case Type::Q5_1: case Type::Q5_K: return round_rows<Uniform<0, 31>>;
+        case Type::Q6_K: return round_rows<Uniform<-32, 31>>;
+        case Type::IQ4_NL: case Type::IQ4_XS: return round_rows<Coded>;
+        default: return nullptr;
+    }
+}
+
 static Fit fit_of(Type type) {
     switch (type) {
         case Type::Q4_0: return fit_simple_scale<Uniform<-8, 7>>;
