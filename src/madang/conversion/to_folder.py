@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from madang.conversion.checking import require_same_model
 from madang.conversion.streams import Conversion, row_order
 from madang.core.errors import InvalidRequest, ModelError
@@ -98,11 +100,22 @@ def _write_settings(
 ) -> None:
     padding = file.get_int("tokenizer.ggml.padding_token_id", None)
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": padding}
-    _write_json(folder / "config.json", {**form.config, **ids, "dtype": _DTYPES[tensor_type]})
+    known = {name: value for name, value in ids.items() if value is not None}
+    # Where there is none, null: the classes of some families have a default that their own vocabulary has.
+    stated = known if form.is_encoder else ids
+    config = _shortened({**form.config, **stated})
+    _write_json(folder / "config.json", {**config, "dtype": _DTYPES[tensor_type]})
     ends = sorted(tokenizer.end_ids)
-    generation = {**ids, "eos_token_id": ends if len(ends) > 1 else tokenizer.eos_id}
-    known = {name: value for name, value in generation.items() if value is not None}
-    _write_json(folder / "generation_config.json", known)
+    _write_json(folder / "generation_config.json", known | ({"eos_token_id": ends} if len(ends) > 1 else {}))
+
+
+def _shortened(value: Any) -> Any:
+    """The same with the fewest digits that float32, which the file had, tells apart: 1e-05, not 9.99999974e-06."""
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return float(str(np.float32(value))) if isinstance(value, float) and np.float32(value) == value else value
 
 
 def _write_pooling(folder: Path, description: ModelDescription) -> None:
