@@ -186,33 +186,66 @@ static inline Line improved(const LineResidual& s, Line line, F32 side, F32& err
     return {add(line.d, dd), add(line.m, dm)};
 }
 
+// The best line of those tried, and the error that it leaves.
+struct BestLine {
+    Line line{zero(), zero()};
+    F32 error = broadcast(3e38f);
+
+    void keep_better(Line found, F32 e) {
+        line = {choose(e, error, line.d, found.d), choose(e, error, line.m, found.m)};
+        error = min(error, e);
+    }
+};
+
 template <class Levels, int n>
-static Line fit_line(const Lanes<n>& v, F32 w, F32 side) {
-    // By how many steps of the full range each end is drawn in.
-    constexpr int kEnds = 6;
-    constexpr float narrow[kEnds] = {-0.1f, 0.1f, 0.22f, 0.36f, 0.5f, 0.7f}, wide[kEnds] = {-0.2f, 0.25f, 0.65f, 1.1f, 1.7f, 2.5f};
+static void try_line(const Lanes<n>& v, F32 w, Line line, F32 side, BestLine& best) {
+    F32 error;
+    const Line found = improved(residual<Levels>(v, w, line), line, side, error);
+    best.keep_better(found, error);
+}
+
+// Lines whose ends are drawn in from those of the range, by some of its steps.
+template <class Levels, int n>
+static void try_ranges(const Lanes<n>& v, F32 w, F32 side, BestLine& best) {
+    constexpr float narrow[] = {-0.1f, 0.1f, 0.22f, 0.36f, 0.5f, 0.7f}, wide[] = {-0.2f, 0.25f, 0.65f, 1.1f, 1.7f, 2.5f};
     const auto& ends = Levels::span < 8 ? narrow : wide;
     F32 low = v.x[0], high = v.x[0];
     for (int i = 1; i < n; ++i) {
         low = min(low, v.x[i]);
         high = max(high, v.x[i]);
     }
-    const F32 constrained = choose(abs(side), broadcast(1), min(low, zero()), low);
-    low = choose(side, zero(), constrained, low);
+    // Where no minimum may lift the lines, they begin at 0.
+    low = choose(side, broadcast(1), min(low, zero()), low);
     const F32 step = mul(sub(high, low), broadcast(1 / Levels::high));
-    Line best{zero(), zero()};
-    F32 error = broadcast(3e38f);
     for (const float below : ends) {
         const F32 m = add(low, mul(step, broadcast(below)));
         for (const float above : ends) {
             const F32 d = mul(sub(sub(high, mul(step, broadcast(above))), m), broadcast(1 / Levels::high));
-            const Line line{d, allowed(m, side)};
-            F32 e;
-            const Line fitted = improved(residual<Levels>(v, w, line), line, side, e);
-            best = {choose(e, error, best.d, fitted.d), choose(e, error, best.m, fitted.m)};
-            error = min(error, e);
+            try_line<Levels>(v, w, {d, allowed(m, side)}, side, best);
         }
     }
-    for (int i = 0; i < 3; ++i) best = improved(residual<Levels>(v, w, best), best, side, error);
-    return best;
+}
+
+// Steeper and flatter lines than the best one, through its lower, middle and upper values.
+template <class Levels, int n>
+static void try_slopes(const Lanes<n>& v, F32 w, F32 side, float reach, BestLine& best) {
+    const Line middle = best.line;
+    for (const float change : {-1.0f, -0.5f, 0.5f, 1.0f}) {
+        const F32 dd = mul(middle.d, broadcast(reach * change));
+        for (const float at : {0.0f, 0.5f, 1.0f}) {
+            const F32 m = allowed(sub(middle.m, mul(dd, broadcast(at * Levels::high))), side);
+            try_line<Levels>(v, w, {add(middle.d, dd), m}, side, best);
+        }
+    }
+}
+
+template <class Levels, int n>
+static Line fit_line(const Lanes<n>& v, F32 w, F32 side) {
+    BestLine best;
+    try_ranges<Levels>(v, w, side, best);
+    for (int i = 0; i < 2; ++i) try_line<Levels>(v, w, best.line, side, best);
+    constexpr float reach = Levels::span < 20 ? 0.06f : 0.03f;
+    for (const float part : {1.0f, 0.6f}) try_slopes<Levels>(v, w, side, part * reach, best);
+    try_line<Levels>(v, w, best.line, side, best);
+    return best.line;
 }

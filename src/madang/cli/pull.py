@@ -36,7 +36,7 @@ def fetch_with_progress(reference: Reference, store: Store) -> ModelFiles:
     """The model, fetched if it is not here, with progress on stderr. Raises what :func:`madang.models.pull` raises."""
     from madang.models import pull as pull_model
 
-    with _watching(f"Pulling {reference}") as progress:
+    with watching(f"Pulling {reference}") as progress:
         return pull_model(reference, store, progress)
 
 
@@ -53,8 +53,8 @@ def model_document(files: ModelFiles) -> dict[str, object]:
 
 
 @contextmanager
-def _watching(title: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, two lines anywhere else."""
+def watching(title: str) -> Iterator[Progress]:
+    """Shows how far work on a file is: a progress bar on a terminal, two lines anywhere else."""
     if not sys.stderr.isatty():
         yield _Lines(title)
         return

@@ -70,6 +70,8 @@ def dequantize(data: Octets, tensor_type: TensorType) -> Matrix:
     """
     if tensor_type not in READABLE_TYPES:
         raise CannotQuantize(f"madang does not read the type {tensor_type.name}")
+    if tensor_type in FLOAT_TYPES:
+        return _from_floats(data, tensor_type)
     n_rows, row_bytes = data.shape
     n_columns = row_bytes // tensor_type.block_bytes * tensor_type.block_elements
     try:
@@ -118,6 +120,18 @@ def _as_floats(values: Matrix, tensor_type: TensorType) -> Octets:
         bits = np.ascontiguousarray(values, "<f4").view("<u4")
         floats = ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
     return np.ascontiguousarray(floats).view(np.uint8).reshape(len(values), -1)
+
+
+def _from_floats(data: Octets, tensor_type: TensorType) -> Matrix:
+    data = np.ascontiguousarray(data)
+    values: Matrix
+    if tensor_type is TensorType.BF16:
+        values = (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = data.view("<f2" if tensor_type is TensorType.F16 else "<f4").astype(np.float32)
+    if values.size and not np.isfinite(values.sum(dtype=np.float64)):
+        raise CannotQuantize(f"{tensor_type.name}: the matrix holds NaN or infinity")
+    return values
 
 
 def _names() -> str:
