@@ -16,6 +16,7 @@ from madang import __version__
 from madang.cli import keys
 from madang.cli.bench import bench
 from madang.cli.console import report_error
+from madang.cli.convert import convert
 from madang.cli.doctor import doctor
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
@@ -62,6 +63,7 @@ app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
+app.command("convert")(convert)
 app.command("quantize")(quantize)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
