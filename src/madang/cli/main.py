@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from madang import __version__
 from madang.cli import keys
+from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.convert import convert
@@ -64,6 +65,7 @@ app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
 app.command("convert")(convert)
+app.command("audit")(audit)
 app.command("quantize")(quantize)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
