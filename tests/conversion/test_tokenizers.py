@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from madang.conversion import to_gguf
+from madang.conversion.to_folder import loading_note
 from madang.core.errors import CannotConvert, MalformedFile, ModelNotFound
+from madang.formats.gguf import read_gguf
+from madang.formats.gguf_writing import write_gguf
 from madang.formats.metadata import CheckedMetadata
 from madang.formats.tokenizers.pretokenizers import pretokenizer
 from madang.formats.tokenizers.to_gguf import gguf_tokenizer
 from madang.formats.tokenizers.to_json import write_tokenizer
 from madang.formats.tokenizers.tokenizer import tokenizer_from_gguf, tokenizer_from_json
 from madang.formats.tokenizers.vocabulary import TokenKind
+from tests.conversion.peers import LlamaCpp
 from tests.formats import vocabularies
 from tests.parity import corpora
+from tests.parity.checkpoints import TinyModel, write_checkpoint, write_folder
 from tests.parity.test_tokenizer_parity import SPM_MODELS, WORDS, spm_library, trained_bpe
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
+# Types of models for which AutoTokenizer (5.23) splits words in one way, whatever tokenizer.json says.
+FORCED = {"qwen2"}
 TEMPLATE = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
 TEXTS = ["Hello, world!", "안녕하세요, 세계!", "  x = 1\n\ty", "한글과 English, 12345 🙂", "<|im_end|>"]
 
@@ -44,7 +53,12 @@ def folder_of(library: Any, folder: Path, **config: Any) -> Path:
 
 
 def there_and_back(
-    folder: Path, lines: list[str], *, n_rows: int | None = None, original: CheckedMetadata | None = None
+    folder: Path,
+    lines: list[str],
+    *,
+    n_rows: int | None = None,
+    original: CheckedMetadata | None = None,
+    model_type: str = "llama",
 ) -> CheckedMetadata:
     """The metadata, after ids were compared everywhere.
 
@@ -60,8 +74,9 @@ def there_and_back(
     back_folder.mkdir()
     write_tokenizer(metadata, back_folder)
     back = tokenizer_from_json(back_folder)
-    (back_folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    theirs = transformers.AutoTokenizer.from_pretrained(back_folder)
+    (back_folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    loader = transformers.PreTrainedTokenizerFast if model_type in FORCED else transformers.AutoTokenizer
+    theirs = loader.from_pretrained(back_folder)
     for line in lines:
         expected = before.encode(line)
         assert there.encode(line, add_special=False) == first.encode(line, add_special=False), line
@@ -101,6 +116,47 @@ def test_a_x_has_a_name_of_its_own(tmp_path: Path, folder: str, name: str) -> No
     library = byte_library(pre=WORDS["gpt-2"]())
     keys = gguf_tokenizer(folder_of(library, tmp_path / folder), library.get_vocab_size(), "qwen2")
     assert keys["tokenizer.ggml.pre"] == name
+
+
+def test_who_loads_a_x_is_told(tmp_path: Path) -> None:
+    library = byte_library(pre=WORDS["gpt-2"]())
+    for architecture, is_told in (("qwen2", True), ("llama", False)):
+        keys = gguf_tokenizer(folder_of(library, tmp_path / architecture), library.get_vocab_size(), architecture)
+        path = tmp_path / f"{architecture}.gguf"
+        write_gguf(path, {"general.architecture": architecture, **keys}, [])
+        assert ("PreTrainedTokenizerFast" in (loading_note(read_gguf(path)) or "")) is is_told
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "gemma2", "gpt2", "phi3", "mistral"])
+def test_the_class_that_goes_with_a_model_changes_nothing(lines: list[str], tmp_path: Path, model_type: str) -> None:
+    """transformers has a class for most types of models that splits words in its own way; A.X 4.0, a qwen2 with words
+    as GPT-2's, is read wrongly by it, and AutoTokenizer cannot be kept from that.
+    """
+    library, _ = trained_bpe("smollm", lines)
+    folder = folder_of(library, tmp_path / "a", eos_token="<|im_end|>")
+    there_and_back(folder, [*lines, *TEXTS], model_type=model_type)
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen2", "merges, as Llama 2"])
+def test_llama_cpp_reads_the_same_tokens(lines: list[str], shared_data: Path, tmp_path: Path, name: str) -> None:
+    if name in WORDS:
+        library, _ = trained_bpe(name, lines)
+    else:
+        sentencepieces = pytest.importorskip("tests.parity.sentencepieces")
+        trained = sentencepieces.train(corpora.lines(shared_data), character_coverage=0.98, **SPM_MODELS[name])
+        library = spm_library(sentencepieces.as_gguf(trained))
+    model = TinyModel("tokens", n_layers=1, vocab_size=library.get_vocab_size())
+    folder = tmp_path / "a"
+    write_folder(write_checkpoint(model, tmp_path / "a.gguf"), folder)
+    library.save(str(folder / "tokenizer.json"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} if name not in WORDS else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    to_gguf(folder, tmp_path / "b.gguf")
+    server = LlamaCpp(tmp_path / "b.gguf", library.get_vocab_size(), encoder=False)
+    ours = tokenizer_from_json(folder)
+    for line in [*lines, *TEXTS]:
+        if unicodedata.is_normalized("NFC", line):  # llama.cpp does not bring texts into this form
+            assert server.tokens(line) == ours.encode(line), line
 
 
 def byte_library(pre: Any) -> Any:

@@ -139,16 +139,21 @@ class _FolderJob:
         return model_document(make_folder_model(*parts, lambda path: self._write(path, settings)))
 
     def _write(self, path: Path, settings: Settings) -> int:
-        from madang.conversion import to_folder
+        from madang.conversion.to_folder import loading_note, to_folder
         from madang.formats.gguf import read_gguf
 
-        quantized = {
-            one.type.name for one in read_gguf(self._files.path).tensors.values() if one.type.block_elements > 1
-        }
+        file = read_gguf(self._files.path)
+        types = {tensor.type for tensor in file.tensors.values()}
+        quantized = ", ".join(sorted(one.name for one in types if one.block_elements > 1))
         if quantized:
-            note(f"Note: the source is quantized ({', '.join(sorted(quantized))}); what that lost stays lost.")
+            note(f"Note: the source is quantized ({quantized}); what that lost stays lost.")
         with watching(f"Converting {self._files.name}") as progress:
-            return to_folder(self._files.path, path, self._type, n_threads=_n_threads(settings), progress=progress)
+            size_bytes = to_folder(
+                self._files.path, path, self._type, n_threads=_n_threads(settings), progress=progress
+            )
+        if (told := loading_note(file)) is not None:
+            note(f"Note: {told}")
+        return size_bytes
 
 
 def _target(files: ModelFiles, source: str, target: str | None, tensor_type: TensorType | None) -> Reference:

@@ -20,6 +20,7 @@ from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.safetensors_writing import SHARD_BYTES, write_safetensors
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import TensorType
+from madang.formats.tokenizers.pretokenizers import pretokenizer
 from madang.formats.tokenizers.to_json import write_tokenizer
 from madang.formats.tokenizers.tokenizer import Tokenizer
 
@@ -77,6 +78,17 @@ def to_folder(
         ) from error
     progress.finished()
     return sum(one.stat().st_size for one in target.rglob("*") if one.is_file())
+
+
+def loading_note(file: GGUFFile) -> str | None:
+    """What whoever loads the folder with transformers has to know; None for nothing."""
+    split_by = file.get_str("tokenizer.ggml.pre", None)
+    if file.architecture != "qwen2" or split_by is None or pretokenizer(split_by) == pretokenizer("qwen2"):
+        return None
+    return (
+        "The AutoTokenizer of transformers 5 splits words of every qwen2 as Qwen does, and this model does not: "
+        "load its tokenizer with PreTrainedTokenizerFast.from_pretrained(FOLDER)."
+    )
 
 
 def _usual_type(file: GGUFFile) -> TensorType:
