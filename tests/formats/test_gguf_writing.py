@@ -87,6 +87,12 @@ def test_a_file_written_again_is_the_same(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_file_without_tensors(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "a.gguf", VALUES, [])
+    assert len(gguf.GGUFReader(tmp_path / "a.gguf").tensors) == 0
+    assert read_gguf(tmp_path / "a.gguf").metadata.keys() == VALUES.keys()
+
+
 @given(st.lists(st.integers(0, 100), max_size=8))
 def test_pieces_of_any_size(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
     data = matrix(5, 5).tobytes()

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from madang.conversion.checking import require_same_model
 from madang.conversion.streams import Conversion, row_order
 from madang.core.errors import InvalidRequest, ModelError
@@ -18,6 +20,7 @@ from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.safetensors_writing import SHARD_BYTES, write_safetensors
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import TensorType
+from madang.formats.tokenizers.pretokenizers import pretokenizer
 from madang.formats.tokenizers.to_json import write_tokenizer
 from madang.formats.tokenizers.tokenizer import Tokenizer
 
@@ -77,6 +80,17 @@ def to_folder(
     return sum(one.stat().st_size for one in target.rglob("*") if one.is_file())
 
 
+def loading_note(file: GGUFFile) -> str | None:
+    """What whoever loads the folder with transformers has to know; None for nothing."""
+    split_by = file.get_str("tokenizer.ggml.pre", None)
+    if file.architecture != "qwen2" or split_by is None or pretokenizer(split_by) == pretokenizer("qwen2"):
+        return None
+    return (
+        "The AutoTokenizer of transformers 5 splits words of every qwen2 as Qwen does, and this model does not: "
+        "load its tokenizer with PreTrainedTokenizerFast.from_pretrained(FOLDER)."
+    )
+
+
 def _usual_type(file: GGUFFile) -> TensorType:
     matrices = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
     only = matrices.pop() if len(matrices) == 1 else TensorType.F16
@@ -98,11 +112,22 @@ def _write_settings(
 ) -> None:
     padding = file.get_int("tokenizer.ggml.padding_token_id", None)
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": padding}
-    _write_json(folder / "config.json", {**form.config, **ids, "dtype": _DTYPES[tensor_type]})
+    known = {name: value for name, value in ids.items() if value is not None}
+    # Where there is none, null: the classes of some families have a default that their own vocabulary has.
+    stated = known if form.is_encoder else ids
+    config = _shortened({**form.config, **stated})
+    _write_json(folder / "config.json", {**config, "dtype": _DTYPES[tensor_type]})
     ends = sorted(tokenizer.end_ids)
-    generation = {**ids, "eos_token_id": ends if len(ends) > 1 else tokenizer.eos_id}
-    known = {name: value for name, value in generation.items() if value is not None}
-    _write_json(folder / "generation_config.json", known)
+    _write_json(folder / "generation_config.json", known | ({"eos_token_id": ends} if len(ends) > 1 else {}))
+
+
+def _shortened(value: Any) -> Any:
+    """The same with the fewest digits that float32, which the file had, tells apart: 1e-05, not 9.99999974e-06."""
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return float(str(np.float32(value))) if isinstance(value, float) and np.float32(value) == value else value
 
 
 def _write_pooling(folder: Path, description: ModelDescription) -> None:

@@ -154,7 +154,7 @@ class _Layout:
             progress.advanced(len(piece))
 
         put(self.header)
-        ends = [*self.begins[1:], self.size_bytes]
+        ends = [*self.begins, self.size_bytes][1:]
         for tensor, begin, end in zip(self.tensors, self.begins, ends, strict=True):
             for piece in pieces_of(tensor):
                 put(piece)

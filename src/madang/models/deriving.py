@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -92,6 +93,36 @@ def make_model(
             return store.commit(manifest, (staged,))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder_model(
+    store: Store, name: StoredReference, parent: ModelFiles, source: str, write: Callable[[Path], object]
+) -> ModelFiles:
+    """The same for a model of a new Hugging Face folder, which ``write`` makes at the path that it is given."""
+    with store.lock(name):
+        workspace = store.partial_path(name)
+        workspace.mkdir(parents=True, exist_ok=True)
+        try:
+            folder = workspace / "made"
+            write(folder)
+            staged = tuple(_hashed(folder, path) for path in sorted(folder.rglob("*")) if path.is_file())
+            manifest = Manifest(
+                reference=name,
+                format="huggingface",
+                source=source,
+                files=tuple(ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}") for file in staged),
+                modified=_now(),
+                sampling=parent.sampling_defaults,
+            )
+            return store.commit(manifest, staged)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _hashed(folder: Path, path: Path) -> StagedFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return StagedFile(path.relative_to(folder).as_posix(), path, path.stat().st_size, digest)
 
 
 def _checked_adapter(store: Store, parent: StoredReference, digest: str) -> StagedFile:

@@ -7,7 +7,7 @@ say alike. Rows of query and key are "half" in every folder, and "interleaved" i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -58,6 +58,11 @@ class FolderForm:
     config: Settings
     tensors: Mapping[str, TensorSource] | None = field(default=None)
 
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it makes vectors, not text."""
+        return not self.config["architectures"][0].endswith(("ForCausalLM", "LMHeadModel"))
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:
@@ -73,12 +78,13 @@ def place_tensors(
 ) -> list[PlacedTensor]:
     """All tensors of a file to be, in order; ``n_numbers`` is how many experts or heads have tensors of their own.
 
+    Of several names for one tensor, the last is taken: what a family adds to a table, before what it has from it.
     Raises CannotConvert for one that the format has no name for.
     """
     present = set(canonical)
     placed: list[PlacedTensor] = []
-    for stem, entry, before in _spellings(names, n_layers, n_numbers):
-        for suffix in ("", ".bias"):
+    for stem, entry, before in reversed(list(_spellings(names, n_layers, n_numbers))):
+        for suffix in (".bias", ""):
             plain = (entry,) if isinstance(entry, str) else entry.parts
             parts = tuple(f"{before}{part}{suffix}" for part in plain)
             if not present.issuperset(parts):
@@ -88,7 +94,7 @@ def place_tensors(
             placed.append(PlacedTensor(full, parts, None if isinstance(entry, str) else entry))
     if present:
         raise CannotConvert(f"the other format has no name for its tensor '{min(present)}'")
-    return placed
+    return placed[::-1]
 
 
 def _spellings(names: Names, n_layers: int, n_numbers: int) -> Iterator[tuple[str, Entry, str]]:
@@ -115,11 +121,11 @@ def gguf_form(
 ) -> GGUFForm:
     """The usual form: what the spec says, under the usual keys.
 
-    fused      entries that take precedence over those of one tensor each
+    fused      entries that take precedence over the usual ones
     metadata   more keys, or other values
     """
     spec = description.spec
-    names = replace(GGUF, layer={**fused, **_expert_names(spec), **GGUF.layer, **fused})
+    names = GGUF.using({**_expert_names(spec), **fused})
     keys: dict[str, ValueToWrite] = {
         "vocab_size": spec.vocab_size,
         "context_length": spec.context_tokens,

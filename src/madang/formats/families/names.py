@@ -57,8 +57,9 @@ class Names:
     ignored: str = r"(?!)"
 
     def using(self, layer: Mapping[str, Entry], top: Mapping[str, Entry] | None = None) -> Names:
-        """The same with more entries, or other ones."""
-        return replace(self, layer={**self.layer, **layer}, top={**self.top, **(top or {})})
+        """The same with more entries, or other ones, all of them behind those that stay."""
+        kept = {name: entry for name, entry in self.layer.items() if name not in layer}
+        return replace(self, layer={**kept, **layer}, top={**self.top, **(top or {})})
 
     def find(self, name: str) -> tuple[str, Entry, str, str] | None:
         """The layer's prefix, the entry, the number for its ``*`` and the suffix of a tensor; None if unknown."""

@@ -85,5 +85,5 @@ def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
 
 def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
     """Write a ``nomic_bert`` folder with transformers' names."""
-    names = replace(_FOLDER, layer={"attn.Wqkv": fused(query_rows(description.spec)), **_FOLDER.layer})
+    names = _FOLDER.using({"attn.Wqkv": fused(query_rows(description.spec))})
     return FolderForm(names, "", encoder_config(description, "nomic_bert", "NomicBertModel"))

@@ -71,5 +71,5 @@ def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
     known = file.get_int("phi3.rope.scaling.original_context_length", spec.context_tokens)
     window = max(spec.window_tokens) or None
     more = {"original_max_position_embeddings": known, "sliding_window": window}
-    names = replace(LLAMA, layer={**_fusions(query_rows(spec), spec.n_ff, *_FOLDER_FUSED), **LLAMA.layer})
+    names = LLAMA.using(_fusions(query_rows(spec), spec.n_ff, *_FOLDER_FUSED))
     return FolderForm(names, "model.", folder_config(description, "phi3", "Phi3ForCausalLM", **more))

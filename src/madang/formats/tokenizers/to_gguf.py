@@ -56,7 +56,10 @@ def gguf_tokenizer(folder: Path, n_rows: int, model_type: str) -> dict[str, Valu
     if tokenizer.chat_template is not None:
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
     written = CheckedMetadata(folder, {key: _plain(value) for key, value in metadata.items()})
-    require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF")
+    try:
+        require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF")
+    except MalformedFile as error:
+        raise CannotConvert(f"as GGUF, its tokenizer would make no sense: {error.problem}") from error
     return metadata
 
 
@@ -154,7 +157,8 @@ class _Source:
         scored = self.model.get("type") != "WordPiece" and not self._is_bytes()
         if scored and text == unknown:
             return TokenKind.UNKNOWN
-        if scored and kind == TokenKind.NORMAL and byte_of_text(text) is not None:
+        falls_back = scored and bool(self.model.get("byte_fallback"))
+        if falls_back and kind == TokenKind.NORMAL and byte_of_text(text) is not None:
             return TokenKind.BYTE
         return kind
 

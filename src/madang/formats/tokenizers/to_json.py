@@ -68,11 +68,21 @@ def _merges(file: CheckedMetadata, vocabulary: Vocabulary) -> Library:
     pairs = list(_pairs(vocabulary, ids))
     library = Library(models.BPE(ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=has_bytes))
     adds_space = file.get_bool(_PREFIX + "add_space_prefix", True)
-    steps = [normalizers.Prepend(SPACE_MARK)] if adds_space else []
-    library.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE_MARK)])
-    marks = [decoders.Replace(SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
-    library.decoder = decoders.Sequence([*marks, decoders.Strip(" ", 1, 0)] if adds_space else marks)
+    library.normalizer = normalizers.Sequence(_marks(adds_space))
+    library.decoder = _mark_decoder(adds_space)
     return library
+
+
+def _marks(adds_space: bool) -> list[Any]:
+    """Spaces to marks, one more before the text where the model wants it."""
+    before = [normalizers.Prepend(SPACE_MARK)] if adds_space else []
+    return [*before, normalizers.Replace(" ", SPACE_MARK)]
+
+
+def _mark_decoder(adds_space: bool) -> decoders.Decoder:
+    """Marks to spaces, byte tokens to bytes, and without the space that nobody wrote."""
+    steps = [decoders.Replace(SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if adds_space else steps)
 
 
 def _pairs(vocabulary: Vocabulary, ids: dict[str, int]) -> Iterator[tuple[str, str]]:
@@ -92,17 +102,17 @@ def _pairs(vocabulary: Vocabulary, ids: dict[str, int]) -> Iterator[tuple[str, s
 
 def _unigram(file: CheckedMetadata, vocabulary: Vocabulary) -> Library:
     pieces = list(zip(vocabulary.texts, map(float, vocabulary.scores), strict=True))
-    library = Library(models.Unigram(pieces, unk_id=vocabulary.unknown_id, byte_fallback=False))
+    has_bytes = TokenKind.BYTE in vocabulary.kinds
+    library = Library(models.Unigram(pieces, unk_id=vocabulary.unknown_id, byte_fallback=has_bytes))
     steps: list[Any] = []
     rules = file.get_ints(_PREFIX + "precompiled_charsmap", None, low=-128, high=255)
     if rules is not None and len(rules):
         steps.append(normalizers.Precompiled(rules.astype(np.uint8).tobytes()))
     if file.get_bool(_PREFIX + "remove_extra_whitespaces", False):
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    library.normalizer = normalizers.Sequence(steps)
-    scheme = "always" if file.get_bool(_PREFIX + "add_space_prefix", True) else "never"
-    library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    library.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    adds_space = file.get_bool(_PREFIX + "add_space_prefix", True)
+    library.normalizer = normalizers.Sequence([*steps, *_marks(adds_space)])
+    library.decoder = _mark_decoder(adds_space)
     return library
 
 
