@@ -1,8 +1,8 @@
 """Error feedback: what columns lose when they are rounded, those after them make up for, as far as inputs go together.
 
 The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), column by
-column. The scales of a block are chosen before its columns are rounded, from what is left to say then, so it serves every
-type of blocks, and the result is an ordinary tensor of that type.
+column. The scales of a block are chosen before its columns are rounded, from what is left to say then, so it serves
+every type of blocks, and the result is an ordinary tensor of that type.
 """
 
 from __future__ import annotations
