@@ -98,7 +98,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         make_preset(options.model, importance, theirs, preset)
         started = time.perf_counter()
         made = quantize_to_size(
-            options.model, ours, theirs.stat().st_size, wikitext, work_folder=folder, n_threads=options.threads
+            options.model,
+            ours,
+            theirs.stat().st_size,
+            wikitext,
+            work_folder=folder,
+            n_threads=options.threads,
+            keeps_work=True,
         )
         wall_s = time.perf_counter() - started
         found = measure_files(options.model, [ours, theirs], texts, options.threads)

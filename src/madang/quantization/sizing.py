@@ -95,9 +95,12 @@ def quantize_to_size(
     *,
     work_folder: Path,
     n_threads: int,
+    keeps_work: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> Made:
     """Write ``target``, at most ``size_bytes``, and ``target`` with ``.certificate.json`` behind its name.
+
+    keeps_work   leave what was measured in the work folder, for other sizes of the same model
 
     Raises InvalidRequest when nothing is so small or the text is too short, NotEnoughDisk, and what reading the source
     and writing the target raise. Until all of the new file is there, an old one stays.
@@ -140,6 +143,8 @@ def quantize_to_size(
         "tensors": {name: verdict.chosen.mix[name].name for name in (matrix.name for matrix in matrices)},
     }
     write_atomically(certificate_path(target), json.dumps(certificate, indent=1) + "\n")
+    if keeps_work:
+        return Made(written, verdict, certificate)
     shutil.rmtree(work, ignore_errors=True)  # Windows keeps what is still mapped
     return Made(written, verdict, certificate)
 
