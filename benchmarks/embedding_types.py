@@ -3,8 +3,8 @@
     python benchmarks/embedding_types.py FOLDER [--texts 200]
 
 FOLDER is all-MiniLM-L6-v2's (`madang pull all-minilm:l6`). Every matrix is quantized to the type and back, where its
-blocks divide the rows (384 and 1536 columns); vectors, and matrices that a type does not fit, stay in float32. Texts are
-the sentences of the parallel corpus in English, which are no part of any choice.
+blocks divide the rows (384 and 1536 columns); vectors, and matrices that a type does not fit, stay in float32. Texts
+are the sentences of the parallel corpus in English, which are no part of any choice.
 """
 
 from __future__ import annotations
