@@ -27,7 +27,7 @@ from madang.quantization.workbench import Mix, Workbench
 SELECTION: Final = "selection"  # the text of the bench that choices are made on
 PROBE_CHUNKS: Final = 2
 TRADE_CHUNKS: Final = 4  # of those that whole mixes are measured on
-MAX_ROUNDS: Final = 3
+MAX_ROUNDS: Final = 2
 _ALIGNMENT: Final = 32
 _LEAST: Final = 1e-30
 PROBED_LAYERS: Final = 10

@@ -57,6 +57,7 @@ SELECTION_CHUNKS, SELECTION_TOKENS = 8, 256
 HELD_OUT_CHUNKS: Final = 16
 CHUNK_TOKENS: Final = 512
 MAX_GRAM_COLUMNS: Final = 4096  # beyond, a matrix is rounded without feedback: it would take minutes and gigabytes
+MAX_GRAM_BYTES: Final = 4 << 30  # of all matrices; those that come later are rounded without
 _SELECTION_SHARE: Final = 0.2  # of the calibration text; the rest is for importance
 _QUANTIZATION_VERSION: Final = 2
 _MIXED_FILE_TYPE: Final = 1024
@@ -107,7 +108,8 @@ def quantize_to_size(
     """
     file = read_gguf(source)
     hashes = {"source_sha256": hash_file(source), **_text_hashes(text)}
-    work = work_folder / sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+    key = json.dumps({**hashes, "madang": __version__}, sort_keys=True)
+    work = work_folder / sha256(key.encode()).hexdigest()[:16]
     work.mkdir(parents=True, exist_ok=True)
     model = MutableModel(source, n_threads)
     matrices = quantizable_matrices(file, model.description)
@@ -295,7 +297,7 @@ def _importance(
     """Measured, or from the call before."""
     path, folder = work / "importance.gguf", work / "grams"
     if not path.exists():
-        grams = Grams(at_most_columns=MAX_GRAM_COLUMNS)
+        grams = Grams(MAX_GRAM_COLUMNS, MAX_GRAM_BYTES)
         found = measure_importance(
             model,
             chunks,
