@@ -14,12 +14,16 @@ from typer.main import get_command
 
 from madang import __version__
 from madang.cli import keys, sessions
+from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.console import report_error
+from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.importance import importance
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
+from madang.cli.quantize import quantize
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
@@ -61,6 +65,10 @@ app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
+app.command("convert")(convert)
+app.command("audit")(audit)
+app.command("quantize")(quantize)
+app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
