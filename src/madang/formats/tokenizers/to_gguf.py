@@ -109,15 +109,20 @@ class _Source:
         for rank, (left, right) in reversed(list(enumerate(self._merges()))):
             if left + right in ids:
                 scores[ids[left + right]] = -rank
-        return {"model": "llama", "pre": "default", **self._tokens(scores), "add_space_prefix": self._adds_space()}
+        return {"model": "llama", "pre": "default", **self._tokens(scores), **self._normalizing()}
 
     def _unigram(self) -> dict[str, ValueToWrite]:
         scores = np.zeros(self.n_rows, np.float32)
         for number, (_, score) in enumerate(self.model["vocab"]):
             scores[number] = score
-        keys: dict[str, ValueToWrite] = {"model": "t5", "pre": "default", **self._tokens(scores)}
-        keys["add_space_prefix"] = self._adds_space()
-        keys["remove_extra_whitespaces"] = self._squeezes()
+        return {"model": "t5", "pre": "default", **self._tokens(scores), **self._normalizing()}
+
+    def _normalizing(self) -> dict[str, ValueToWrite]:
+        """What SentencePiece does to a text before."""
+        keys: dict[str, ValueToWrite] = {
+            "add_space_prefix": self._adds_space(),
+            "remove_extra_whitespaces": self._squeezes(),
+        }
         rules = [step for step in _steps(self.state.get("normalizer")) if step.get("type") == "Precompiled"]
         if rules:
             keys["precompiled_charsmap"] = np.frombuffer(base64.b64decode(rules[0]["precompiled_charsmap"]), np.uint8)
