@@ -86,18 +86,22 @@ nb::tuple divergences(const Matrix& reference, const Matrix& logits, const Ints&
 }
 
 nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>> quantized(uint32_t type, const Matrix& values, const std::optional<Reals>& importance,
-                                                       int n_threads, const std::string& isa) {
+                                                       const std::optional<Matrix>& passed_on, int n_threads,
+                                                       const std::string& isa) {
     const TypeTraits& traits = traits_of(type);
     const int64_t rows = int64_t(values.shape(0)), columns = int64_t(values.shape(1));
     if (columns % traits.block_elements != 0) throw std::invalid_argument("a row must be a whole number of its type's blocks");
     if (importance && int64_t(importance->size()) != columns) throw std::invalid_argument("importance must have a number per column");
+    if (passed_on && (int64_t(passed_on->shape(0)) != columns || int64_t(passed_on->shape(1)) != columns))
+        throw std::invalid_argument("what is passed on must be a matrix of columns by columns");
     const int64_t row_bytes = columns / traits.block_elements * traits.block_bytes;
     std::vector<uint8_t> blocks(size_t(rows * row_bytes));
     {
         const nb::gil_scoped_release release;
         ThreadPool pool(n_threads);
-        quantize_rows(select_quantizers(isa), traits.file_type, {values.data(), importance ? importance->data() : nullptr, rows, columns},
-                      pool, blocks.data());
+        const RowsToQuantize matrix{values.data(), importance ? importance->data() : nullptr, rows, columns,
+                                    passed_on ? passed_on->data() : nullptr};
+        quantize_rows(select_quantizers(isa), traits.file_type, matrix, pool, blocks.data());
     }
     return copy_of<uint8_t, 2>(blocks, {size_t(rows), size_t(row_bytes)});
 }
@@ -116,7 +120,7 @@ void bind_types(nb::module_& m) {
         "type"_a, "rows"_a, "columns"_a, "What a matrix takes in memory.");
     m.def("unpacked", &unpacked, "type"_a, "rows"_a, "columns"_a, "data"_a,
           "The float32 values of a matrix that was packed: what products and embeddings see.");
-    m.def("quantized", &quantized, "type"_a, "values"_a, "importance"_a.none(), "n_threads"_a, "isa"_a = "",
+    m.def("quantized", &quantized, "type"_a, "values"_a, "importance"_a.none(), "passed_on"_a.none(), "n_threads"_a, "isa"_a = "",
           "The bytes of a matrix in a type of blocks, [rows, bytes of a row].");
 }
 

@@ -20,6 +20,6 @@ namespace {
 #include "fits.inl"
 }  // namespace
 
-const Quantizers kAvx2Quantizers = {"avx2", fit_of};
+const Quantizers kAvx2Quantizers = {"avx2", fit_of, rounder_of, pass_on};
 
 }  // namespace madang

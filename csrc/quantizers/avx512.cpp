@@ -20,6 +20,6 @@ namespace {
 #include "fits.inl"
 }  // namespace
 
-const Quantizers kAvx512Quantizers = {"avx512", fit_of};
+const Quantizers kAvx512Quantizers = {"avx512", fit_of, rounder_of, pass_on};
 
 }  // namespace madang

@@ -20,6 +20,6 @@ namespace {
 #include "fits.inl"
 }  // namespace
 
-const Quantizers kNeonQuantizers = {"neon", fit_of};
+const Quantizers kNeonQuantizers = {"neon", fit_of, rounder_of, pass_on};
 
 }  // namespace madang

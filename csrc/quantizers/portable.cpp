@@ -18,6 +18,6 @@ namespace {
 #include "fits.inl"
 }  // namespace
 
-const Quantizers kPortableQuantizers = {"portable", fit_of};
+const Quantizers kPortableQuantizers = {"portable", fit_of, rounder_of, pass_on};
 
 }  // namespace madang

@@ -37,9 +37,25 @@ FitShape fit_shape(Type type);
 // Fits 16 lanes. values and weights: [lane][column]; fields: the blocks of those lanes.
 using Fit = void (*)(const float* values, const float* weights, BlockFields* fields);
 
+// A block of kLanes rows whose scales are chosen, on its way to quants. Lanes are rows: [column][row].
+struct RowsOfBlock {
+    float* values;                // [columns][kLanes]; what is left to say of each column
+    const float *scales, *mins;   // [sub-blocks][kLanes]
+    int columns, sub_columns;     // of the block, and of a sub-block
+    float* errors;                // out: [columns][kLanes], what rounding took
+    uint8_t* quants;              // out: [columns][kLanes]
+};
+// Rounds column after column. What one loses is taken from the columns after it: column k gives passed_on[k * stride + j] of
+// what column j lost.
+using RoundRows = void (*)(const RowsOfBlock& block, const float* passed_on, int64_t stride);
+// The same for columns behind the block, [n_columns][kLanes] from `values` on.
+using PassOn = void (*)(const RowsOfBlock& block, const float* passed_on, int64_t stride, float* values, int64_t n_columns);
+
 struct Quantizers {
     const char* name;
     Fit (*fit_of)(Type type);  // nullptr for a type without quantizer
+    RoundRows (*rounder_of)(Type type);
+    PassOn pass_on;
 };
 
 // The quantizers of the instruction set with that name, as select_kernels (cpu.h) understands it.
@@ -49,6 +65,7 @@ struct RowsToQuantize {
     const float* values;      // [rows][columns]
     const float* importance;  // [columns]; nullptr when every column counts the same
     int64_t rows, columns;
+    const float* passed_on = nullptr;  // [columns][columns], lower triangle: for error feedback
 };
 
 // Writes rows x columns / block_elements blocks. Columns must be a multiple of the type's block, values finite. Throws

@@ -88,6 +88,9 @@ static ScaleResidual residual(const Lanes<n>& v, F32 d) {
     return s;
 }
 
+template <class Levels, int n>
+static F32 error_of(const Lanes<n>& v, F32 d) { return residual<Levels>(v, d).rr; }
+
 template <int n>
 static F32 top_of(const Lanes<n>& v) {
     F32 top = zero();

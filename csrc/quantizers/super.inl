@@ -3,9 +3,6 @@
 // Rounding those integers moves every scale, so they are chosen by the error of the quants that follow from them: over several
 // factors, over the integers next to the rounded ones, and over the factors' least-squares fit to the result, in turns.
 
-template <class Levels, int n>
-static F32 error_of(const Lanes<n>& v, F32 d) { return residual<Levels>(v, d).rr; }
-
 struct SmallScales {
     F32 factor, scale;  // float16 and integer values
     F32 d() const { return mul(factor, scale); }

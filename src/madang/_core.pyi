@@ -36,10 +36,13 @@ def quantized(
     type: int,
     values: npt.NDArray[np.float32],
     importance: npt.NDArray[np.float32] | None,
+    passed_on: npt.NDArray[np.float32] | None,
     n_threads: int,
     isa: str = "",
 ) -> npt.NDArray[np.uint8]:
     """[rows, bytes of a row] of finite values [rows, columns], with an importance per column or None.
+
+    passed_on   [columns, columns]: with error feedback, column i gives passed_on[i, j] of what column j < i lost
 
     The same bytes from every instruction set and number of threads. ValueError for a type without
     quantizer, or whose blocks do not divide the columns.

@@ -19,6 +19,7 @@ from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.importance import importance
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
@@ -67,6 +68,7 @@ app.command("rm")(rm)
 app.command("convert")(convert)
 app.command("audit")(audit)
 app.command("quantize")(quantize)
+app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.command("ps")(ps)

@@ -39,6 +39,11 @@ class MutableModel:
             raise UnsupportedModel(f"measurements of the encoder {path.name}: it has no next token")
         self._decoder = load_decoder(path.name, self.description, plan)
 
+    @property
+    def isa(self) -> str:
+        """Instruction set in use."""
+        return self._decoder.isa
+
     def tokenize(self, text: str) -> list[int]:
         """See core.engine.LogitSource."""
         return self._tokenizer.encode(text)

@@ -41,12 +41,20 @@ _LARGEST: Final = {TensorType.F32: float(np.finfo(np.float32).max), TensorType.B
 
 
 def quantize(
-    values: Matrix, tensor_type: TensorType, *, importance: Matrix | None = None, n_threads: int, isa: str = ""
+    values: Matrix,
+    tensor_type: TensorType,
+    *,
+    importance: Matrix | None = None,
+    passed_on: Matrix | None = None,
+    n_threads: int,
+    isa: str = "",
 ) -> Octets:
     """The bytes of ``values`` [n_rows, n_columns] in ``tensor_type``: uint8 [n_rows, row_bytes].
 
     importance   [n_columns], the cost of an error in each column: the mean square of the input that it multiplies. Only
                  ratios count. Without it all columns count the same. Floats are rounded to nearest, whatever it is
+    passed_on    [n_columns, n_columns], for error feedback: column i gives passed_on[i, j] of what column j < i lost
+                 (:class:`~madang.quantization.rounding.Feedback`). Types without blocks have none
     isa          instruction set; the best of this machine by default. The bytes are the same from each
 
     Raises :class:`CannotQuantize` where rows are not a whole number of blocks, a value is NaN, infinite or beyond the
@@ -60,7 +68,8 @@ def quantize(
     if tensor_type in FLOAT_TYPES:
         return _as_floats(values, tensor_type)
     weights = None if importance is None else _checked_importance(importance, values.shape[1])
-    return _core.quantized(int(tensor_type), np.ascontiguousarray(values, np.float32), weights, n_threads, isa)
+    rows = np.ascontiguousarray(values, np.float32)
+    return _core.quantized(int(tensor_type), rows, weights, passed_on, n_threads, isa)
 
 
 def dequantize(data: Octets, tensor_type: TensorType) -> Matrix:

@@ -1,7 +1,8 @@
-"""Error feedback: what a column loses when it is rounded, the columns after it make up for, as far as their inputs go together.
+"""Error feedback: what columns lose when they are rounded, those after them make up for, as far as inputs go together.
 
-The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), a block of a type's
-columns at a time, so it serves every type of blocks, and the result is an ordinary tensor of that type.
+The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), column by
+column. The scales of a block are chosen before its columns are rounded, from what is left to say then, so it serves
+every type of blocks, and the result is an ordinary tensor of that type.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.formats.tensors import TensorType
-from madang.quantization.encoding import Matrix, Octets, dequantize, quantize
+from madang.quantization.encoding import Matrix, Octets, quantize
 
 DAMPING: Final = 0.01  # of the mean of the diagonal: a text shows some directions hardly or not at all
 _SLAB_ROWS: Final = 4096  # that are rounded at a time
@@ -27,34 +28,14 @@ class Feedback:
         diagonal = np.einsum("ii->i", hessian)
         diagonal += max(DAMPING * float(diagonal.mean()), float(np.finfo(np.float32).tiny))
         # The upper factor of the inverse: its rows are what each column passes on, once those before it are fixed.
-        self._factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+        factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+        self._passed_on = np.ascontiguousarray((factor / np.diagonal(factor)[:, None]).T, np.float32)
 
     def quantize(
         self, values: Matrix, tensor_type: TensorType, *, importance: Matrix | None = None, n_threads: int
     ) -> Octets:
-        """As ``encoding.quantize``, with feedback from each block of columns to those after it."""
-        slabs = [
-            self._quantize_slab(values[begin : begin + _SLAB_ROWS], tensor_type, importance, n_threads)
-            for begin in range(0, len(values), _SLAB_ROWS)
-        ]
-        return np.concatenate(slabs) if len(slabs) > 1 else slabs[0]
-
-    def _quantize_slab(
-        self, values: Matrix, tensor_type: TensorType, importance: Matrix | None, n_threads: int
-    ) -> Octets:
-        wanted = values.astype(np.float32, copy=True)
-        n_columns, width = wanted.shape[1], tensor_type.block_elements
-        parts: list[Octets] = []
-        for begin in range(0, n_columns, width):
-            end = begin + width
-            weights = None if importance is None else importance[begin:end]
-            block = np.ascontiguousarray(wanted[:, begin:end])
-            parts.append(quantize(block, tensor_type, importance=weights, n_threads=n_threads))
-            if end < n_columns:
-                own = np.linalg.inv(self._factor[begin:end, begin:end])
-                passed_on = (own @ self._factor[begin:end, end:]).astype(np.float32)
-                wanted[:, end:] -= (block - dequantize(parts[-1], tensor_type)) @ passed_on
-        return np.concatenate(parts, axis=1)
+        """As ``encoding.quantize``, with feedback from each column to those after it."""
+        return quantize(values, tensor_type, importance=importance, passed_on=self._passed_on, n_threads=n_threads)
 
 
 def output_error(values: Matrix, rounded: Matrix, gram: npt.NDArray[np.float32] | None) -> float:

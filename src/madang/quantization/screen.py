@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from madang.formats.tensors import Octets, TensorType
 from madang.quantization.encoding import Matrix, dequantize, quantize
+from madang.quantization.importance import with_floor
 from madang.quantization.journal import Journal
 from madang.quantization.matrices import Part, QuantizableMatrix
 from madang.quantization.rounding import Feedback, output_error
@@ -117,10 +118,11 @@ class Encoder:
 
     def _importance_of(self, matrix: QuantizableMatrix, part: Part) -> Matrix | None:
         found = self._importance.get(matrix.name)
-        if found is None or found.ndim == 1:
-            return found
-        own: Matrix = found[part.begin_row * len(found) // matrix.n_rows]
-        return own if own.any() else None  # an expert that no token took
+        if found is not None and found.ndim == 2:
+            found = found[part.begin_row * len(found) // matrix.n_rows]
+        if found is None or not found.any():  # an expert that no token took
+            return None
+        return with_floor(found)
 
     def _feedback_of(self, part: Part) -> Feedback:
         """The last one is kept: it serves several types, and takes long to make."""
