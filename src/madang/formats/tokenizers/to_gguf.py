@@ -57,7 +57,7 @@ def gguf_tokenizer(folder: Path, n_rows: int, model_type: str) -> dict[str, Valu
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
     written = CheckedMetadata(folder, {key: _plain(value) for key, value in metadata.items()})
     try:
-        require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF")
+        require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF", source.samples())
     except MalformedFile as error:
         raise CannotConvert(f"as GGUF, its tokenizer would make no sense: {error.problem}") from error
     return metadata
@@ -196,6 +196,15 @@ class _Source:
             or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
             for step in steps
         )
+
+    def samples(self) -> list[str]:
+        """Texts on which both forms have to agree.
+
+        Metaspace has no second space for a text that begins with one. SentencePiece has, and so has every GGUF file.
+        """
+        normalizer = [step.get("type") for step in _steps(self.state.get("normalizer"))]
+        is_lenient = self._adds_space() and "Prepend" not in normalizer
+        return [text for text in SAMPLES if not (is_lenient and text.startswith(" "))]
 
     def _squeezes(self) -> bool:
         steps = [*_steps(self.state.get("normalizer")), *_steps(self.state.get("pre_tokenizer"))]
