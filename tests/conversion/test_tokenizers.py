@@ -12,7 +12,7 @@ import pytest
 
 from madang.conversion import to_gguf
 from madang.conversion.to_folder import loading_note
-from madang.core.errors import CannotConvert, MalformedFile, ModelNotFound
+from madang.core.errors import CannotConvert, MalformedFile
 from madang.formats.gguf import read_gguf
 from madang.formats.gguf_writing import write_gguf
 from madang.formats.metadata import CheckedMetadata
@@ -257,7 +257,7 @@ def test_more_tokens_than_rows(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"tokenizer\.json"):
+    with pytest.raises(CannotConvert, match=r"has no tokenizer\.json"):
         gguf_tokenizer(tmp_path, 255, "llama")
 
 

@@ -42,11 +42,16 @@ _USUAL_NAMES: Final = ("llama-bpe", "qwen2", "gpt-2", "smollm", "command-r", "te
 def gguf_tokenizer(folder: Path, n_rows: int, model_type: str) -> dict[str, ValueToWrite]:
     """The metadata of the tokenizer in ``folder``, for a model with ``n_rows`` token embeddings.
 
-    Raises ModelNotFound without a tokenizer.json, CannotConvert for a tokenizer that GGUF has no form for or that gives
+    Raises CannotConvert without a tokenizer.json, for a tokenizer that GGUF has no form for and for one that gives
     other ids in it, MalformedFile for one that does not fit the model.
     """
-    tokenizer = tokenizer_from_json(folder)
     file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise CannotConvert(
+            f"{folder} has no tokenizer.json",
+            hint="transformers writes one: AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER).",
+        )
+    tokenizer = tokenizer_from_json(folder)
     state = read_json_object(file, MAX_JSON_BYTES)
     if tokenizer.vocab_size > n_rows:
         raise MalformedFile(file, f"it has {tokenizer.vocab_size} tokens, but the model has {n_rows} embeddings")
