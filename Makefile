@@ -18,7 +18,7 @@ export CHAT_PROMPT = $(value PROMPT)
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help chat check test kernels arm sanitize bench reference clean
+.PHONY: help chat check test kernels arm sanitize bench reference compatibility clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make check                 format, lint, types, direction of imports, generated reference'
 	@echo 'make sanitize              the tests of the C++ core, with the address and undefined-behaviour sanitizers (GCC, Linux)'
 	@echo 'make reference             write the generated reference again'
+	@echo 'make compatibility         run the clients of other servers again, and write which of them work'
 	@echo 'make bench                 ours and its peers side by side on the starter model (BENCH="$(BENCH)")'
 	@echo 'make clean                 delete what was set up and built; models and benchmark environments stay'
 
@@ -82,6 +83,9 @@ reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.server.reference
 	$(PYTHON) -m madang.server.metrics_page
 	$(PYTHON) -m madang.server.openapi
+
+compatibility: $(VENV)/for-tests
+	$(PYTHON) -m tests.compatibility.matrix
 
 STARTER = benchmarks/.models/SmolLM2-135M-Instruct.Q4_1.gguf
 

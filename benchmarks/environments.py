@@ -66,6 +66,13 @@ LLAMA_CPP = Environment(
     (("--no-cache-dir", "--no-binary", "llama-cpp-python", "llama-cpp-python==0.3.36"), (GGUF,)),
     (("CMAKE_ARGS", "-DGGML_NATIVE=ON"),),
 )
+# Apart from the other, so that what it serves with is no part of that one.
+LLAMA_CPP_SERVER = Environment(
+    "llama.cpp-server",
+    "llama_cpp_python",
+    (("--no-cache-dir", "--no-binary", "llama-cpp-python", "llama-cpp-python[server]==0.3.36"),),
+    (("CMAKE_ARGS", "-DGGML_NATIVE=ON"),),
+)
 OPENVINO = Environment("openvino", "openvino-genai", (("openvino-genai==2026.4.1.0",),))
 TRANSFORMERS = Environment(
     "transformers",

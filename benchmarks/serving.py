@@ -1,13 +1,14 @@
-"""What HTTP costs: our server beside our engine, and beside llama.cpp's own server.
+"""What HTTP costs: our server beside our engine, beside llama.cpp's own server, and llama-cpp-python's.
 
 python benchmarks/serving.py MODEL.gguf [--rounds N] [--threads N] [--soak-s N]
 
 first token   seconds to the first token of one client's request, over HTTP and straight from the engine, by turns
-aggregate     tokens/s of 1 and of 16 clients, over HTTP, from the engine, and from llama.cpp's server (xllamacpp)
+aggregate     tokens/s of 1 and of 16 clients, over HTTP, from the engine, and from the other servers
+processor     microseconds per token that our server and the clients themselves take, with 16 clients
 soak          64 clients for ``--soak-s`` seconds: errors, latencies, and the server's memory before and after
 
-Clients speak HTTP over sockets and read no more than they must: they share the machine with the servers. What servers
-take counts as the share of other processes.
+Clients speak HTTP over sockets and look at no more than they must: they share the machine with the servers, so what
+they take is missing there. What servers take counts as the share of other processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ from typing import Any
 
 import psutil
 
+from environments import LLAMA_CPP_SERVER, ensure_environment
 from madang.native import NativeEngine
 from own_engine import at_once, done_of, open_engine, options_of, percentiles, plain, results, spread
 
@@ -39,6 +42,7 @@ N_CLIENTS = 16
 SOAK_CLIENTS = 64
 ANSWER_TOKENS = 96
 SOAK_TOKENS = 24
+SOAK_SAMPLES = 12  # of the server's memory
 CONTEXT_TOKENS = 2048
 FIRST_TOKEN_REQUESTS = 20
 
@@ -70,21 +74,29 @@ async def complete(server: Server, prompt: str, max_tokens: int) -> Answered:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        status = await reader.readline()
-        if b" 200 " not in status:
-            raise RuntimeError(status.decode().strip())
-        first_s, usage, ended = 0.0, b"", False
-        async for line in reader:
-            first_s = first_s or (time.perf_counter() - started if line.startswith(b"data: {") else 0.0)
-            if line.startswith(b"data: {") and b'"completion_tokens"' in line:
-                usage = line
-            ended |= line.startswith(b"data: [DONE]")
-        if not (ended and usage):
-            raise RuntimeError("the stream broke off")
-        n_tokens = json.loads(usage.removeprefix(b"data: "))["usage"]["completion_tokens"]
-        return Answered(first_s, time.perf_counter() - started, n_tokens)
+        answer, first_s = b"", 0.0
+        while piece := await reader.read(1 << 16):
+            answer += piece
+            if first_s == 0.0 and b"data: {" in answer:
+                first_s = time.perf_counter() - started
+        return Answered(first_s, time.perf_counter() - started, n_tokens_of(answer))
     finally:
         writer.close()
+
+
+def n_tokens_of(answer: bytes) -> int:
+    """How many tokens a whole answer has, its head included. Raises RuntimeError when it is not whole.
+
+    Servers that do not count, as llama-cpp-python's in a stream, send a chunk for each token, and one at the end.
+    """
+    status = answer.partition(b"\r\n")[0]
+    if b" 200 " not in status:
+        raise RuntimeError(status.decode(errors="replace") or "no answer")
+    if b"data: [DONE]" not in answer:
+        raise RuntimeError("the stream broke off")
+    chunks = [line.removeprefix(b"data: ") for line in answer.splitlines() if line.startswith(b"data: {")]
+    usages = [line for line in chunks if b'"completion_tokens"' in line]
+    return json.loads(usages[-1])["usage"]["completion_tokens"] if usages else len(chunks) - 1
 
 
 @contextmanager
@@ -152,6 +164,39 @@ def llama_server(options: argparse.Namespace) -> Iterator[Server]:
         process.wait()
 
 
+@contextmanager
+def llama_cpp_python_server(options: argparse.Namespace) -> Iterator[Server]:
+    """llama-cpp-python's server, which answers one request after the other. Raises SetupError without it."""
+    ensure_environment(LLAMA_CPP_SERVER)
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    numbers = {"port": port, "n_threads": options.threads, "n_threads_batch": options.threads, "n_ctx": CONTEXT_TOKENS}
+    named = [part for name, number in numbers.items() for part in (f"--{name}", str(number))]
+    command = [str(LLAMA_CPP_SERVER.python), "-m", "llama_cpp.server", "--model", str(options.model), *named]
+    # Else a second request ends the one that is being answered.
+    with subprocess.Popen(
+        [*command, "--interrupt_requests", "False"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_for(port)
+            yield Server(port, str(options.model), psutil.Process(process.pid))
+        finally:
+            process.kill()
+
+
+def wait_for(port: int, patience_s: float = 60) -> None:
+    """Until something listens there. Raises OSError when nothing does for so long."""
+    until = time.perf_counter() + patience_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.perf_counter() > until:
+                raise
+            time.sleep(0.1)
+
+
 def prompt_of(kind: str, number: int) -> str:
     """One that no cache has seen."""
     return f"{kind} {number}. Once upon a time"
@@ -175,6 +220,18 @@ def engine_rate(engine: NativeEngine, n_clients: int, round_: int) -> float:
     return sum(one.usage.completion_tokens for one in done) / (time.perf_counter() - started)
 
 
+def cpu_us_per_token(server: Server) -> dict[str, float]:
+    """Of the server, engine included, and of its clients. Less noisy than rates on a machine that others use."""
+    n_rounds = 3
+    before, own_before = server.process.cpu_times(), time.process_time()
+    for round_ in range(n_rounds):
+        asyncio.run(rate(server, N_CLIENTS, -round_ - 2))
+    after, own_s = server.process.cpu_times(), time.process_time() - own_before
+    server_s = after.user + after.system - before.user - before.system
+    n_tokens = n_rounds * N_CLIENTS * ANSWER_TOKENS
+    return {"server": 1e6 * server_s / n_tokens, "clients": 1e6 * own_s / n_tokens}
+
+
 def engine_first_token_s(engine: NativeEngine, number: int) -> float:
     """Seconds to the first event of a request."""
     started = time.perf_counter()
@@ -190,7 +247,12 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
     answers: list[Answered] = []
     errors: list[str] = []
     until = time.perf_counter() + seconds
-    before = server.process.memory_info().rss
+    resident = [server.process.memory_info().rss]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(seconds / SOAK_SAMPLES)
+            resident.append(server.process.memory_info().rss)
 
     async def client(number: int) -> None:
         turn = 0
@@ -201,7 +263,9 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
             except (RuntimeError, OSError) as error:
                 errors.append(str(error))
 
+    watching = asyncio.ensure_future(watch())
     await asyncio.gather(*(client(number) for number in range(SOAK_CLIENTS)))
+    watching.cancel()
     return {
         "seconds": seconds,
         "requests": len(answers),
@@ -210,17 +274,15 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
         "first_token_s": percentiles(answer.first_token_s for answer in answers),
         "total_s": percentiles(answer.total_s for answer in answers),
         "tokens_per_s": sum(answer.n_tokens for answer in answers) / seconds,
-        "resident_bytes_before": before,
-        "resident_bytes_after": server.process.memory_info().rss,
+        "resident_bytes": resident,  # before, and as the time goes by
     }
 
 
 def measure(options: argparse.Namespace, document: dict[str, Any]) -> None:
     """Servers and engine by turns, so that each meets the same machine."""
     counts = (1, N_CLIENTS)
-    rates: dict[str, dict[int, list[float]]] = {
-        name: {n: [] for n in counts} for name in ("http", "engine", "llama.cpp")
-    }
+    others = {"llama.cpp": llama_server, "llama-cpp-python": llama_cpp_python_server}
+    rates: dict[str, dict[int, list[float]]] = {name: {n: [] for n in counts} for name in ("http", "engine", *others)}
     with our_server(options) as ours, closing(open_engine(options, context=CONTEXT_TOKENS)) as engine:
         asyncio.run(complete(ours, "Load", 4))
         engine_rate(engine, 2, -1)
@@ -233,12 +295,14 @@ def measure(options: argparse.Namespace, document: dict[str, Any]) -> None:
                 rates["http"][n].append(asyncio.run(rate(ours, n, round_)))
                 rates["engine"][n].append(engine_rate(engine, n, round_))
         document["first_token_s"] = {name: percentiles(found) for name, found in firsts.items()}
+        document["cpu_us_per_token"] = cpu_us_per_token(ours)
         document["soak"] = asyncio.run(soak(ours, options.soak_s))
-    with llama_server(options) as theirs:
-        asyncio.run(complete(theirs, "Load", 4))
-        for round_ in range(options.rounds):
-            for n in counts:
-                rates["llama.cpp"][n].append(asyncio.run(rate(theirs, n, round_)))
+    for name, serve in others.items():
+        with serve(options) as theirs:
+            asyncio.run(complete(theirs, "Load", 4))
+            for round_ in range(options.rounds):
+                for n in counts:
+                    rates[name][n].append(asyncio.run(rate(theirs, n, round_)))
     document["tokens_per_s"] = {
         name: {str(n): spread(found) for n, found in of_server.items()} for name, of_server in rates.items()
     }
@@ -257,7 +321,7 @@ def show(document: dict[str, Any]) -> None:
     print(
         f"{SOAK_CLIENTS} clients for {found['seconds']} s: {found['requests']} answers, {found['n_errors']} errors, "
         f"first token p50 {found['first_token_s']['p50']:.2f} s, p99 {found['first_token_s']['p99']:.2f} s, resident "
-        f"{found['resident_bytes_before'] / 1e6:.0f} to {found['resident_bytes_after'] / 1e6:.0f} MB"
+        f"{', '.join(f'{n_bytes / 1e6:.0f}' for n_bytes in found['resident_bytes'])} MB"
     )
 
 

@@ -26,6 +26,9 @@ def test_json(madang: Madang, home: Path) -> None:
     assert KeyFile(home).find(made["secret"]) is not None
     (listed,) = madang("keys", "list", "--json").json()["keys"]
     assert (listed["name"], listed["concurrency"], listed["models"]) == ("one", 2, None)
+    assert listed["may_manage"] is False
+    madang("keys", "add", "owner", "--manage")
+    assert madang("keys", "list").out.count("yes") == 1
     assert madang("keys", "rm", "one", "--json").json() == {"removed": "one"}
 
 

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from madang.cli.serve import exposure
+from madang.server.keys import KeyFile
+from madang.server.security import SecurityConfig
 from tests.cli.conftest import Madang
 
 
@@ -41,6 +44,17 @@ def test_it_prints_its_address_answers_and_stops(home: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert b'"content":"hello"' in answer, errors
     assert process.returncode == 0
+
+
+def test_an_open_server_says_who_can_reach_it(home: Path) -> None:
+    keys = KeyFile(home)
+    keys.add("one")
+    keys.add("owner", may_manage=True)
+    plain = exposure(SecurityConfig(keys, "0.0.0.0"), has_tls=False)
+    assert "(0.0.0.0)" in plain and "2 keys, of which 1 may change models" in plain and "No TLS" in plain
+    keys.remove("owner")
+    assert "1 key, of which 0" in exposure(SecurityConfig(keys, "192.168.1.5"), has_tls=True)
+    assert "No TLS" not in exposure(SecurityConfig(keys, "192.168.1.5"), has_tls=True)
 
 
 def test_a_port_that_is_taken(madang: Madang, taken: int) -> None:
@@ -73,3 +87,18 @@ def test_what_makes_no_sense_is_one_sentence(madang: Madang, options: list[str],
     assert result.status != 0
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+def test_options_of_one_engine_do_not_keep_the_models_of_others_from_running(home: Path) -> None:
+    options = ["--device", "cpu", "--precision", "fast", "--context", "64"]
+    command = [sys.executable, "-m", "madang.cli", "serve", "--port", "0", "--engine", "echo", *options]
+    environment = {**os.environ, "MADANG_HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().decode().strip())
+        connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=60)
+        connection.request("POST", "/api/generate", '{"model": "x", "prompt": "hello", "stream": false}')
+        answer = connection.getresponse().read()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert b'"response":"hello"' in answer, errors

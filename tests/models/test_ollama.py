@@ -10,12 +10,24 @@ from madang.core import Message, SamplingParams
 from madang.core.errors import (
     ChecksumMismatch,
     InvalidReference,
+    InvalidRequest,
     ModelNotFound,
     NetworkUnavailable,
     NotEnoughDisk,
     SourceError,
 )
-from madang.models import ModelFiles, OllamaReference, Preset, Progress, Sources, Store, parse_reference, pull
+from madang.core.settings import load_settings
+from madang.models import (
+    ModelFiles,
+    OllamaReference,
+    Preset,
+    Progress,
+    Sources,
+    Store,
+    parse_reference,
+    pull,
+    sources_of,
+)
 from madang.models.sources.ollama import OllamaSource
 from tests.models.registry import Registry
 from tests.models.standins import Recorder, sha256
@@ -41,6 +53,21 @@ def fetch(
     registry: Registry, store: Store, text: str = "ollama:tiny:1b", progress: Progress | None = None
 ) -> ModelFiles:
     return pull(parse_reference(text), store, progress, Sources(registry=OllamaSource(registry.url)))
+
+
+@pytest.mark.parametrize(
+    "address", ["registry.example.org", "file:///etc", "https://name:secret@host", "https://host?x", "ftp://host", ""]
+)
+def test_an_address_of_a_registry_that_is_none(address: str) -> None:
+    with pytest.raises(InvalidRequest, match="address of a registry"):
+        OllamaSource(address)
+
+
+def test_the_settings_name_another_registry(registry: Registry, store: Store) -> None:
+    settings = load_settings({}, {"MADANG_HOME": str(store.root), "MADANG_OLLAMA_REGISTRY": registry.url + "/"})
+    files = pull(parse_reference("ollama:tiny:1b"), store, sources=sources_of(settings))
+    assert files.path.read_bytes() == WEIGHTS
+    assert load_settings({}, {"MADANG_HOME": str(store.root)}).ollama_registry is None
 
 
 @pytest.mark.parametrize(

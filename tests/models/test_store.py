@@ -130,11 +130,14 @@ def test_a_file_elsewhere_is_referenced_until_it_changes(store: Store, tmp_path:
     assert outside.exists()
 
 
-def test_a_damaged_manifest_is_named_and_keeps_every_blob(store: Store) -> None:
+def test_a_damaged_manifest_is_named_and_keeps_every_blob(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     put(store, A, {"x.gguf": b"a"})
     put(store, B, {"x.gguf": b"b"})
     store.manifest_path(A).write_text("{")
-    for read in (lambda: store.find(A), store.list, lambda: store.show(A)):
+    for _ in range(2):  # named once in the log, and the others are listed
+        assert [files.name for files in store.list()] == ["b:1"]
+    assert [str(store.manifest_path(A)) in record.message for record in caplog.records] == [True]
+    for read in (lambda: store.find(A), lambda: store.show(A)):
         with pytest.raises(MalformedFile) as caught:
             read()
         assert str(store.manifest_path(A)) in (caught.value.hint or "")

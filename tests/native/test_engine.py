@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from madang.core import (
     CacheUsage,
     Cancellable,
     Completion,
+    Event,
     Message,
+    Pushing,
     Request,
     SamplingParams,
     TextDelta,
@@ -346,3 +349,40 @@ def test_another_thread_can_end_the_wait_for_an_answer(open_engine: OpenEngine) 
             pass
         ender.join()
         assert ask(engine, "once-upon-a-time").text
+
+
+def test_an_answer_that_is_pushed_is_the_one_that_is_read(open_engine: OpenEngine) -> None:
+    with closing(open_engine()) as engine:
+        request = Request(prompt="once-upon-a-time", max_tokens=12, sampling=HOT)
+        arrived: list[Event] = []
+        ended: SimpleQueue[Exception | None] = SimpleQueue()
+        stream = engine.generate(request)
+        assert isinstance(stream, Pushing)
+        stream.push(arrived.extend, ended.put)
+        assert ended.get(timeout=60) is None
+        assert collect(arrived).text == collect(engine.generate(request)).text
+
+
+def test_cancelling_a_pushed_answer_ends_it(open_engine: OpenEngine) -> None:
+    with closing(open_engine()) as engine:
+        ended: SimpleQueue[Exception | None] = SimpleQueue()
+        stream = engine.generate(Request(prompt="once", max_tokens=None, sampling=HOT))
+        stream.push(lambda events: None, ended.put)
+        stream.cancel()
+        assert ended.get(timeout=60) is None
+
+
+def test_closing_the_engine_ends_a_pushed_answer_with_the_reason(open_engine: OpenEngine) -> None:
+    engine = open_engine()
+    begun = threading.Event()
+    ended: SimpleQueue[Exception | None] = SimpleQueue()
+    stream = engine.generate(Request(prompt="once", max_tokens=None, sampling=HOT))
+    stream.push(lambda events: begun.set(), ended.put)
+    assert begun.wait(60)
+    engine.close()
+    assert isinstance(ended.get(timeout=60), EngineError | None)
+
+
+def test_what_is_wrong_with_a_request_raises_before_anything_is_pushed(open_engine: OpenEngine) -> None:
+    with closing(open_engine()) as engine, pytest.raises(ContextLengthExceeded):
+        engine.generate(Request(prompt="x" * 5000)).push(lambda events: None, lambda failure: None)

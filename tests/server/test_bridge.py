@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import pytest
@@ -46,7 +46,58 @@ class Failing(Endless):
         raise EngineError("It broke.")
 
 
-async def gathered(engine: EchoEngine | Endless, request: Request = HELLO) -> list[Event]:
+class Steps:
+    """Pushes the next piece of every stream in each step of its own thread; ``fails_after`` pieces it breaks."""
+
+    info = EngineInfo(engine="test", model="steps", context_tokens=10**9, max_concurrency=8)
+
+    def __init__(self, n_steps: int, *, fails_after: int | None = None) -> None:
+        self.n_steps, self.fails_after = n_steps, fails_after
+        self.streams: list[Pushed] = []
+        self.all_begun = threading.Event()
+
+    def generate(self, request: Request) -> Pushed:
+        return Pushed(self)
+
+    def run(self) -> None:
+        assert self.all_begun.wait(30)
+        for step in range(self.n_steps):
+            for stream in self.streams:
+                stream.receive([TextDelta(f"{step} ")])
+            if step == self.fails_after:
+                for stream in self.streams:
+                    stream.end(EngineError("It broke."))
+                return
+        for stream in self.streams:
+            stream.receive([collect(EchoEngine().generate(HELLO)).done])
+            stream.end(None)
+
+    def close(self) -> None:
+        pass
+
+
+class Pushed:
+    """One of its streams."""
+
+    def __init__(self, engine: Steps) -> None:
+        self._engine = engine
+        self.thread: threading.Thread | None = None
+
+    def __iter__(self) -> Iterator[Event]:
+        raise AssertionError("it is not iterated")
+
+    def __next__(self) -> Event:
+        raise AssertionError("it is not iterated")
+
+    def push(self, receive: Callable[[Sequence[Event]], None], end: Callable[[Exception | None], None]) -> None:
+        self.receive, self.end = receive, end
+        self._engine.streams.append(self)
+
+    def cancel(self) -> None:
+        self.end(None)
+
+
+async def gathered(engine: EchoEngine | Endless | Steps, request: Request = HELLO) -> list[Event]:
     return [event async for event in events(engine, request)]
 
 
@@ -123,6 +174,50 @@ def test_requests_wait_for_their_turn() -> None:
         return await asyncio.gather(*(gathered(engine) for _ in range(8)))
 
     assert all(collect(arrived).text == HELLO.messages[0].content for arrived in asyncio.run(run()))
+
+
+# ---- streams that push
+
+
+def pushed(engine: Steps, n_streams: int) -> list[list[Event] | BaseException]:
+    async def run() -> list[list[Event] | BaseException]:
+        tasks = [asyncio.create_task(gathered(engine)) for _ in range(n_streams)]
+        while len(engine.streams) < n_streams:
+            await asyncio.sleep(0.001)
+        engine.all_begun.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    runner = threading.Thread(target=engine.run)
+    runner.start()
+    try:
+        return asyncio.run(run())
+    finally:
+        runner.join()
+
+
+def test_pushed_events_come_in_order() -> None:
+    for arrived in pushed(Steps(200), 5):
+        assert isinstance(arrived, list)
+        assert collect(arrived).text == "".join(f"{step} " for step in range(200))
+
+
+def test_a_failure_that_is_pushed_ends_the_stream() -> None:
+    assert all(isinstance(outcome, EngineError) for outcome in pushed(Steps(200, fails_after=3), 2))
+
+
+def test_leaving_a_pushed_stream_cancels_it() -> None:
+    engine = Steps(1)
+
+    async def run() -> None:
+        task = asyncio.create_task(gathered(engine))
+        while not engine.streams:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert asyncio.run(gathered(EchoEngine()))
 
 
 # ---- leases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
@@ -99,7 +100,7 @@ def test_what_is_not_there_cannot_be_removed(tmp_path: Path) -> None:
         "",
         "[]",
         "null",
-        '{"schema": 2, "keys": []}',
+        '{"schema": 3, "keys": []}',
         '{"schema": 1, "keys": [{}]}',
         '{"schema": 1, "keys": [{"name": "a", "sha256": "short", "created": "2026-01-01"}]}',
         '{"schema": 1, "keys": 3}',
@@ -113,6 +114,28 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, text: str) -> None:
     for _ in range(2):  # not only the first time
         with pytest.raises(MadangError, match="not a file of API keys"):
             keys.list()
+
+
+def test_a_key_uses_models_unless_it_may_manage(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    keys.add("user")
+    keys.add("owner", may_manage=True)
+    assert {key.name: key.may_manage for key in KeyFile(tmp_path).list()} == {"user": False, "owner": True}
+
+
+def test_keys_from_before_there_were_rights_keep_what_they_could(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    secret = keys.add("old")
+    record = json.loads(keys.path.read_text(encoding="utf-8"))
+    record["schema"] = 1
+    for row in record["keys"]:
+        del row["may_manage"]
+    keys.path.write_text(json.dumps(record), encoding="utf-8")
+    keys.add("new")
+    found = KeyFile(tmp_path).find(secret)
+    assert found is not None and found.may_manage
+    assert {key.name: key.may_manage for key in KeyFile(tmp_path).list()} == {"old": True, "new": False}
+    assert json.loads(keys.path.read_text(encoding="utf-8"))["schema"] == 2
 
 
 def test_patterns_match_as_shells_do(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_uploads_have_a_bound_of_their_own(client: TestClient) -> None:
 
 def test_time_for_a_body_runs_out() -> None:
     now_s = 0.0
-    clock = BodyClock(10, BODY_S, lambda: now_s)
+    clock = BodyClock(10, BODY_S, clock=lambda: now_s)
     assert clock.patience_s() == BODY_IDLE_S
     clock.count(10)
     with pytest.raises(RequestTooLarge):
@@ -226,10 +226,11 @@ def test_a_client_that_does_not_read_loses_its_place(tmp_path: Path, endless: En
 
 def test_only_so_many_wait(running: Running, endless: Endless) -> None:
     with ExitStack() as stack:
-        connections = [stack.enter_context(running.connect()) for _ in range(3)]
-        for connection in connections:  # one runs, two wait
+        first, *others = [stack.enter_context(running.connect()) for _ in range(3)]
+        first.sendall(say("endless"))
+        assert first.recv(1024)  # one runs, two wait
+        for connection in others:
             connection.sendall(say("endless"))
-        assert connections[0].recv(1024)
         wait_until(lambda: waiting(running) == 2)
         with running.connect() as late:
             late.sendall(say("endless"))
@@ -386,7 +387,7 @@ def test_a_fault_is_logged_and_told_in_general(tmp_path: Path, log: io.StringIO)
 
 
 def test_prompts_and_secrets_are_in_no_log_error_or_metric(tmp_path: Path, log: io.StringIO) -> None:
-    secret = KeyFile(tmp_path).add("laptop", models=["echo:*"])
+    secret = KeyFile(tmp_path).add("laptop")
     client = TestClient(tiny_app(tmp_path), base_url="http://localhost")
     headers = {"Authorization": f"Bearer {secret}"}
     said = client.post("/say", json={"model": "echo", "text": "my private words"}, headers=headers)

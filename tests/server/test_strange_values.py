@@ -62,6 +62,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5},
     "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "hello"}]},
     "/tokenize": {"content": "hello"},
+    "/detokenize": {"tokens": [1]},
 }
 
 

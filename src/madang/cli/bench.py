@@ -42,7 +42,7 @@ def bench(  # noqa: PLR0913  (a command line's options are its parameters)
 
     Prints the median of several runs and their spread; generation continues from the prompt.
     """
-    from madang.cli.pull import fetch_with_progress
+    from madang.cli.pull import fetcher
     from madang.core.engine import Benchmarkable
     from madang.runtime import open_model
 
@@ -50,7 +50,7 @@ def bench(  # noqa: PLR0913  (a command line's options are its parameters)
     settings = options.settings_of(
         ctx, threads=threads, engine=engine, context=context, precision=precision, kv_type=kv_type
     )
-    with closing(open_model(model, settings, fetch=fetch_with_progress)) as loaded:
+    with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         measure = _bare_steps if isinstance(loaded, Benchmarkable) else _whole_answers
         runs = [measure(loaded, prompt_tokens, decode_tokens, number) for number in range(repetitions + 1)][1:]
         document = _document(loaded, runs)

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from madang.core.errors import MadangError
 
@@ -34,8 +35,9 @@ def data_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None
 
 
 def note(text: str, end: str = "\n") -> None:
-    """Print a line to stderr."""
-    print(harmless(text), file=sys.stderr, end=end, flush=True)
+    """Print a line to stderr. What cannot be said, as on a full disk, stops nothing."""
+    with suppress(OSError):
+        print(harmless(text), file=sys.stderr, end=end, flush=True)
 
 
 def dim_note(text: str, end: str = "\n") -> None:

@@ -24,6 +24,10 @@ def add(
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", metavar="N", help="Most requests that run at once.")
     ] = None,
+    manage: Annotated[
+        bool,
+        typer.Option("--manage", help="It may fetch, make and remove models too, and see every metric and setting."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Make a key and print its secret, once: only its hash is kept."""
@@ -35,6 +39,7 @@ def add(
         models=models or None,
         requests_per_minute=None if rate is None else read_rate(rate),
         concurrency=concurrency,
+        may_manage=manage,
     )
     if as_json:
         data_json({"name": name, "secret": secret})
@@ -55,7 +60,7 @@ def list_keys(ctx: typer.Context, as_json: options.Json = False) -> None:
         note("There are no keys, so a server listens on this machine only. Make one with: madang keys add NAME")
         return
     rows = [[_shown(value) for value in key.values()] for key in keys]
-    data_table([["NAME", "MODELS", "PER MINUTE", "AT ONCE", "CREATED"], *rows], right=[2, 3])
+    data_table([["NAME", "MODELS", "PER MINUTE", "AT ONCE", "MANAGES", "CREATED"], *rows], right=[2, 3])
 
 
 def rm(ctx: typer.Context, name: Name, as_json: options.Json = False) -> None:
@@ -75,6 +80,7 @@ def _document(key: Any) -> dict[str, object]:
         "models": key.models,
         "requests_per_minute": key.requests_per_minute,
         "concurrency": key.concurrency,
+        "may_manage": key.may_manage,
         "created": f"{key.created:%Y-%m-%d %H:%M}",
     }
 
@@ -82,4 +88,6 @@ def _document(key: Any) -> dict[str, object]:
 def _shown(value: object) -> str:
     if value is None:
         return "any"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return " ".join(value) if isinstance(value, tuple) else str(value)

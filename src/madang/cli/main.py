@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys
+from madang.cli import keys, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.console import report_error
@@ -80,6 +80,13 @@ _keys.command("add")(keys.add)
 _keys.command("list")(keys.list_keys)
 _keys.command("rm")(keys.rm)
 app.add_typer(_keys, name="keys")
+_sessions = typer.Typer(cls=Verbs, help="Conversations that were kept, by chats or a server.", rich_markup_mode=None)
+_sessions.command("list")(sessions.list_sessions)
+_sessions.command("show")(sessions.show)
+_sessions.command("export")(sessions.export)
+_sessions.command("import")(sessions.import_session)
+_sessions.command("rm")(sessions.rm)
+app.add_typer(_sessions, name="sessions")
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from madang.core.settings import Settings
     from madang.models import ModelFiles, Progress, Reference, Store
 
 
@@ -25,19 +26,25 @@ def pull(ctx: typer.Context, model: options.Model, as_json: options.Json = False
     from madang.models import Store, parse_reference
 
     settings = options.settings_of(ctx)
-    files = fetch_with_progress(parse_reference(model), Store(settings.home))
+    files = fetcher(settings)(parse_reference(model), Store(settings.home))
     if as_json:
         data_json(model_document(files))
     else:
         data(f"{files.name}  {format_bytes(files.size_bytes)}  {files.path}")
 
 
-def fetch_with_progress(reference: Reference, store: Store) -> ModelFiles:
-    """The model, fetched if it is not here, with progress on stderr. Raises what :func:`madang.models.pull` raises."""
+def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
+    """What fetches a model that is not here, with progress on stderr. Raises what :func:`madang.models.pull` raises."""
     from madang.models import pull as pull_model
+    from madang.models import sources_of
 
-    with watching(f"Pulling {reference}") as progress:
-        return pull_model(reference, store, progress)
+    sources = sources_of(settings)
+
+    def fetch(reference: Reference, store: Store) -> ModelFiles:
+        with watching(f"Pulling {reference}") as progress:
+            return pull_model(reference, store, progress, sources)
+
+    return fetch
 
 
 def model_document(files: ModelFiles) -> dict[str, object]:

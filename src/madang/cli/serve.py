@@ -12,18 +12,21 @@ import typer
 from madang.cli import options
 from madang.cli.console import data, note
 from madang.core.errors import InvalidRequest, MadangError
+from madang.core.settings import KEEP_ALIVE_S, Settings
 from madang.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from madang.server import ServerState
+    from madang.server.security import SecurityConfig
 
 DEFAULT_PORT = 11434  # where clients of Ollama look, so that they need no setting
 _BACKLOG = 2048
 
 
+@options.running(without=["remote_key"])  # its clients name no address
 def serve(  # noqa: PLR0913  (a command line's options are its parameters)
-    ctx: typer.Context,
     *,
+    settings: Settings,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; all but this machine's need a key.")
     ] = "127.0.0.1",
@@ -48,26 +51,10 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     keep_alive: Annotated[
         float,
         typer.Option("--keep-alive", metavar="S", help="Seconds that an idle model stays in memory; -1 is forever."),
-    ] = 300.0,
-    context: options.Context = None,
-    threads: options.Threads = None,
-    engine: options.Engine = None,
-    precision: options.Precision = None,
-    kv_memory: options.KvMemory = None,
-    kv_type: options.KvType = None,
-    speculation: options.Speculation = None,
+    ] = KEEP_ALIVE_S,
 ) -> None:
     """Serve models to clients of OpenAI's, Ollama's and Anthropic's APIs, until Ctrl-C. A request loads its model."""
-    settings = options.settings_of(
-        ctx,
-        context=context,
-        threads=threads,
-        engine=engine,
-        precision=precision,
-        kv_memory=kv_memory,
-        kv_type=kv_type,
-        speculation=speculation,
-    )
+    settings = settings.for_all_models()
     budget_bytes = None if memory is None else _size(memory)
     tls = _tls(certificate, key)
 
@@ -76,12 +63,14 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.server import ServerState
     from madang.server.keys import KeyFile
     from madang.server.security import SecurityConfig, check_bind
+    from madang.server.tracing import open_traces
 
     security = SecurityConfig(KeyFile(settings.home), host, tuple(hosts or ()), tuple(origins or ()))
     check_bind(security)
+    traces = open_traces(settings)
     with listen(host, port) as listener:
         pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive)
-        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security)
+        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security, traces=traces)
         _run(state, listener, tls)
 
 
@@ -122,6 +111,7 @@ def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | N
 
     from madang.server.app import create_app
     from madang.server.logs import configure_logs
+    from madang.server.security import is_loopback
     from madang.server.serving import DrainingServer, PatientProtocol
 
     configure_logs()
@@ -140,8 +130,19 @@ def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | N
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     data(f"{'http' if tls is None else 'https'}://{shown}:{port}")
+    if state.security is not None and not is_loopback(state.security.bind):
+        note(exposure(state.security, has_tls=tls is not None))
     note("Ready for clients; Ctrl-C stops when running answers are done, a second one at once.")
     DrainingServer(config, app.state.drain).run([listener])
+
+
+def exposure(security: SecurityConfig, *, has_tls: bool) -> str:
+    """Who can reach an open server, and with what."""
+    keys = security.keys.list()
+    n_managing = sum(key.may_manage for key in keys)
+    counted = f"{len(keys)} key{'' if len(keys) == 1 else 's'}, of which {n_managing} may change models"
+    line = "TLS is on." if has_tls else "No TLS: keys and prompts can be read on the way unless a proxy encrypts them."
+    return f"Other machines can reach this server ({security.bind or 'every address'}). It answers {counted}. {line}"
 
 
 def _tls(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:

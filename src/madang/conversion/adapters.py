@@ -17,7 +17,7 @@ import numpy as np
 from madang.conversion.streams import permuted_rows, row_order
 from madang.core.errors import CannotConvert, InvalidRequest, ModelError
 from madang.core.progress import SilentProgress
-from madang.core.writing import full_disk_told, replacing, require_disk
+from madang.core.writing import replacing, require_disk, within_disk
 from madang.formats.adapters import AdapterDescription, LowRank, read_adapter
 from madang.formats.adapters.peft import CONFIG_FILE, WEIGHTS_FILE
 from madang.formats.families import describe_model, folder_form, gguf_form
@@ -77,7 +77,7 @@ def adapter_to_folder(path: Path, target: Path, base: Path, base_format: Format)
     total_bytes = sum(tensor.size_bytes for tensor in tensors)
     require_disk(target.parent, total_bytes)
     try:
-        with full_disk_told(target.parent, total_bytes), replacing(target) as folder:
+        with within_disk(target.parent, total_bytes), replacing(target) as folder:
             folder.mkdir()
             config = _config(ranks, base, transposed=description.spec.architecture == _TRANSPOSING)
             folder.joinpath(CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.core.events import Event, checked
 from madang.core.request import Request
 
@@ -30,6 +31,23 @@ class EngineInfo:
     context_tokens: int
     max_concurrency: int = 1
     load_s: float = 0.0
+
+    def context_of(self, request: Request) -> int:
+        """Tokens that the request may hold. Raises InvalidRequest when it wants more than the model was opened with."""
+        n_ctx, most = request.context_tokens, self.context_tokens
+        if n_ctx is not None and n_ctx > most:
+            raise InvalidRequest(
+                f"A context of {n_ctx} tokens was asked for, but {self.model} was opened with {most}.",
+                param="context_tokens",
+                hint=f"Ask for at most {most}, or open it with a longer --context.",
+            )
+        return most if n_ctx is None else n_ctx
+
+    def check_texts(self, texts: Iterable[Sequence[int]]) -> None:
+        """Raises ContextLengthExceeded for the tokens of a text that are too many."""
+        for tokens in texts:
+            if len(tokens) > self.context_tokens:
+                raise ContextLengthExceeded(len(tokens), self.context_tokens)
 
 
 class Loaded(Protocol):
@@ -61,17 +79,16 @@ class Supervised(Loaded, Protocol):
 
 
 @contextmanager
-def streaming(
-    engine: Engine, request: Request, *, seen: Callable[[object], None] | None = None
-) -> Iterator[Iterator[Event]]:
-    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it.
+def streaming(engine: Engine, request: Request) -> Iterator[Iterator[Event]]:
+    """The checked stream of a request; leaving the block, however that happens, cancels what is left of it."""
+    with reading(engine.generate(request)) as events:
+        yield events
 
-    ``seen`` is shown the engine's own stream before it begins, which may be :class:`Cancellable`.
-    """
-    events = engine.generate(request)
+
+@contextmanager
+def reading(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
+    """The same for a stream that an engine gave already."""
     try:
-        if seen is not None:
-            seen(events)
         yield checked(events)
     finally:
         close = getattr(events, "close", None)  # a plain iterator has nothing to cancel
@@ -88,11 +105,35 @@ class Cancellable(Protocol):
 
 
 @runtime_checkable
+class Pushing(Cancellable, Protocol):
+    """A stream that can hand its events over as they come, so that no thread has to wait for them."""
+
+    def push(self, receive: Callable[[Sequence[Event]], None], end: Callable[[Exception | None], None]) -> None:
+        """Begin, and return. Raises what is wrong with the request.
+
+        ``receive`` is called with events as they come, then ``end`` once, with what ended the stream if that was
+        neither its Done nor ``cancel``. Both are called from other threads; they return at once and never raise. What
+        is received after the end does not count.
+        """
+
+
+@runtime_checkable
 class TokenCounter(Protocol):
     """An engine that can tell how long a request is without running it."""
 
     def count_tokens(self, request: Request) -> int:
         """Prompt tokens of the request, template included."""
+
+
+@runtime_checkable
+class Speller(Protocol):
+    """An engine that shows what its model reads."""
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, control tokens included. Raises InvalidRequest for an id that there is not."""
+
+    def render(self, request: Request) -> str:
+        """The prompt of a conversation as the chat template writes it. Raises InvalidRequest and TemplateError."""
 
 
 @dataclass(frozen=True, slots=True)

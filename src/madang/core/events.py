@@ -56,11 +56,16 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts. ``cached_tokens`` is the part of the prompt that did not have to be read again."""
+    """Token counts.
+
+    cached_tokens      the part of the prompt that did not have to be read again
+    reasoning_tokens   the part of the completion in which the model reasoned
+    """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -99,7 +104,11 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ContextLedger:
-    """Where every token of the context went; ``kept == received - dropped``, and ``cached`` is a part of ``kept``."""
+    """Where every token of the context went; ``kept == received - dropped``, and ``cached`` is a part of ``kept``.
+
+    dropped_messages      of the conversation that was received, those that the model was not shown
+    summarised_messages   those that it was shown a summary of, whose tokens are a part of ``kept``
+    """
 
     n_ctx: int
     received_tokens: int
@@ -107,6 +116,8 @@ class ContextLedger:
     kept_tokens: int
     dropped_tokens: int
     generated_tokens: int
+    dropped_messages: int = 0
+    summarised_messages: int = 0
 
     @property
     def free_tokens(self) -> int:

@@ -12,13 +12,36 @@ from secrets import token_hex
 
 from madang.core.errors import NotEnoughDisk
 
+# The disk, this user's share of it, and the largest file that this process may write.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Bytes that this user may still write below ``folder``, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def within_disk(folder: Path, n_bytes: int = 1, free_bytes: Callable[[Path], int] = free_disk_bytes) -> Iterator[None]:
+    """What the system says of a full disk becomes NotEnoughDisk: ``n_bytes`` were to be written below ``folder``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        left_bytes = free_bytes(folder)
+        raise NotEnoughDisk(folder, max(n_bytes, left_bytes + 1), left_bytes) from error
+
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` beside ``path`` and rename it into place, on the disk when this returns.
 
-    A ``private`` file can be read by this user only, from its first byte on.
+    A ``private`` file can be read by this user only, from its first byte on. Raises NotEnoughDisk, and OSError for what
+    else the system refuses.
     """
-    with replacing(path) as temporary:
+    with within_disk(path.parent, len(text.encode("utf-8", "surrogatepass"))), replacing(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -47,29 +70,11 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def free_disk_bytes(folder: Path) -> int:
-    """Bytes that this user may still write below ``folder``, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def require_disk(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
     """Raise NotEnoughDisk when ``needed_bytes`` more would not fit below ``folder``."""
     free = free_bytes(folder)
     if needed_bytes > free:
         raise NotEnoughDisk(folder, needed_bytes, free)
-
-
-@contextmanager
-def full_disk_told(folder: Path, needed_bytes: int) -> Iterator[None]:
-    """Make what the system says of a disk that ran full while it was written NotEnoughDisk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NotEnoughDisk(folder, needed_bytes, min(free_disk_bytes(folder), needed_bytes - 1)) from error
 
 
 def sync(path: Path) -> None:

@@ -12,7 +12,7 @@ from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
 from madang.models.preset import Preset
-from madang.models.pulling import Sources, pull
+from madang.models.pulling import Sources, pull, sources_of
 from madang.models.references import (
     FileReference,
     HubReference,
@@ -54,4 +54,5 @@ __all__ = [
     "pull",
     "read_catalog",
     "read_endpoint",
+    "sources_of",
 ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from madang.core.errors import InvalidRequest, MalformedFile, ModelNotFound, UnsupportedModel
+from madang.core.errors import InvalidRequest, MalformedFile, ModelNotFound, SourceError, UnsupportedModel
 from madang.core.sampling import SamplingParams
 from madang.models.choosing import choose_files
 from madang.models.fetching import StagedFile
@@ -42,19 +42,22 @@ def copy_model(store: Store, source: StoredReference, name: StoredReference) -> 
 def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset: Preset) -> ModelFiles:
     """A model of content that is in the store by digest (``files`` is file name -> digest), once it was checked.
 
-    Raises InvalidRequest for content that is not here or is no model, MalformedFile for a damaged generation config.
+    Raises InvalidRequest for content that is not here or is no model.
     """
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"{len(files)} files are given, at most {MAX_FILES}.", param="files")
     paths = {checked_relative(path): digest for path, digest in files.items()}
-    chosen = choose_files(str(name), list(paths))
+    try:
+        chosen = choose_files(str(name), list(paths))
+    except SourceError as error:  # here the client is the source
+        raise InvalidRequest(error.message, param="files", hint=error.hint) from error
     staged = tuple(_staged(store, file, paths[path]) for file, path in zip(chosen.names, chosen.paths, strict=True))
     sampling = SamplingParams()
     if chosen.format == "gguf":
         _check_gguf(staged[0])
     else:
         configs = [file.path for file in staged if file.name == "generation_config.json"]
-        sampling = read_generation_config(configs[0]) if configs else sampling
+        sampling = _checked_config(configs[0]) if configs else sampling
     manifest = Manifest(
         reference=name,
         format=chosen.format,
@@ -150,6 +153,13 @@ def _check_gguf(file: StagedFile) -> None:
         raise InvalidRequest(f"{file.name} is not a valid model file: {error.problem}.", param="files") from error
     except UnsupportedModel as error:
         raise InvalidRequest(f"{file.name} cannot be used: {error.what}.", param="files") from error
+
+
+def _checked_config(path: Path) -> SamplingParams:
+    try:
+        return read_generation_config(path)
+    except MalformedFile as error:
+        raise InvalidRequest(f"generation_config.json is damaged: {error.problem}.", param="files") from error
 
 
 def _staged(store: Store, name: str, digest: str) -> StagedFile:

@@ -55,6 +55,7 @@ IGNORED: Final[Mapping[str, str]] = {
 }
 _OFF: Final[Mapping[str, object]] = {"typical_p": 1, "tfs_z": 1, "mirostat": 0, "penalize_newline": True}
 KNOWN: Final[tuple[str, ...]] = (*SAMPLING, *LIMITS, *IGNORED)
+MOST_TOKENS: Final = 2**31 - 1  # of num_ctx and num_predict
 _WHOLE: Final[tuple[str, ...]] = ("top_k", "repeat_last_n", "seed")
 
 
@@ -81,8 +82,9 @@ def read_parameters(options: Mapping[str, Any]) -> Parameters:
     if sampling.get("seed", 0) < 0:  # as in llama.cpp: draw a fresh one
         del sampling["seed"]
     num_predict, num_ctx = (_whole(name, given[name]) if name in given else 0 for name in ("num_predict", "num_ctx"))
-    if num_ctx < 0:
-        raise InvalidRequest(f"num_ctx is {num_ctx}, but must be at least 1.", param="num_ctx")
+    for name, value, least in (("num_ctx", num_ctx, 0), ("num_predict", num_predict, -MOST_TOKENS)):
+        if not least <= value <= MOST_TOKENS:
+            raise InvalidRequest(f"{name} is {value}, but must be from {max(least, 1)} to {MOST_TOKENS}.", param=name)
     return Parameters(
         sampling=SamplingParams.from_mapping(sampling),
         stop=_stop(given.get("stop", ())),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias
 
-from madang.core.errors import MadangError, ModelNotFound, NotEnoughDisk, SourceError
+from madang.core.errors import ModelNotFound, SourceError
 from madang.core.sampling import SamplingParams
+from madang.core.settings import Settings
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog
 from madang.models.fetching import Fetched, Progress, SilentProgress, Wanted, Workspace
 from madang.models.files import ModelFiles, read_generation_config
@@ -24,7 +24,7 @@ from madang.models.references import (
     StoredReference,
 )
 from madang.models.sources.huggingface import HuggingFaceSource
-from madang.models.sources.ollama import OllamaSource
+from madang.models.sources.ollama import REGISTRY, OllamaSource
 from madang.models.sources.pypi import PypiSource
 from madang.models.store import Store
 
@@ -63,6 +63,11 @@ class Sources:
     catalog: Catalog = field(default_factory=load_catalog)
 
 
+def sources_of(settings: Settings) -> Sources:
+    """Where models come from by the settings. Raises InvalidRequest for an address that is none."""
+    return Sources(registry=OllamaSource(settings.ollama_registry or REGISTRY))
+
+
 def pull(
     reference: Reference, store: Store, progress: Progress | None = None, sources: Sources | None = None
 ) -> ModelFiles:
@@ -80,10 +85,13 @@ def pull(
     job = _Job(reference, origin, entry)
     try:
         store.clean_abandoned()
-        with store.lock(reference):
+        with store.within_disk(job.wanted.download_bytes or 1), store.lock(reference):
             return store.find(reference) or _fetch(job, store, progress or SilentProgress(), sources)
     except OSError as error:
-        raise _local_trouble(job, store, error) from error
+        raise SourceError(
+            f"{job.reference} could not be fetched: {error}.",
+            hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +131,6 @@ def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> Mod
     shutil.rmtree(workspace.folder, ignore_errors=True)
     progress.finished()
     return files
-
-
-def _local_trouble(job: _Job, store: Store, error: OSError) -> MadangError:
-    """What this machine's own disk said no to."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free_bytes = store.free_bytes()
-        return NotEnoughDisk(store.root, max(job.wanted.download_bytes or 0, free_bytes + 1), free_bytes)
-    return SourceError(
-        f"{job.reference} could not be fetched: {error}.",
-        hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
-    )
 
 
 def _manifest(job: _Job, fetched: Fetched) -> Manifest:

@@ -12,6 +12,7 @@ A manifest is written after its blobs, in one rename; whoever can read it has th
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 import time
@@ -20,7 +21,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
-from madang.core.writing import free_disk_bytes, sync, write_atomically
+from madang.core.writing import free_disk_bytes, sync, within_disk, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -32,6 +33,7 @@ from madang.models.sources.file import open_in_place
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _COMPONENT = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._%@~+-]{0,199}")
 ABANDONED_S = 7 * 24 * 3600
+_log = logging.getLogger("madang.models")
 
 
 class Store:
@@ -43,6 +45,7 @@ class Store:
     def __init__(self, home: Path, *, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
         self.root = home.absolute() / "models"
         self._free_bytes = free_bytes
+        self._told: set[Path] = set()
 
     # -- reading
 
@@ -57,8 +60,17 @@ class Store:
         return self._files(read_manifest(path)) if path.is_file() else None
 
     def list(self) -> list[ModelFiles]:
-        """All complete models, by name. Raises MalformedFile when a manifest is damaged."""
-        found = (self._files(manifest) for manifest in self._manifests())
+        """All complete models, by name. A damaged manifest hides its own model only, with one warning in the log."""
+        found = []
+        for path in self._manifest_paths():
+            try:
+                found.append(self._files(read_manifest(path)))
+            except MalformedFile as error:
+                if path not in self._told:
+                    self._told.add(path)
+                    _log.warning("%s %s", error.message, error.hint)
+            except FileNotFoundError:
+                continue  # removed meanwhile
         return sorted((files for files in found if files is not None), key=lambda files: files.name)
 
     def show(self, reference: StoredReference) -> Manifest:
@@ -83,6 +95,14 @@ class Store:
 
         Files of the manifest that have a path instead of a digest stay where they are.
         """
+        with self.within_disk():
+            self._take(manifest, staged)
+        files = self._files(manifest)
+        if files is None:
+            raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
+        return files
+
+    def _take(self, manifest: Manifest, staged: Sequence[StagedFile]) -> None:
         for file in staged:
             sync(file.path)
         with self._store_lock():
@@ -94,10 +114,6 @@ class Store:
             if manifest.format == "huggingface":
                 self._build_folder(manifest)
             write_atomically(self.manifest_path(manifest.reference), manifest.to_json())
-        files = self._files(manifest)
-        if files is None:
-            raise MalformedFile(self.manifest_path(manifest.reference), "it names files that are not there")
-        return files
 
     def remove(self, reference: StoredReference) -> int:
         """Forget a model, its unfinished pull, and every blob that no model needs any more.
@@ -141,6 +157,10 @@ class Store:
         free_bytes = self.free_bytes()
         if n_bytes > free_bytes:
             raise NotEnoughDisk(self.root, n_bytes, free_bytes)
+
+    def within_disk(self, n_bytes: int = 1) -> AbstractContextManager[None]:
+        """A block that writes ``n_bytes``; raises NotEnoughDisk when the disk turns out to be full meanwhile."""
+        return within_disk(self.root, n_bytes, self._free_bytes)
 
     # -- paths
 
@@ -188,10 +208,10 @@ class Store:
     def _store_lock(self) -> AbstractContextManager[None]:
         return file_lock(self._inside("locks", "store.lock"))
 
-    def _manifests(self) -> Iterator[Manifest]:
+    def _manifest_paths(self) -> Iterator[Path]:
         for path in sorted((self.root / "manifests").rglob("*.json")):
             if not path.name.startswith("."):
-                yield read_manifest(path)
+                yield path
 
     def _files(self, manifest: Manifest) -> ModelFiles | None:
         if any(not self._is_there(file) for file in manifest.files):
@@ -237,7 +257,7 @@ class Store:
 
     def _collect_garbage(self) -> int:
         try:
-            needed = {digest for manifest in self._manifests() for digest in manifest.digests}
+            needed = {digest for path in self._manifest_paths() for digest in read_manifest(path).digests}
         except MalformedFile:
             return 0  # a manifest that cannot be read may need any of the blobs
         paths = {self.blob_path(digest) for digest in needed}

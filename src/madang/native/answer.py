@@ -96,6 +96,7 @@ class Answer:
         emit: Callable[[Delta], None],
     ) -> None:
         self.n_tokens = 0
+        self.n_reasoning_tokens = 0  # of them
         self.is_done = False
         self.stop_text: str | None = None
         self.finish_reason: FinishReason = "length"
@@ -117,6 +118,7 @@ class Answer:
         """Draw from a row of logits, and say what there is to say. Raises EngineError when they are not numbers."""
         choice = self._choose(row)
         self.n_tokens += 1
+        self.n_reasoning_tokens += self._reader is not None and self._reader.is_reasoning
         if choice.token in self._tokenizer.end_ids:
             self.finish_reason = "stop"
             self._end()

@@ -109,6 +109,18 @@ class NativeEngine:
         """See core.engine.LogitSource."""
         return self._model.tokenizer.encode(text)
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """See core.engine.Speller."""
+        tokenizer = self._model.tokenizer
+        wrong = next((token for token in tokens if not 0 <= token < tokenizer.vocab_size), None)
+        if wrong is not None:
+            raise InvalidRequest(f"There is no token {wrong}; this model has {tokenizer.vocab_size}.", param="tokens")
+        return b"".join(tokenizer.token_bytes(token) for token in tokens).decode("utf-8", "replace")
+
+    def render(self, request: Request) -> str:
+        """See core.engine.Speller."""
+        return self._prompter.shown(request)
+
     def logits(self, tokens: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
         """See core.engine.LogitSource."""
         self._check_tokens(tokens)

@@ -64,6 +64,13 @@ class Prompter:
         pairs = zip(own, whole, strict=False)
         return whole, next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(own), len(whole)))
 
+    def shown(self, request: Request) -> str:
+        """The prompt as text, in which what people wrote looks like what the template wrote. Raises as above."""
+        if request.prompt is not None:
+            return request.prompt
+        tools, variables = tools_to_tell(request, self.dialect), template_variables(request, self.dialect)
+        return self._template.render(request.messages, tools, variables=variables)
+
     def _render(self, request: Request) -> str:
         tools = tools_to_tell(request, self.dialect)
         variables = template_variables(request, self.dialect)

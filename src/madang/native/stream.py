@@ -1,9 +1,9 @@
-"""The events of an answer, for the thread that waits for them."""
+"""The events of an answer, for the thread that waits for them, or for whoever has them pushed."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from madang.core.events import Done, Event
 from madang.native.sequence import CachedSequence
@@ -12,7 +12,8 @@ from madang.native.worker import Worker
 
 
 class AnswerStream:
-    """Begins with the first ``next``, and is computed until its Done or until somebody cancels it, from any thread."""
+    """Begins with the first ``next`` or with ``push``, and is computed until its Done or until somebody cancels it,
+    from any thread."""
 
     def __init__(self, worker: Worker, begin: Callable[[], tuple[CachedSequence, Generation]]) -> None:
         self._worker = worker
@@ -31,6 +32,21 @@ class AnswerStream:
         event = self._ready.popleft()
         self._is_over = isinstance(event, Done)
         return event
+
+    def push(self, receive: Callable[[Sequence[Event]], None], end: Callable[[Exception | None], None]) -> None:
+        """See core.engine.Pushing."""
+
+        def pass_on(item: list[Event] | Exception) -> None:
+            if isinstance(item, Exception):
+                self._is_over = True
+                end(None if isinstance(item, _Cancelled) else item)
+                return
+            receive(item)
+            if isinstance(item[-1], Done):
+                self._is_over = True
+                end(None)
+
+        self._start(pass_on)
 
     def cancel(self) -> None:
         """See core.engine.Cancellable."""
@@ -55,18 +71,23 @@ class AnswerStream:
         if self._is_over or self._is_cancelled:
             raise StopIteration
         try:
-            if self._begun is None:
-                sequence, work = self._begin()
-                self._worker.submit(sequence)
-                self._begun = sequence, work
-                if self._is_cancelled:  # meanwhile, by somebody who found nothing to cancel
-                    self.cancel()
-            self._ready.extend(self._begun[1].outbox.take())
+            work = self._start() if self._begun is None else self._begun[1]
+            self._ready.extend(work.outbox.take())
         except BaseException as error:
             self.close()
             if isinstance(error, _Cancelled):
                 raise StopIteration from None
             raise
+
+    def _start(self, pass_on: Callable[[list[Event] | Exception], None] | None = None) -> Generation:
+        sequence, work = self._begin()
+        if pass_on is not None:
+            work.outbox.pass_on(pass_on)
+        self._worker.submit(sequence)
+        self._begun = sequence, work
+        if self._is_cancelled:  # meanwhile, by somebody who found nothing to cancel
+            self.cancel()
+        return work
 
 
 class _Cancelled(Exception):

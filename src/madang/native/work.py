@@ -5,7 +5,7 @@ Each hands its results through a queue to the thread that waits for them; an exc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -33,7 +33,11 @@ class Outbox(Generic[T]):
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[T | Exception] = SimpleQueue()
-        self.put = self._queue.put
+        self.put: Callable[[T | Exception], None] = self._queue.put
+
+    def pass_on(self, receive: Callable[[T | Exception], None]) -> None:
+        """Let ``receive`` have them from now on, in the thread that computes; there is nothing to take any more."""
+        self.put = receive
 
     def take(self) -> T:
         """The next one, when it comes; raises what ended the work."""
@@ -100,7 +104,7 @@ class Generation:
         self._unsent.append(
             Done(
                 finish_reason=answer.finish_reason,
-                usage=Usage(n_prompt, n_cached, answer.n_tokens),
+                usage=Usage(n_prompt, n_cached, answer.n_tokens, answer.n_reasoning_tokens),
                 timings=replace(timings, drafted_tokens=sequence.n_drafted, accepted_tokens=sequence.n_accepted),
                 ledger=ContextLedger(self._n_ctx, n_prompt, n_cached, n_prompt, 0, answer.n_tokens),
                 seed=self._seed,

@@ -11,19 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from madang.core.engine import EngineInfo, Loaded, Supervised
 from madang.core.errors import EngineError, NotEnoughMemory
-from madang.core.settings import Settings
+from madang.core.settings import KEEP_ALIVE_S, Settings
 from madang.core.units import format_duration
 from madang.hardware import probe_machine
 from madang.runtime.open import open_loaded
 from madang.runtime.prospect import Identity, Prospect, foresee, identify
-
-KEEP_ALIVE_S = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -122,10 +120,23 @@ class Pool:
         when leased models leave too little room, EngineError when the pool is closed.
         """
         entry = self._take(reference, self._keep_alive_s if keep_alive_s is None else keep_alive_s)
-        try:
-            yield entry.loading.result()
-        finally:
-            self._give_back(entry)
+        with self._held(entry) as loaded:
+            yield loaded
+
+    def lease_resident(
+        self, reference: str, *, keep_alive_s: float | None = None
+    ) -> AbstractContextManager[Loaded] | None:
+        """The same at once, for a model that is in memory; None when it has to be loaded. Enter what it returns."""
+        keep_alive_s = self._keep_alive_s if keep_alive_s is None else keep_alive_s
+        identity = identify(reference, self._settings)
+        with self._changed:
+            self._check_open()
+            self._mark_stale(identity)
+            entry = self._find(identity)
+            if entry is None or entry.loaded_at is None:
+                return None
+            self._hold(entry, keep_alive_s)
+        return self._held(entry)
 
     def unload(self, reference: str) -> bool:
         """Give a model up: now, or when its last lease ends. False when it is not here."""
@@ -174,8 +185,7 @@ class Pool:
             if entry is None:
                 entry = _Entry(identity, keep_alive_s)
                 self._entries.append(entry)
-            entry.n_leases += 1
-            entry.keep_alive_s, entry.leaves_at = keep_alive_s, None
+            self._hold(entry, keep_alive_s)
         self._close(leaving)
         if is_new:
             self._load(entry)
@@ -185,6 +195,17 @@ class Pool:
             self._give_back(entry)
             raise
         return entry
+
+    def _hold(self, entry: _Entry, keep_alive_s: float) -> None:
+        entry.n_leases += 1
+        entry.keep_alive_s, entry.leaves_at = keep_alive_s, None
+
+    @contextmanager
+    def _held(self, entry: _Entry) -> Iterator[Loaded]:
+        try:
+            yield entry.loading.result()
+        finally:
+            self._give_back(entry)
 
     def _give_back(self, entry: _Entry) -> None:
         with self._changed:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+from weakref import WeakSet, WeakValueDictionary
 
 from anyio import CancelScope
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
-from madang.core.engine import Cancellable, Engine, Loaded, streaming
+from madang.core.engine import Cancellable, Engine, Loaded, Pushing, reading
 from madang.core.events import Event
 from madang.core.request import Request
 from madang.server.limits import Admission
 from madang.server.metrics import Generation
 from madang.server.scopes import check_model
-from madang.server.state import ModelPool
+from madang.server.state import ModelPool, ResidentPool
+from madang.server.threads import Threads
 from madang.server.visit import VISIT
 
 T = TypeVar("T")
@@ -28,6 +30,9 @@ T = TypeVar("T")
 QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 
 _outside_of_requests = Admission()
+_THREADS = Threads()
+_RUNNING: WeakSet[_Generation] = WeakSet()
+_BELLS: WeakValueDictionary[asyncio.AbstractEventLoop, _Bell] = WeakValueDictionary()  # as long as something uses it
 
 
 async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None]:
@@ -38,21 +43,22 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
     """
     async with _counted(engine) as seen:
         generation = _Generation(engine, request)
-        generation.start()
+        _RUNNING.add(generation)
+        _THREADS.run(generation.run)
         try:
-            while True:
-                batch, failure = await generation.take()
+            while batch := await generation.take():
                 for event in batch:
                     if seen is not None:
                         seen.saw(event)
                     yield event
-                if failure is not None:
-                    raise failure
-                if generation.is_over:
-                    return
         finally:
-            generation.leave()
-            await undisturbed(generation.ended.wait())
+            await generation.leave()
+
+
+def end_all(reason: Exception) -> None:
+    """Have every stream that runs in this process raise it after what has come already; in the loop."""
+    for generation in list(_RUNNING):
+        generation.fail(reason)
 
 
 @asynccontextmanager
@@ -63,17 +69,26 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
     its model loads leaves the load running, for the next one.
     """
     check_model(reference)
-    lease = pool.lease(reference, keep_alive_s=keep_alive_s)
-    entering = asyncio.ensure_future(in_thread(lease.__enter__))
-    try:
-        loaded = await asyncio.shield(entering)
-    except asyncio.CancelledError:
-        entering.add_done_callback(lambda done: _give_back(lease, done))
-        raise
+    resident = pool.lease_resident(reference, keep_alive_s=keep_alive_s) if isinstance(pool, ResidentPool) else None
+    if resident is None:
+        lease = pool.lease(reference, keep_alive_s=keep_alive_s)
+        loaded = await _entered(lease)
+    else:
+        lease = resident
+        loaded = lease.__enter__()
     try:
         yield loaded
     finally:
         await undisturbed(in_thread(partial(lease.__exit__, None, None, None)))
+
+
+async def _entered(lease: AbstractContextManager[Loaded]) -> Loaded:
+    entering = asyncio.ensure_future(in_thread(lease.__enter__))
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(lambda done: _give_back(lease, done))
+        raise
 
 
 @asynccontextmanager
@@ -120,76 +135,134 @@ async def in_thread(function: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="madang-call", daemon=True).start()
+    _THREADS.run(run)
     return await outcome
 
 
 class _Generation:
-    """A thread that runs the engine's stream, and the loop's end of it."""
+    """An engine's stream, and the loop's end of it.
+
+    A stream that pushes needs a thread only to begin. What it sends to a client that does not read piles up, as long
+    as its answer is; one that has to be iterated waits in its thread.
+    """
 
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine, self._request = engine, request
         self._loop = asyncio.get_running_loop()
-        self._arrived: deque[Event] = deque()
-        self._failure: BaseException | None = None
-        self._news = asyncio.Event()
+        self._bell = _bell(self._loop)
+        self._arrived: list[Event] = []
+        self._news: asyncio.Future[None] | None = None
         self._room = threading.Semaphore(QUEUE_EVENTS)
-        self._is_left = False
+        self._is_left = self._is_pushed = False
+        self._failure: BaseException | None = None
         self._stream: Cancellable | None = None
-        self.is_over = False
-        self.ended = asyncio.Event()
+        self._ended = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin, in a thread of its own: a pool of threads would be a second queue."""
-        threading.Thread(target=self._run, name="madang-generation", daemon=True).start()
+    # ---- in the loop
 
-    async def take(self) -> tuple[list[Event], BaseException | None]:
-        """What has come since the last call, waiting for something; and what ended the stream, if that failed."""
-        await self._news.wait()
-        self._news.clear()  # before looking, so that nothing is overlooked
-        is_over = self.ended.is_set()
-        batch = [self._arrived.popleft() for _ in range(len(self._arrived))]
-        if batch:
-            self._room.release(len(batch))
-        self.is_over = is_over
-        return batch, self._failure if is_over else None
+    async def take(self) -> list[Event]:
+        """What has come since the last call, waiting for something; empty at the end. Raises what ended the stream."""
+        if not self._arrived and not self._ended.is_set():
+            self._news = self._loop.create_future()
+            await self._news
+        batch, self._arrived = self._arrived, []
+        if not batch and self._failure is not None:
+            raise self._failure
+        if not self._is_pushed:
+            self._room.release(max(len(batch), 1))
+        return batch
 
-    def leave(self) -> None:
-        """Nobody listens any more."""
+    async def leave(self) -> None:
+        """Nobody listens any more: end what runs."""
         self._is_left = True
+        if self._ended.is_set():
+            return
+        self._cancel()
+        await undisturbed(self._ended.wait())
+
+    def fail(self, reason: Exception) -> None:
+        """End it as if the engine had failed."""
+        self._is_left = True
+        self._cancel()
+        self._end(reason)
+
+    def _cancel(self) -> None:
         self._room.release()
         if self._stream is not None:
             self._stream.cancel()
 
-    def _run(self) -> None:
+    def _arrive(self, events: Sequence[Event]) -> None:
+        self._arrived += events
+        self._wake()
+
+    def _end(self, failure: BaseException | None) -> None:
+        if self._ended.is_set():
+            return
+        self._failure = failure
+        self._ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    # ---- in threads
+
+    def run(self) -> None:
+        """Begin, and see to it that all events arrive."""
         try:
-            with streaming(self._engine, self._request, seen=self._see) as stream:
-                for event in stream:
-                    self._room.acquire()
-                    if self._is_left:
-                        return
-                    self._arrived.append(event)
-                    if not self._news.is_set():
-                        self._tell(self._news.set)
+            stream = self._engine.generate(self._request)
+            if isinstance(stream, Cancellable):  # of some, the wait can be ended too, as during a long prompt
+                self._stream = stream
+                if self._is_left:
+                    stream.cancel()
+            if isinstance(stream, Pushing):
+                self._is_pushed = True
+                stream.push(partial(self._bell.ring, self._arrive), partial(self._bell.ring, self._end))
+                return
+            self._iterate(stream)
         except BaseException as error:
-            self._failure = error
-        finally:
-            self._tell(self._end)
+            self._bell.ring(self._end, error)
+        else:
+            self._bell.ring(self._end, None)
 
-    def _see(self, stream: object) -> None:
-        """The engine's own stream: of some, the wait can be ended too, as during a long prompt."""
-        if isinstance(stream, Cancellable):
-            self._stream = stream
-            if self._is_left:
-                stream.cancel()
+    def _iterate(self, stream: Iterator[Event]) -> None:
+        with reading(stream) as events:
+            for event in events:
+                self._room.acquire()
+                if self._is_left:
+                    return
+                self._bell.ring(self._arrive, (event,))
 
-    def _end(self) -> None:
-        self.ended.set()
-        self._news.set()
 
-    def _tell(self, callback: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(callback)
+class _Bell:
+    """Wakes a loop once for all that threads have for it at that moment, as for many streams after one step."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._has_rung = False
+
+    def ring(self, callback: Callable[[T], None], value: T) -> None:
+        """Have the loop call ``callback(value)``, in the order of the calls; from any thread."""
+        self._waiting.append((callback, value))
+        if not self._has_rung:
+            self._has_rung = True
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._has_rung = False  # before looking, so that nothing is overlooked
+        for _ in range(len(self._waiting)):
+            callback, value = self._waiting.popleft()
+            callback(value)
+
+
+def _bell(loop: asyncio.AbstractEventLoop) -> _Bell:
+    bell = _BELLS.get(loop)
+    if bell is None:
+        bell = _BELLS[loop] = _Bell(loop)
+    return bell
 
 
 @asynccontextmanager
@@ -210,7 +283,7 @@ async def _counted(engine: Engine) -> AsyncIterator[Generation | None]:
 def _give_back(lease: AbstractContextManager[Loaded], entering: asyncio.Future[Loaded]) -> None:
     """Leave a lease that was entered after nobody wanted it any more."""
     if not entering.cancelled() and entering.exception() is None:
-        threading.Thread(target=lease.__exit__, args=(None, None, None), daemon=True).start()
+        _THREADS.run(partial(lease.__exit__, None, None, None))
 
 
 async def undisturbed(work: Awaitable[object]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from secrets import token_hex
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -32,9 +33,25 @@ def named(name: str, value: Mapping[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\n" + data(value)
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def as_json(value: object) -> bytes:
     """Without blanks, and without NaN, which is no JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
+
+
+class Template:
+    """A piece of a stream that comes again and again, each time with another text in it."""
+
+    def __init__(self, written: Callable[[str], bytes]) -> None:
+        """``written``: the piece with a given text, which it has once, as JSON."""
+        mark = token_hex(16)
+        self._head, self._tail = written(mark).split(as_json(mark))
+
+    def with_text(self, text: str) -> bytes:
+        """The piece with this text."""
+        return self._head + as_json(text) + self._tail
 
 
 def json_response(value: Mapping[str, Any]) -> Response:

@@ -23,7 +23,8 @@ from madang.core.writing import write_atomically
 from madang.models.locking import file_lock
 
 KEYS_FILE = "keys.json"
-SCHEMA = 1
+SCHEMA = 2
+SCHEMA_WITHOUT_RIGHTS = 1  # every key of such a file could change models, and may still
 SECRET_PREFIX = "md-"
 SECRET_BYTES = 32
 MAX_FILE_BYTES = 4 << 20
@@ -40,6 +41,8 @@ class ApiKey:
     models                patterns of the models that it may use, as shells match names; None is every model
     requests_per_minute   requests that it may begin per minute, all of them at once if it likes
     concurrency           requests that it may have running at once
+    may_manage            whether it may change what the server has, and see all that it does: pull, make, delete and
+                          unload models, read metrics of every key and the settings
     """
 
     name: str
@@ -48,6 +51,7 @@ class ApiKey:
     models: tuple[str, ...] | None = None
     requests_per_minute: int | None = None
     concurrency: int | None = None
+    may_manage: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether a pattern matches the canonical reference of a model, such as ``smollm2:135m``."""
@@ -90,6 +94,7 @@ class KeyFile:
         models: Iterable[str] | None = None,
         requests_per_minute: int | None = None,
         concurrency: int | None = None,
+        may_manage: bool = False,
     ) -> str:
         """Make a key and return its secret, which cannot be had again. Raises InvalidRequest, also for a taken name."""
         secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
@@ -101,6 +106,7 @@ class KeyFile:
                 models=None if models is None else tuple(models),
                 requests_per_minute=requests_per_minute,
                 concurrency=concurrency,
+                may_manage=may_manage,
             )
         )
         with self._locked():
@@ -156,6 +162,8 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
         record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] == SCHEMA_WITHOUT_RIGHTS:
+            return tuple(_from_row({**row, "may_manage": True}) for row in record["keys"])
         if record["schema"] != SCHEMA:
             raise ValueError("unknown schema")
         return tuple(_from_row(row) for row in record["keys"])
@@ -184,6 +192,8 @@ def _checked(key: ApiKey) -> ApiKey:
             raise InvalidRequest(f"'{pattern}' is not a pattern of model names.", param="models")
     if key.models == ():
         raise InvalidRequest("A key that may use no model at all opens nothing.", param="models")
+    if not isinstance(key.may_manage, bool):
+        raise InvalidRequest("Whether a key may manage is true or false.", param="manage")
     for param, value in {"rate": key.requests_per_minute, "concurrency": key.concurrency}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidRequest(f"{param} is {value!r}, but must be a whole number of 1 or more.", param=param)

@@ -8,6 +8,8 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -16,13 +18,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
+from madang.server.history import History
 from madang.server.keys import KeyFile
-from madang.server.limits import BLOB_BYTES, BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, Admission, BodyClock
-from madang.server.metrics import Row, ServerMetrics
+from madang.server.limits import BLOB_BYTES, Admission, BodyClock
+from madang.server.metrics import GenerationEnd, Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
 from madang.server.state import ModelPool, ServerState
 from madang.server.visit import VISIT, Visit
+from madang.storage import DATABASE_FILE, Database
+
+if TYPE_CHECKING:
+    from madang.server.tracing import Traces
 
 UPLOADS = "/api/blobs/"
 REQUEST_ID = "X-Request-Id"
@@ -36,24 +43,36 @@ STATUS_OF_FAULT = 500
 def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
-    metrics = ServerMetrics(lambda: _now(admission, state.pool))
+    history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
+    metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
+    app.state.history = history
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
-    app.add_middleware(BodyLayer, limit_bytes=state.body_bytes, stall_s=state.stall_s)
+    app.add_middleware(BodyLayer, state=state)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
-    app.add_middleware(VisitLayer, metrics=metrics, admission=admission)
+    app.add_middleware(VisitLayer, metrics=metrics, admission=admission, history=history, traces=state.traces)
     return drain, metrics
 
 
-def _now(admission: Admission, pool: ModelPool) -> dict[str, list[Row]]:
+def _now(admission: Admission, pool: ModelPool, history: History) -> dict[str, list[Row]]:
     resident = pool.resident()
     return {
         "num_requests_running": [((), admission.n_running)],
         "num_requests_waiting": [((), admission.n_waiting)],
+        "history_available": [((), history.trouble is None)],
+        "history_entries_waiting": [((), history.journal.n_waiting)],
+        "history_entries_lost": [((), history.journal.n_lost)],
         "resident_model_bytes": [((one.reference, one.info.engine), one.size_bytes) for one in resident],
         "resident_model_leases": [((one.reference, one.info.engine), one.n_leases) for one in resident],
     }
+
+
+def _ended(history: History, traces: Traces | None, end: GenerationEnd) -> None:
+    history.keep_run(end)
+    visit = VISIT.get()
+    if traces is not None and visit is not None and visit.span is not None:
+        traces.generated(visit.span, end)
 
 
 class VisitLayer:
@@ -62,17 +81,30 @@ class VisitLayer:
     The line has the path without its query: clients put secrets there.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics, admission: Admission) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: ServerMetrics,
+        admission: Admission,
+        history: History,
+        traces: Traces | None = None,
+    ) -> None:
         self._app = app
+        self._traces = traces
         self._metrics = metrics
         self._admission = admission
+        self._history = history
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; an exception that reaches this layer is logged and, if it still can be, answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = Visit(request_id=_request_id(scope), metrics=self._metrics, admission=self._admission)
+        visit = Visit(
+            request_id=_request_id(scope), metrics=self._metrics, admission=self._admission, history=self._history
+        )
+        if self._traces is not None:
+            visit.span = self._traces.begin(scope["method"], Headers(scope=scope))
         token = VISIT.set(visit)
         answer = _Answer(send, visit.request_id)
         began_s = time.perf_counter()
@@ -93,6 +125,8 @@ class VisitLayer:
             duration_s = time.perf_counter() - began_s
             status = STATUS_OF_FAULT if answer.status is None else answer.status
             self._metrics.answered(_route(scope), scope["method"], status)
+            if self._traces is not None and visit.span is not None:
+                self._traces.end(visit.span, scope["method"], _route(scope), _facts(visit, status))
             ACCESS.info(
                 "request",
                 extra={
@@ -106,6 +140,16 @@ class VisitLayer:
                     "model": visit.model,
                 },
             )
+
+
+def _facts(visit: Visit, status: int) -> dict[str, object]:
+    """Of a request, as its span has them."""
+    return {
+        "http.response.status_code": status,
+        "madang.request_id": visit.request_id,
+        "madang.key": visit.key_name or None,
+        "gen_ai.request.model": visit.model,
+    }
 
 
 class _Answer:
@@ -177,6 +221,11 @@ class Drain:
         return self.n_running == 0
 
 
+def stopping() -> Overloaded:
+    """What is refused, and what is cut off, while the server stops."""
+    return Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S)
+
+
 class DrainLayer:
     """Refuses new requests while the server stops, but for the question whether it is alive."""
 
@@ -190,7 +239,7 @@ class DrainLayer:
             await self._app(scope, receive, send)
             return
         if self._drain.is_draining:
-            await refuse(scope, receive, send, Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S))
+            await refuse(scope, receive, send, stopping())
             return
         self._drain.enter()
         try:
@@ -203,10 +252,9 @@ class BodyLayer:
     """Bounds what is read of a request, bytes as they come and seconds as they pass, and how long nobody reads its
     answer: who does not would keep an engine's place for ever."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int = BODY_BYTES, stall_s: float = STALL_S) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
         self._app = app
-        self._limit_bytes = limit_bytes
-        self._stall_s = stall_s
+        self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A body that breaks a bound is answered with 413 or 408, whatever the application makes of it."""
@@ -214,19 +262,22 @@ class BodyLayer:
             await self._app(scope, receive, send)
             return
         is_upload = scope["path"].startswith(UPLOADS)
-        limit_bytes = BLOB_BYTES if is_upload else self._limit_bytes
+        limit_bytes = BLOB_BYTES if is_upload else self._state.body_bytes
         headers = Headers(scope=scope)
         promised = headers.get("content-length", "")
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
             await refuse(scope, receive, send, RequestTooLarge(limit_bytes))
             return
-        body = _Body(receive, send, BodyClock(limit_bytes, None if is_upload else BODY_S), self._stall_s)
+        clock = BodyClock(limit_bytes, None if is_upload else self._state.body_s, idle_s=self._state.body_idle_s)
+        body = _Body(receive, send, clock, self._state.stall_s)
         body.is_complete = not promised and "transfer-encoding" not in headers
         try:
             await self._app(scope, body.receive, body.send)
         except Exception:
             if body.failure is None:
                 raise
+        finally:
+            body.watch.end()
         if body.failure is not None and not body.has_begun:
             await refuse(scope, receive, send, body.failure)
 
@@ -235,7 +286,8 @@ class _Body:
     """A body under its bounds, and the answer, which is held back once one of them is broken."""
 
     def __init__(self, receive: Receive, send: Send, clock: BodyClock, stall_s: float) -> None:
-        self._receive, self._send, self._clock, self._stall_s = receive, send, clock, stall_s
+        self._receive, self._send, self._clock = receive, send, clock
+        self.watch = _StallWatch(stall_s)
         self.is_complete = False
         self.has_begun = False
         self.failure: MadangError | None = None
@@ -250,7 +302,7 @@ class _Body:
                 async with asyncio.timeout(self._clock.patience_s()):
                     message = await self._receive()
             except TimeoutError:
-                raise RequestTimeout(BODY_IDLE_S) from None
+                raise RequestTimeout(self._clock.idle_s) from None
             self._clock.count(len(message.get("body", b"")))
         except MadangError as error:
             self.failure = error
@@ -263,8 +315,46 @@ class _Body:
         if self.failure is not None and not self.has_begun:
             return
         self.has_begun = True
+        await self.watch.send(self._send, message)
+
+
+class _StallWatch:
+    """Ends the sending of a message when nobody takes it for ``limit_s``.
+
+    One timer for an answer: to start one for each of its pieces would cost as much as sending them does.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._loop = asyncio.get_running_loop()
+        self._sender: asyncio.Task[object] | None = None
+        self._since_s = 0.0
+        self._is_stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, send: Send, message: Message) -> None:
+        """Raises ClientDisconnect."""
+        self._sender, self._since_s = asyncio.current_task(), self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since_s + self._limit_s, self._look)
         try:
-            async with asyncio.timeout(self._stall_s):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientDisconnect from None
+            await send(message)
+        except asyncio.CancelledError:
+            if self._is_stalled and self._sender is not None and self._sender.uncancel() == 0:
+                raise ClientDisconnect from None
+            raise
+        finally:
+            self._sender = None
+
+    def end(self) -> None:
+        """The answer is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        due_s = (self._loop.time() if self._sender is None else self._since_s) + self._limit_s
+        if self._sender is None or due_s > self._loop.time():
+            self._timer = self._loop.call_at(due_s, self._look)
+        else:
+            self._is_stalled = True
+            self._sender.cancel()

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from madang.core.engine import Loaded
 from madang.core.errors import InvalidRequest, Overloaded, RequestTimeout, RequestTooLarge
+from madang.core.sampling import SAMPLING_LIMITS
 
 BODY_BYTES = 32 << 20
 BLOB_BYTES = 256 << 30  # of an upload, which goes to the disk and is stopped by what is free there
@@ -23,6 +24,7 @@ HEADER_S = 10.0  # from the first byte of a request to the last one of its heade
 BODY_IDLE_S = 30.0  # between two pieces of a body
 BODY_S = 120.0  # for a whole body; uploads have no such limit
 STALL_S = 60.0  # that a client may let an answer wait before it takes more of it
+CONNECTIONS = 512  # open at once; files and sockets of a process are often bounded by 1,024
 WAITING = 128  # generations that wait for an engine, all engines together
 DRAIN_S = 30.0  # that running requests have when the server stops
 
@@ -43,9 +45,17 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "n": (1, 16),
     "best_of": (0, 16),
     "max_tokens": (0, 1 << 20),
+    "max_completion_tokens": (0, 1 << 20),
+    "max_output_tokens": (0, 1 << 20),
     "dimensions": (1, 1 << 16),
     "top_n": (1, 2048),
     "context_tokens": (1, 1 << 24),
+}
+# The same for every number that a request may have: what the OpenAPI document says. Sampling is checked in core.
+NUMBERS: Mapping[str, tuple[float, float]] = {
+    **SAMPLING_LIMITS,
+    "top_logprobs": SAMPLING_LIMITS["logprobs"],
+    **RANGES,
 }
 # Field -> characters. What is sent to a model is bounded by the body and the context.
 CHARACTERS: Mapping[str, int] = {"model": 4096, "name": 256, "user": 512, "description": 1 << 16, "keep_alive": 64}
@@ -154,15 +164,22 @@ def _children(node: object) -> list[Any]:
 class BodyClock:
     """Counts the bytes of a body and the time that it takes, whatever its headers promise. Times in seconds."""
 
-    def __init__(self, limit_bytes: int, whole_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(
+        self,
+        limit_bytes: int,
+        whole_s: float | None,
+        *,
+        idle_s: float = BODY_IDLE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit_bytes, self._whole_s, self.idle_s = limit_bytes, whole_s, idle_s
         self._clock = clock
         self._end_s = None if whole_s is None else clock() + whole_s
         self._n_bytes = 0
 
     def patience_s(self) -> float:
         """How long to wait for the next piece."""
-        return BODY_IDLE_S if self._end_s is None else max(min(BODY_IDLE_S, self._end_s - self._clock()), 0.0)
+        return self.idle_s if self._end_s is None else max(min(self.idle_s, self._end_s - self._clock()), 0.0)
 
     def count(self, n_bytes: int) -> None:
         """Raises RequestTooLarge when it is more than the limit, RequestTimeout when it took too long."""
@@ -170,7 +187,7 @@ class BodyClock:
         if self._n_bytes > self._limit_bytes:
             raise RequestTooLarge(self._limit_bytes)
         if self._end_s is not None and self._clock() > self._end_s:
-            raise RequestTimeout(BODY_S)
+            raise RequestTimeout(self._whole_s or 0.0)
 
 
 class Admission:

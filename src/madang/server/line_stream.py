@@ -21,6 +21,8 @@ Lines = AsyncGenerator[dict[str, Any], None]
 
 NDJSON = "application/x-ndjson"
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 async def stream_lines(
     http: HttpRequest, lines: Lines, on_failure: Callable[[BaseException], dict[str, Any]]
@@ -62,4 +64,4 @@ async def whole(http: HttpRequest, lines: Lines) -> list[dict[str, Any]]:
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    return _ENCODER.encode(record).encode("utf-8", "replace") + b"\n"

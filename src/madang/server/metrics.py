@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import quantiles
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from madang.core.errors import MadangError
 from madang.core.events import Done, Event
 
 if TYPE_CHECKING:
+    from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric as Family
 
 # Prometheus keeps the colon that vLLM writes for rules that people record themselves.
@@ -192,6 +194,9 @@ METRICS: tuple[Metric, ...] = (
         "num_requests_running", "now", (), "Generations that an engine has begun.", vllm="vllm:num_requests_running"
     ),
     Metric("num_requests_waiting", "now", (), "Generations that wait for a place.", vllm="vllm:num_requests_waiting"),
+    Metric("history_available", "now", (), "1 while sessions and runs can be kept, 0 while the database fails."),
+    Metric("history_entries_waiting", "now", (), "Messages and runs that are not written yet."),
+    Metric("history_entries_lost", "now", (), "Messages and runs that were not kept since the server began."),
     Metric("resident_model_bytes", "now", ("model", "engine"), "Memory of each model that is loaded."),
     Metric("resident_model_leases", "now", ("model", "engine"), "Requests that hold each loaded model."),
 )
@@ -210,13 +215,26 @@ Row = tuple[tuple[str, ...], float]  # values of the labels, and the number
 Now = Callable[[], Mapping[str, Iterable[Row]]]
 
 
-class ServerMetrics:
-    """The numbers of one server. ``now`` gives the rows of every metric that is read when somebody asks."""
+@dataclass(frozen=True, slots=True)
+class GenerationEnd:
+    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done."""
 
-    def __init__(self, now: Now = dict) -> None:
+    model: str
+    key: str
+    started_at: datetime
+    done: Done | None
+    code: str | None
+
+
+class ServerMetrics:
+    """The numbers of one server. ``now`` gives the rows of every metric that is read when somebody asks; ``ended`` is
+    told of every generation, and must not wait."""
+
+    def __init__(self, now: Now = dict, *, ended: Callable[[GenerationEnd], None] | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self._now = now
+        self._ended = ended
         self._began_s = time.monotonic()
         self._lock = Lock()
         self._recent: dict[str, deque[_Finished]] = {}
@@ -241,6 +259,7 @@ class ServerMetrics:
     def generation(self, model: str, key: str, arrived_s: float) -> Iterator[Generation]:
         """One generation while it runs. ``arrived_s`` is when its request came, on :func:`time.perf_counter`."""
         generation = Generation(self, (model, key), arrived_s)
+        started_at = datetime.now(UTC)
         code = "cancelled"
         try:
             yield generation
@@ -254,6 +273,9 @@ class ServerMetrics:
             if generation.done is None:
                 self._metrics["request_failure"].labels(model, key, code).inc()
                 self._tally(model)["failures"] += 1
+            if self._ended is not None:
+                done = generation.done
+                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None))
 
     def page(self) -> tuple[str, bytes]:
         """What Prometheus reads: content type and text."""
@@ -261,11 +283,14 @@ class ServerMetrics:
 
         return exposition.CONTENT_TYPE_PLAIN_0_0_4, exposition.generate_latest(self.registry)
 
-    def summary(self) -> dict[str, Any]:
-        """The same for people and pages: totals since the start, and latencies of the last generations."""
+    def summary(self, shows: Callable[[str], bool] = bool) -> dict[str, Any]:
+        """The same for people and pages: totals since the start, and latencies of the last generations.
+
+        ``shows`` says of a model whether the caller may know of it.
+        """
         rows = {name: list(values) for name, values in self._now().items()}
         with self._lock:
-            models = {model: self._model_summary(model) for model in sorted(self._totals)}
+            models = {model: self._model_summary(model) for model in sorted(self._totals) if shows(model)}
         return {
             "uptime_s": time.monotonic() - self._began_s,
             "running": _single(rows.get("num_requests_running")),
@@ -279,7 +304,12 @@ class ServerMetrics:
 
     def observe(self, name: str, labels: tuple[str, ...], value: float) -> None:
         """Add a value to a histogram of the table."""
-        self._metrics[name].labels(*labels).observe(value)
+        self.histogram(name, labels).observe(value)
+
+    def histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
+        """One histogram of the table, for those who observe often."""
+        found: Histogram = self._metrics[name].labels(*labels)
+        return found
 
     def finished(self, labels: tuple[str, str], done: Done, queue_s: float, seen: _Finished) -> None:
         """A generation came to its end."""
@@ -348,6 +378,7 @@ class Generation:
         self._queued_s = time.perf_counter()
         self._begun_s = self._queued_s
         self._last_s: float | None = None
+        self._between: Histogram | None = None
         self._to_first_s: float | None = None
         self.done: Done | None = None
 
@@ -365,11 +396,12 @@ class Generation:
             seen = _Finished(self._to_first_s, per_token_s, now_s - self._arrived_s)
             self._metrics.finished(self._labels, event, self._begun_s - self._queued_s, seen)
             return
-        if self._last_s is None:
+        if self._last_s is None or self._between is None:
             self._to_first_s = now_s - self._arrived_s
             self._metrics.observe("time_to_first_token_seconds", self._labels, self._to_first_s)
+            self._between = self._metrics.histogram("inter_token_latency_seconds", self._labels)
         else:
-            self._metrics.observe("inter_token_latency_seconds", self._labels, now_s - self._last_s)
+            self._between.observe(now_s - self._last_s)
         self._last_s = now_s
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
+from madang.server.history import History
 from madang.server.layers import Drain
 from madang.server.metrics import ServerMetrics
-from madang.server.scopes import is_visible
+from madang.server.scopes import check_overseer, is_visible
 from madang.server.state import ModelPool
 
 
@@ -26,21 +27,23 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", tags=["monitoring"])
     async def ready() -> Response:
-        """Whether new requests are taken: 503 while the server stops."""
+        """Whether new requests are taken: 503 while the server stops. ``history`` says what is wrong with it."""
         if drain.is_draining:
             return JSONResponse({"status": "stopping"}, status_code=503)
-        return JSONResponse({"status": "ok"})
+        history: History = app.state.history
+        return JSONResponse({"status": "ok", "history": history.trouble or history.database.notice or "ok"})
 
     @app.get("/metrics", tags=["monitoring"])
     def prometheus() -> Response:
         """All metrics, as Prometheus reads them."""
+        check_overseer()
         content_type, body = metrics.page()
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/madang/v1/metrics", tags=["monitoring"])
     def summary() -> dict[str, Any]:
         """Totals and latencies per model, and the models in memory. Sizes in bytes, times in seconds."""
-        return metrics.summary() | {
+        return metrics.summary(is_visible) | {
             "resident": [_resident(one) for one in pool.resident() if is_visible(one.reference)]
         }
 

@@ -43,6 +43,22 @@ def find_reference(text: str, store: Store) -> StoredReference:
     return _allowed(registry if named is None or is_of_registry else named)
 
 
+def leasable(text: str, store: Store) -> str:
+    """A model that a client means as the pool takes it: models of the registry may be written without ``ollama:``.
+
+    What is no name here, such as that of an engine without files, stays as it is. Raises as above.
+    """
+    try:
+        return as_leased(text, find_reference(text, store))
+    except InvalidReference:
+        return text
+
+
+def as_leased(text: str, reference: StoredReference) -> str:
+    """The same, when it is known what the text means."""
+    return text if isinstance(reference, NameReference) else str(reference)
+
+
 def find_origin(text: str) -> StoredReference:
     """What a client means that wants to fetch a model: names that the catalog does not know are the registry's."""
     named, registry = _meanings(text)
@@ -94,5 +110,6 @@ def _meanings(text: str) -> tuple[StoredReference | None, StoredReference]:
     if registry.namespace != OLLAMA_LIBRARY:
         return None, registry
     named = parse_reference(f"{registry.name}:{registry.tag}")  # with a tag it cannot be taken for a path
-    assert isinstance(named, NameReference)
+    if not isinstance(named, NameReference):  # "file" is no name, but a way to write paths
+        raise InvalidReference(f"'{text}' is not a model's name.", param="model", hint=_FORMS)
     return named, registry

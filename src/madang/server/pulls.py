@@ -66,6 +66,10 @@ class Pull:
     def finished(self) -> None:
         """See models.Progress."""
 
+    def cancel(self) -> None:
+        """End it, whoever wants it. What arrived is kept."""
+        self.is_cancelled = True
+
     @property
     def digest(self) -> str:
         """Clients show one bar for each digest; this one is of the model's name, for a model may have many files."""
@@ -119,13 +123,6 @@ class Pulls:
         """All that are under way, and the last that are over."""
         with self._lock:
             return list(self._pulls.values())
-
-    def cancel(self, id: str) -> Pull | None:
-        """End it, whoever wants it. What arrived is kept."""
-        found = self.find(id)
-        if found is not None:
-            found.is_cancelled = True
-        return found
 
     def _run(self, job: Pull) -> None:
         try:

@@ -11,7 +11,7 @@ from madang.server.openai.completion import CompletionRequest
 from madang.server.openai.embedding import EmbeddingRequest
 from madang.server.openai.rerank import RerankRequest
 from madang.server.openai.response_request import ResponseRequest
-from madang.server.openai.tokens import TokenizeRequest
+from madang.server.openai.tokens import DetokenizeRequest, TokenizeRequest
 from madang.server.wire import WireRequest
 
 DEFAULT_PATH = Path("docs/reference/http-fields.md")
@@ -32,6 +32,7 @@ ENDPOINTS: tuple[tuple[str, type[WireRequest]], ...] = (
     ("POST /v1/messages", MessagesRequest),
     ("POST /v1/messages/count_tokens", CountRequest),
     ("POST /tokenize", TokenizeRequest),
+    ("POST /detokenize", DetokenizeRequest),
 )
 
 

@@ -1,6 +1,9 @@
-"""Which models a caller may name. Every route that takes a name asks here, if only by taking a lease."""
+"""Which models a caller may name, and who may change them. Every route that takes a name asks here, if only by taking a
+lease; every route that changes what the server has depends on :data:`MANAGES`."""
 
 from __future__ import annotations
+
+from fastapi import Depends
 
 from madang.core.errors import Forbidden, ModelNotFound
 from madang.models import FileReference, parse_reference
@@ -29,3 +32,29 @@ def is_visible(name: str) -> bool:
     """Whether a list may show this model to this caller; ``name`` is canonical."""
     visit = VISIT.get()
     return visit is None or visit.key is None or visit.key.may_use(name)
+
+
+async def check_manager() -> None:
+    """Whether this caller may change models and look behind the server. Raises Forbidden.
+
+    On a server without keys everybody on its machine may.
+    """
+    visit = VISIT.get()
+    if visit is not None and visit.key is not None and not visit.key.may_manage:
+        raise Forbidden(
+            "This key may use models, but not fetch, make, remove or unload them, nor see the server's settings.",
+            hint="Its owner makes one that may: madang keys add NAME --manage",
+        )
+
+
+MANAGES = Depends(check_manager)
+
+
+def check_overseer() -> None:
+    """Whether this caller may read numbers of every model and key. Raises Forbidden for a key of some models only."""
+    visit = VISIT.get()
+    if visit is not None and visit.key is not None and visit.key.models is not None and not visit.key.may_manage:
+        raise Forbidden(
+            "The metrics tell of models that this key may not use.",
+            hint="Use a key without --models, or one with --manage.",
+        )

@@ -11,29 +11,42 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from madang.server.layers import Drain
-from madang.server.limits import DRAIN_S, HEADER_S
+from madang.core.errors import Overloaded
+from madang.server.bridge import end_all
+from madang.server.event_stream import as_json
+from madang.server.layers import Drain, stopping
+from madang.server.limits import CONNECTIONS, DRAIN_S, HEADER_S
+from madang.server.openai.errors import error_body
 
 _log = logging.getLogger("madang.server")
+TOLD_S = 2.0  # that streams which are cut off have to say so
 CANCELLED_S = 5  # that requests have to notice that they were cancelled
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that gives up on a client that does not finish the headers of a request in :data:`HEADER_S` seconds.
+    """HTTP/1.1 that gives up on a client that does not finish the headers of a request in :data:`HEADER_S` seconds, and
+    sends away whoever comes while :data:`CONNECTIONS` are open.
 
     h11 rather than the quicker httptools: it bounds the size of headers.
     """
 
     header_s = HEADER_S
+    most_connections = CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has to say something."""
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            transport.write(_full(self.most_connections))
+            transport.close()
+            return
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Time runs while headers are incomplete; bodies are timed by the application's layers."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._unwatch()
@@ -59,8 +72,19 @@ class PatientProtocol(H11Protocol):
             self.transport.abort()
 
 
+def _full(most: int) -> bytes:
+    """An answer to a request that is not read; in the words of OpenAI's API, for its path is not known."""
+    body = as_json(error_body(Overloaded(f"{most} connections are open, which is the limit.", retry_after_s=1.0), 503))
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
 class DrainingServer(uvicorn.Server):
-    """On the first signal: refuse what is new with 503, wait up to ``drain_s`` for what runs, then stop.
+    """On the first signal: refuse what is new with 503, wait up to ``drain_s`` for what runs, then end it
+    with an error and stop.
 
     On the second one: stop at once.
     """
@@ -95,5 +119,7 @@ class DrainingServer(uvicorn.Server):
         _log.info("stopping", extra={"running": self._drain.n_running, "limit_s": self._drain_s})
         if not await self._drain.finished(self._drain_s):
             _log.warning("requests are cancelled", extra={"running": self._drain.n_running})
+            end_all(stopping())
+            await self._drain.finished(TOLD_S)
             self.config.timeout_graceful_shutdown = 0
         self.should_exit = True

@@ -7,20 +7,32 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.requests import Request as HttpRequest
 
 from madang.core.errors import InvalidRequest, did_you_mean
-from madang.server.limits import check_fields
+from madang.server.limits import NUMBERS, check_fields
 from madang.server.state import ServerState
 
 
-def _state(http: HttpRequest) -> ServerState:
+async def _state(http: HttpRequest) -> ServerState:  # FastAPI would run a plain function in a thread
     state: ServerState = http.app.state.server
     return state
 
 
 State = Annotated[ServerState, Depends(_state)]
+
+
+def check_characters(body: object) -> None:
+    """JSON can spell halves of characters, and Python reads NaN, which no tokenizer, database or answer can hold."""
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
+    except ValueError as error:
+        raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
 
 
 class Refused(NamedTuple):
@@ -46,16 +58,23 @@ class WireRequest(WireObject):
     IGNORED: ClassVar[Mapping[str, str]] = {}
     REFUSED: ClassVar[Mapping[str, Refused]] = {}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """With the bounds of numbers, which are checked by hand so that their refusal is a sentence."""
+        described = handler.resolve_ref_schema(handler(schema))
+        for name, bounds in NUMBERS.items():
+            declared = described.get("properties", {}).get(name, {})
+            for part in (declared, *declared.get("anyOf", ())):
+                if part.get("type") in ("integer", "number"):
+                    part.setdefault("minimum", bounds[0])
+                    part.setdefault("maximum", bounds[1])
+        return described
+
     @model_validator(mode="before")
     @classmethod
     def _check_body(cls, body: object) -> object:
-        """JSON can spell halves of characters, and Python reads NaN, which no tokenizer and no answer can hold."""
-        try:
-            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
-        except ValueError as error:
-            raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
+        """See :func:`check_characters`, and the bounds of each field."""
+        check_characters(body)
         check_fields(body)
         return body
 

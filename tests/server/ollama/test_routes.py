@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from madang.core import ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
+from madang.core import Embeddings, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 from madang.core.errors import EngineError
-from tests.server.doubles import Scripted, done
+from tests.server.doubles import Letters, Scripted, done
 from tests.server.ollama.conftest import Named, lines
 
 HI = {"model": "echo", "messages": [{"role": "user", "content": "hello there"}]}
@@ -208,3 +209,17 @@ def test_an_engine_that_runs_one_at_a_time_is_left_free(client: TestClient, pool
     for _ in range(3):
         assert client.post("/api/chat", json=HI).status_code == 200
     assert pool.n_leases == 0
+
+
+def test_vectors_take_a_place_among_what_runs(client: TestClient, pool: Named) -> None:
+    seen: list[float] = []
+
+    class Watched(Letters):
+        def embed(self, texts: Sequence[str]) -> Embeddings:
+            seen.append(client.get("/madang/v1/metrics").json()["running"])
+            return super().embed(texts)
+
+    pool.models["letters"] = Watched()
+    assert client.post("/api/embed", json={"model": "letters", "input": "a"}).status_code == 200
+    assert client.post("/api/embeddings", json={"model": "letters", "prompt": "a"}).status_code == 200
+    assert seen == [1, 1]

@@ -43,7 +43,18 @@ def test_what_makes_no_sense_is_refused_by_name(client: TestClient, body: dict[s
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/detokenize", {"tokens": [1]}), ("/apply-template", {"messages": [{"role": "user", "content": "hello"}]})],
+)
+def test_an_engine_that_does_not_show_its_tokens(client: TestClient, path: str, more: dict[str, Any]) -> None:
+    response = client.post(path, json={"model": "echo", **more})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
+
+
 def test_how_long_a_conversation_is(client: TestClient) -> None:
     chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
     counted = client.post("/v1/chat/completions/input_tokens", json=chat).json()["input_tokens"]
     assert counted == client.post("/v1/chat/completions", json=chat).json()["usage"]["prompt_tokens"]
+    newer = {"model": "echo", "input": "hello"}
+    assert client.post("/v1/responses/input_tokens", json=newer).json()["input_tokens"] == counted

@@ -53,6 +53,11 @@ class AnswerReader:
         """How many calls there have been."""
         return 0 if self._calls is None else self._calls.n_calls
 
+    @property
+    def is_reasoning(self) -> bool:
+        """Whether what comes next is reasoning, or the end of it."""
+        return self._thinking is not None and self._thinking.is_inside
+
     def _read(self, text: str, *, final: bool) -> Iterator[Delta]:
         if self._thinking is not None:
             reasoning, text = self._thinking.read(text, final=final)
@@ -72,6 +77,11 @@ class _ThinkingReader:
         self._held = ""
         self._state = "inside" if is_open else "before"
         self._at_edge = True  # only blanks so far inside the reasoning, or behind it
+
+    @property
+    def is_inside(self) -> bool:
+        """Between the tags."""
+        return self._state == "inside"
 
     def read(self, text: str, *, final: bool) -> tuple[str, str]:
         """Reasoning, and text that is none."""

@@ -40,6 +40,7 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LAYER = "application/vnd.ollama.image."
 _TEXTS = ("template", "system", "license", "params", "messages")
 _NOT_NEEDED = ("projector",)  # for images, which madang does not read
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._/-]*)?")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -51,9 +52,18 @@ class _Layer:
 
 
 class OllamaSource:
-    """``registry`` is another server that speaks the same protocol: a mirror, or the one of a closed network."""
+    """``registry`` is another server that speaks the same protocol: a mirror, or the one of a closed network.
+
+    Raises InvalidRequest for what is not the address of one.
+    """
 
     def __init__(self, registry: str = REGISTRY) -> None:
+        if not _ADDRESS.fullmatch(registry):
+            raise InvalidRequest(
+                f"'{registry}' is not the address of a registry.",
+                param="ollama_registry",
+                hint="Write https://registry.example.org, without a name or password.",
+            )
         self._registry = registry.rstrip("/")
         self._opener = urllib.request.build_opener(_OwnSchemeOnly(urlsplit(registry).scheme))
 

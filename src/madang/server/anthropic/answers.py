@@ -8,12 +8,11 @@ from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, ToolCallDelta
 from madang.core.messages import ToolCall
+from madang.server.event_stream import Template, named
 from madang.server.ledger import ledger_of
 from madang.server.openai.answers import new_id
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-
-Told = tuple[str, dict[str, Any]]
 
 
 class MessageStream:
@@ -25,12 +24,14 @@ class MessageStream:
         self._one_call = one_call
         self._n_blocks = 0
         self._n_calls = 0
-        self._open: str | None = None  # the kind of the block that is being filled
-        self._has_begun = False
+        self._open: str | None = None  # the kind of the block that is being filled, with ``_delta``
+        self._delta: Template
+        self.has_begun = False
+        self.prompt_tokens = 0  # as far as known when the answer begins
 
-    def push(self, event: Event) -> list[Told]:
-        """Name and data of what there is to tell."""
-        told = [] if self._has_begun else [self._begin()]
+    def push(self, event: Event) -> bytes:
+        """What there is to tell."""
+        told = b"" if self.has_begun else self._begin()
         match event:
             case TextDelta():
                 told += self._fill("text", {"type": "text", "text": ""}, "text_delta", event.text)
@@ -46,44 +47,45 @@ class MessageStream:
                 told += self._end(event)
         return told
 
-    def _begin(self) -> Told:
-        self._has_begun = True
-        # How long the prompt is, an engine says at the end; clients take the last number they are told.
+    def _begin(self) -> bytes:
+        self.has_begun = True
+        # How much of it was in the cache, an engine says at the end; clients take the last number they are told.
         message = {**_head(self._model), "content": [], "stop_reason": None, "stop_sequence": None}
-        message["usage"] = {"input_tokens": 0, "output_tokens": 0}
+        message["usage"] = {"input_tokens": self.prompt_tokens, "output_tokens": 0}
         return _event("message_start", message=message)
 
-    def _fill(self, kind: str, empty: dict[str, Any], delta: str, text: str) -> list[Told]:
-        told = []
+    def _fill(self, kind: str, empty: dict[str, Any], delta: str, text: str) -> bytes:
+        told = b""
         if self._open != kind:
             told += self._close()
-            told.append(_event("content_block_start", index=self._n_blocks, content_block=empty))
+            told += _event("content_block_start", index=self._n_blocks, content_block=empty)
             self._open = kind
-        if text:
-            told.append(_event("content_block_delta", index=self._n_blocks, delta={"type": delta, kind: text}))
-        return told
+            self._delta = Template(
+                lambda mark: _event("content_block_delta", index=self._n_blocks, delta={"type": delta, kind: mark})
+            )
+        return told + self._delta.with_text(text) if text else told
 
-    def _call(self, call: ToolCall) -> list[Told]:
+    def _call(self, call: ToolCall) -> bytes:
         told = self._close()
         begun = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
         arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
         filled = {"type": "input_json_delta", "partial_json": arguments}
-        told.append(_event("content_block_start", index=self._n_blocks, content_block=begun))
-        told.append(_event("content_block_delta", index=self._n_blocks, delta=filled))
+        told += _event("content_block_start", index=self._n_blocks, content_block=begun)
+        told += _event("content_block_delta", index=self._n_blocks, delta=filled)
         self._open = "tool_use"
         return told + self._close()
 
-    def _close(self) -> list[Told]:
+    def _close(self) -> bytes:
         if self._open is None:
-            return []
+            return b""
         self._open = None
         self._n_blocks += 1
-        return [_event("content_block_stop", index=self._n_blocks - 1)]
+        return _event("content_block_stop", index=self._n_blocks - 1)
 
-    def _end(self, done: Done) -> list[Told]:
-        last = _event("message_delta", delta=_stopped(done), usage=_usage(done))
-        last[1]["madang"] = ledger_of(done, self._warnings)
-        return [last, _event("message_stop")]
+    def _end(self, done: Done) -> bytes:
+        ledger = ledger_of(done, self._warnings)
+        last = _event("message_delta", delta=_stopped(done), usage=_usage(done), madang=ledger)
+        return last + _event("message_stop")
 
 
 def whole_message(model: str, completion: Completion, warnings: Sequence[str], *, one_call: bool) -> dict[str, Any]:
@@ -104,8 +106,8 @@ def _head(model: str) -> dict[str, Any]:
     return {"id": new_id("msg_"), "type": "message", "role": "assistant", "model": model}
 
 
-def _event(name: str, **fields: Any) -> Told:
-    return name, {"type": name, **fields}
+def _event(name: str, **fields: Any) -> bytes:
+    return named(name, {"type": name, **fields})
 
 
 def _stopped(done: Done) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -9,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from madang.core.errors import MadangError
 from madang.core.request import Request
-from madang.server import event_stream
 from madang.server.answering import answers, completions, counted_tokens
 from madang.server.anthropic.answers import MessageStream, whole_message
 from madang.server.anthropic.errors import error_event
@@ -52,7 +53,22 @@ async def count_tokens(http: HttpRequest, body: CountRequest, state: State) -> R
 async def _events(
     state: ServerState, body: MessagesRequest, request: Request, shape: MessageStream
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(state, body.model, [request], overflow=body.context_overflow)) as stream:
-        async for _, event in stream:
-            for name, value in shape.push(event):
-                yield event_stream.named(name, value)
+    # Beside the answer, which it does not hold up: the first token takes longer.
+    counting = asyncio.ensure_future(_prompt_tokens(state, body.model, request))
+    try:
+        async with aclosing(answers(state, body.model, [request], overflow=body.context_overflow)) as stream:
+            async for _, event in stream:
+                if not shape.has_begun:
+                    shape.prompt_tokens = await counting
+                yield shape.push(event)
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+
+
+async def _prompt_tokens(state: ServerState, model: str, request: Request) -> int:
+    """0 when the engine cannot tell; what else is wrong, the answer says."""
+    try:
+        return await counted_tokens(state, model, request)
+    except MadangError:
+        return 0

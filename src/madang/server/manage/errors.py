@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from madang.core.errors import MadangError
+from madang.core.errors import MadangError, MalformedFile, NotEnoughDisk
 from madang.server.failures import sentence_of
 
 
 def error_body(error: BaseException, status: int | None = None) -> dict[str, Any]:
-    """Code, sentence, hint and the fields of its class; of an error that is not ours, only that there was one."""
+    """Code, sentence, hint and the fields of its class; of an error that is not ours, only that there was one.
+
+    Where files lie on the server is left out, as in every API.
+    """
+    if isinstance(error, MalformedFile | NotEnoughDisk):
+        return {"error": {"code": error.code, "message": sentence_of(error), "hint": None}}
     if isinstance(error, MadangError):
         fields = {name: value for name, value in error.to_dict().items() if _is_plain(value)}
         return {"error": fields}

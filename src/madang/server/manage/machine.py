@@ -12,6 +12,7 @@ from madang.engines import engine_entries
 from madang.hardware import largest_model_bytes, probe_machine
 from madang.server.bridge import in_thread
 from madang.server.manage import documents
+from madang.server.scopes import MANAGES
 from madang.server.wire import State
 
 router = APIRouter()
@@ -23,7 +24,7 @@ async def show_version(state: State) -> documents.Version:
     return documents.Version(version=state.version, started_at=state.started_at)
 
 
-@router.get("/machine")
+@router.get("/machine", dependencies=[MANAGES])
 async def show_machine(state: State) -> documents.Machine:
     """The machine, the engines, and the settings with where each came from."""
     return await in_thread(partial(_machine, state.settings))

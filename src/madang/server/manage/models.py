@@ -18,7 +18,7 @@ from madang.server.bridge import in_thread
 from madang.server.describing import ModelFacts, facts_of
 from madang.server.manage import documents
 from madang.server.names import find_reference
-from madang.server.scopes import is_visible
+from madang.server.scopes import MANAGES, is_visible
 from madang.server.state import ServerState
 from madang.server.wire import State
 
@@ -38,7 +38,7 @@ async def show_model(name: str, state: State) -> documents.WholeModel:
     return await in_thread(partial(_whole, state.store, find_reference(name, state.store)))
 
 
-@router.delete("/models/{name:path}")
+@router.delete("/models/{name:path}", dependencies=[MANAGES])
 async def remove_model(name: str, state: State) -> documents.Removed:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     return await in_thread(partial(_remove, state, find_reference(name, state.store)))
@@ -63,7 +63,7 @@ async def list_resident(state: State) -> documents.ResidentModels:
     return documents.ResidentModels(models=[_resident(one) for one in resident if is_visible(one.reference)])
 
 
-@router.delete("/resident/{name:path}")
+@router.delete("/resident/{name:path}", dependencies=[MANAGES])
 async def unload_model(name: str, state: State) -> documents.Unloaded:
     """Give a model up; who uses it now may finish."""
     reference = str(find_reference(name, state.store))

@@ -18,13 +18,14 @@ from madang.server.manage import documents
 from madang.server.manage.errors import error_body
 from madang.server.names import find_origin
 from madang.server.pulls import Pull, Pulls
+from madang.server.scopes import MANAGES, is_visible
 
 router = APIRouter()
 
 POLL_S: Final = 0.1
 
 
-@router.post("/pulls", status_code=202)
+@router.post("/pulls", status_code=202, dependencies=[MANAGES])
 async def start_pull(wanted: documents.PullRequest, http: HttpRequest) -> documents.PullState:
     """Fetch a model. One that is being fetched already is joined; it goes on when the client leaves."""
     return _state(_pulls(http).start(find_origin(wanted.model)))
@@ -33,7 +34,7 @@ async def start_pull(wanted: documents.PullRequest, http: HttpRequest) -> docume
 @router.get("/pulls")
 async def list_pulls(http: HttpRequest) -> documents.PullStates:
     """Downloads that are under way, and the last that are over."""
-    return documents.PullStates(pulls=[_state(pull) for pull in _pulls(http).list()])
+    return documents.PullStates(pulls=[_state(pull) for pull in _pulls(http).list() if is_visible(str(pull.reference))])
 
 
 @router.get("/pulls/{id}")
@@ -53,13 +54,12 @@ async def follow_pull(id: str, http: HttpRequest) -> Response:
     return await stream_lines(http, _states(_found(http, id)), error_body)
 
 
-@router.delete("/pulls/{id}")
+@router.delete("/pulls/{id}", dependencies=[MANAGES])
 async def cancel_pull(id: str, http: HttpRequest) -> documents.PullState:
     """End a download, whoever wants it; what arrived is kept for the next one."""
-    _found(http, id)
-    cancelled = _pulls(http).cancel(id)
-    assert cancelled is not None
-    return _state(cancelled)
+    pull = _found(http, id)
+    pull.cancel()
+    return _state(pull)
 
 
 async def _states(pull: Pull) -> AsyncGenerator[dict[str, Any], None]:
@@ -81,7 +81,7 @@ def _pulls(http: HttpRequest) -> Pulls:
 
 def _found(http: HttpRequest, id: str) -> Pull:
     pull = _pulls(http).find(id)
-    if pull is None:
+    if pull is None or not is_visible(str(pull.reference)):
         raise HTTPException(404)
     return pull
 

@@ -17,7 +17,7 @@ from madang.core.engine import Embedder, Embeddings
 from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.models.parameters import read_parameters
 from madang.runtime.abilities import as_embedder
-from madang.server.bridge import in_thread, leased, while_connected
+from madang.server.bridge import in_thread, leased, placed, while_connected
 from madang.server.names import find_reference
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
@@ -96,7 +96,8 @@ async def _embed(state: ServerState, asked: _Asked, arrived_s: float) -> dict[st
     async with leased(state.pool, reference, keep_alive_s=asked.keep_alive_s) as loaded:
         load_s = perf_counter() - arrived_s
         embedder = as_embedder(loaded)
-        result, cut = await in_thread(partial(embed_texts, embedder, asked.texts, truncate=asked.truncate))
+        async with placed(embedder):
+            result, cut = await in_thread(partial(embed_texts, embedder, asked.texts, truncate=asked.truncate))
     warnings = [*asked.warnings, *cut]
     return {
         "embeddings": [shortened(vector, asked.dimensions) for vector in result.vectors],

@@ -10,11 +10,10 @@ from secrets import token_hex
 from typing import Any, Final
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound, NotEnoughDisk
+from madang.core.errors import ChecksumMismatch, InvalidRequest, ModelNotFound
 from madang.models import Preset, Store, StoredReference, adopt, copy_model, derive
 from madang.models.parameters import read_parameters
 from madang.server.bridge import in_thread
@@ -23,6 +22,7 @@ from madang.server.names import find_reference, new_reference
 from madang.server.ollama.asking import read_messages
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.responding import body_of, state_of, streamed
+from madang.server.scopes import MANAGES
 
 router = APIRouter(tags=["ollama"])
 
@@ -42,7 +42,7 @@ COPY: Final = Fields(("source", "destination"))
 DELETE: Final = Fields(("model", "name"))
 
 
-@router.post("/api/create", openapi_extra=CREATE.described("model"))
+@router.post("/api/create", dependencies=[MANAGES], openapi_extra=CREATE.described("model"))
 async def create(http: HttpRequest) -> Response:
     """Make a model from another one, or from uploaded files."""
     body, state = await body_of(http), state_of(http)
@@ -55,7 +55,7 @@ async def create(http: HttpRequest) -> Response:
     return JSONResponse((await whole(http, lines))[-1])
 
 
-@router.post("/api/copy", openapi_extra=COPY.described("source", "destination"))
+@router.post("/api/copy", dependencies=[MANAGES], openapi_extra=COPY.described("source", "destination"))
 async def copy(http: HttpRequest) -> Response:
     """The same model under a second name."""
     body, store = await body_of(http), state_of(http).store
@@ -65,7 +65,7 @@ async def copy(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.delete("/api/delete", openapi_extra=DELETE.described("model"))
+@router.delete("/api/delete", dependencies=[MANAGES], openapi_extra=DELETE.described("model"))
 async def delete(http: HttpRequest) -> Response:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     body, state = await body_of(http), state_of(http)
@@ -76,17 +76,17 @@ async def delete(http: HttpRequest) -> Response:
     return Response(status_code=200)
 
 
-@router.head("/api/blobs/{digest}")
-async def has_blob(http: HttpRequest) -> Response:
+@router.head("/api/blobs/{digest}", dependencies=[MANAGES])
+async def has_blob(digest: str, http: HttpRequest) -> Response:
     """Whether content is here: 200 or 404."""
-    path = state_of(http).store.find_content(http.path_params["digest"])
+    path = state_of(http).store.find_content(digest)
     return Response(status_code=404 if path is None else 200)
 
 
-@router.post("/api/blobs/{digest}")
-async def put_blob(http: HttpRequest) -> Response:
+@router.post("/api/blobs/{digest}", dependencies=[MANAGES])
+async def put_blob(digest: str, http: HttpRequest) -> Response:
     """Take content in, if it has the digest that it comes under: 201, or 200 when it was here."""
-    store, digest = state_of(http).store, http.path_params["digest"]
+    store = state_of(http).store
     if store.find_content(digest) is not None:
         return Response(status_code=200)
     await _take_in(http, store, digest)
@@ -166,19 +166,16 @@ async def _take_in(http: HttpRequest, store: Store, digest: str) -> None:
     expected = store.blob_path(digest).name.removeprefix("sha256-")
     length = http.headers.get("content-length", "")
     store.require_space(int(length) if length.isascii() and length.isdigit() else CHECK_BYTES)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial_path = target.with_name(token_hex(8))
-    try:
-        actual = await _write(http, store, partial_path)
-        if actual != expected:
-            raise _WrongContent(digest, expected, actual)
-        await in_thread(partial(partial_path.replace, target))
-    except ClientDisconnect:
-        raise
-    except OSError as error:
-        raise NotEnoughDisk(store.root, CHECK_BYTES, store.free_bytes()) from error
-    finally:
-        partial_path.unlink(missing_ok=True)
+    with store.within_disk(CHECK_BYTES):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            actual = await _write(http, store, partial_path)
+            if actual != expected:
+                raise _WrongContent(digest, expected, actual)
+            await in_thread(partial(partial_path.replace, target))
+        finally:
+            partial_path.unlink(missing_ok=True)
 
 
 async def _write(http: HttpRequest, store: Store, path: Path) -> str:

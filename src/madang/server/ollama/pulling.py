@@ -16,6 +16,7 @@ from madang.server.names import find_origin
 from madang.server.ollama.body import Fields
 from madang.server.ollama.responding import body_of, streamed
 from madang.server.pulls import Pull, Pulls
+from madang.server.scopes import MANAGES
 
 router = APIRouter(tags=["ollama"])
 
@@ -27,7 +28,7 @@ PULL: Final = Fields(
 )
 
 
-@router.post("/api/pull", openapi_extra=PULL.described("model"))
+@router.post("/api/pull", dependencies=[MANAGES], openapi_extra=PULL.described("model"))
 async def pull(http: HttpRequest) -> Response:
     """Fetch a model; whoever asks for the same one meanwhile shares the download."""
     body = await body_of(http)

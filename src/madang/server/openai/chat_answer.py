@@ -2,54 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCallDelta
+from madang.server.event_stream import Template, data
 from madang.server.openai.answers import Identity, call_of, extras_of, logprobs_of, new_id, usage_of
 from madang.server.openai.chat import ChatRequest
 
 
 class ChatChunks:
-    """Turns the events of all answers of one request into chunks."""
+    """Turns the events of all answers of one request into chunks. ``facts`` is asked at the end, for the last one."""
 
-    def __init__(self, chat: ChatRequest, warnings: Sequence[str]) -> None:
+    def __init__(
+        self, chat: ChatRequest, warnings: Sequence[str], facts: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
         self._identity = Identity("chat.completion.chunk", chat.model, new_id("chatcmpl-"))
         self._wants_logprobs = bool(chat.logprobs)
         self._wants_usage = chat.wants_usage
         self._one_call = chat.parallel_tool_calls is False
         self._warnings = warnings
+        self._facts = facts
         self._n_calls: dict[int, int] = {}  # of each answer that has begun
+        self._templates: dict[tuple[int, str], Template] = {}
         self._dones: list[Done] = []
 
-    def push(self, index: int, event: Event) -> list[dict[str, Any]]:
+    def push(self, index: int, event: Event) -> bytes:
         """Chunks that say what happened in the answer of that number."""
-        chunks: list[dict[str, Any]] = []
         if index not in self._n_calls:
             self._n_calls[index] = 0
-            chunks.append(self._chunk(index, {"role": "assistant", "content": ""}))
+            begin = data(self._chunk(index, {"role": "assistant", "content": ""}))
+            return begin + self._told(index, event)
+        return self._told(index, event)
+
+    def end(self) -> bytes:
+        """What comes after all answers."""
+        if not self._wants_usage:
+            return b""
+        return data({**self._identity.head(), "choices": [], "usage": usage_of(self._dones)})
+
+    def _told(self, index: int, event: Event) -> bytes:
         match event:
             case TextDelta():
-                chunks.append(self._chunk(index, {"content": event.text}, logprobs=event.logprobs))
+                return self._text(index, "content", event.text, event.logprobs)
             case ReasoningDelta():
-                chunks.append(self._chunk(index, {"reasoning_content": event.text}, logprobs=event.logprobs))
+                return self._text(index, "reasoning_content", event.text, event.logprobs)
             case ToolCallDelta():
                 n_calls = self._n_calls[index]
                 self._n_calls[index] += 1
-                if not (self._one_call and n_calls):
-                    delta = {"tool_calls": [{"index": n_calls, **call_of(event.call)}]}
-                    chunks.append(self._chunk(index, delta, logprobs=event.logprobs))
+                if self._one_call and n_calls:
+                    return b""
+                delta = {"tool_calls": [{"index": n_calls, **call_of(event.call)}]}
+                return data(self._chunk(index, delta, logprobs=event.logprobs))
             case Done():
                 self._dones.append(event)
                 last = self._chunk(index, {}, finish_reason=event.finish_reason)
-                chunks.append(last | extras_of(event, self._warnings))
-        return chunks
+                return data(last | extras_of(event, self._warnings, self._facts()))
 
-    def end(self) -> list[dict[str, Any]]:
-        """What comes after all answers."""
-        if not self._wants_usage:
-            return []
-        return [{**self._identity.head(), "choices": [], "usage": usage_of(self._dones)}]
+    def _text(self, index: int, name: str, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
+        if logprobs:
+            return data(self._chunk(index, {name: text}, logprobs=logprobs))
+        template = self._templates.get((index, name))
+        if template is None:
+            template = Template(lambda mark: data(self._chunk(index, {name: mark})))
+            self._templates[index, name] = template
+        return template.with_text(text)
 
     def _chunk(
         self,
@@ -66,14 +83,19 @@ class ChatChunks:
         return chunk | {"usage": None} if self._wants_usage else chunk
 
 
-def chat_completion(chat: ChatRequest, completions: Sequence[Completion], warnings: Sequence[str]) -> dict[str, Any]:
+def chat_completion(
+    chat: ChatRequest,
+    completions: Sequence[Completion],
+    warnings: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The whole answer. Speed and ledger are those of the first choice."""
     identity = Identity("chat.completion", chat.model, new_id("chatcmpl-"))
     return {
         **identity.head(),
         "choices": [_choice(chat, index, completion) for index, completion in enumerate(completions)],
         "usage": usage_of([completion.done for completion in completions]),
-        **extras_of(completions[0].done, warnings),
+        **extras_of(completions[0].done, warnings, facts),
     }
 
 

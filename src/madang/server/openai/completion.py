@@ -9,6 +9,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.events import Completion, Done, Event, TextDelta, TokenLogprob
 from madang.core.request import Request
 from madang.server.answering import MAX_ANSWERS
+from madang.server.event_stream import Template, data
 from madang.server.openai.answers import Identity, extras_of, finite, new_id, usage_of
 from madang.server.openai.chat import IGNORED_EVERYWHERE, SampledRequest, several
 from madang.server.wire import Refused
@@ -81,29 +82,39 @@ class CompletionChunks:
         self._body = body
         self._warnings = warnings
         self._lengths: dict[int, int] = {}  # characters so far of each answer that has begun
+        self._templates: dict[int, Template] = {}
         self._dones: list[tuple[int, Done]] = []
 
-    def push(self, index: int, event: Event) -> list[dict[str, Any]]:
+    def push(self, index: int, event: Event) -> bytes:
         """Chunks that say what happened in the answer of that number."""
-        chunks: list[dict[str, Any]] = []
+        begin = b""
         if index not in self._lengths:
             echoed = self._body.echoed(index)
             self._lengths[index] = len(echoed)
-            if echoed:
-                chunks.append(self._chunk(index, echoed))
+            begin = self._text(index, echoed) if echoed else b""
         if isinstance(event, TextDelta):
-            chunks.append(self._chunk(index, event.text, logprobs=event.logprobs))
+            told = self._text(index, event.text, event.logprobs)
             self._lengths[index] += len(event.text)
+            return begin + told
         if isinstance(event, Done):
             self._dones.append((index, event))
-            chunks.append(self._chunk(index, "", finish_reason=event.finish_reason) | extras_of(event, self._warnings))
-        return chunks
+            last = self._chunk(index, "", finish_reason=event.finish_reason)
+            return begin + data(last | extras_of(event, self._warnings))
+        return begin
 
-    def end(self) -> list[dict[str, Any]]:
+    def end(self) -> bytes:
         """What comes after all answers."""
         if not self._body.wants_usage:
-            return []
-        return [{**self._identity.head(), "choices": [], "usage": self._body.usage(self._dones)}]
+            return b""
+        return data({**self._identity.head(), "choices": [], "usage": self._body.usage(self._dones)})
+
+    def _text(self, index: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+        if logprobs:
+            return data(self._chunk(index, text, logprobs=logprobs))
+        template = self._templates.get(index)
+        if template is None:
+            template = self._templates[index] = Template(lambda mark: data(self._chunk(index, mark)))
+        return template.with_text(text)
 
     def _chunk(
         self, index: int, text: str, *, logprobs: Sequence[TokenLogprob] = (), finish_reason: str | None = None

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 from madang.core.errors import InvalidRequest
 from madang.runtime.abilities import as_embedder
 from madang.server.bridge import in_thread, leased, placed
+from madang.server.names import leasable
 from madang.server.openai.chat import IGNORED_EVERYWHERE
-from madang.server.state import ModelPool
+from madang.server.state import ServerState
 from madang.server.wire import WireRequest
 
 MAX_TEXTS = 2048  # of one request, as at OpenAI
@@ -45,10 +46,10 @@ class EmbeddingRequest(WireRequest):
         return texts
 
 
-async def embed(pool: ModelPool, body: EmbeddingRequest) -> dict[str, Any]:
+async def embed(state: ServerState, body: EmbeddingRequest) -> dict[str, Any]:
     """The answer. Raises InvalidRequest, ContextLengthExceeded, and what loading raises."""
     warnings, texts = body.ignored(), body.texts
-    vectors, prompt_tokens = await embedded(pool, body.model, texts)
+    vectors, prompt_tokens = await embedded(state, body.model, texts)
     if body.dimensions is not None:
         vectors, shortened = _shortened(vectors, body.dimensions)
         warnings += shortened
@@ -62,11 +63,11 @@ async def embed(pool: ModelPool, body: EmbeddingRequest) -> dict[str, Any]:
     }
 
 
-async def embedded(pool: ModelPool, model: str, texts: Sequence[str]) -> tuple[list[Sequence[float]], int]:
+async def embedded(state: ServerState, model: str, texts: Sequence[str]) -> tuple[list[Sequence[float]], int]:
     """Vectors in the order of the texts, and the tokens that were read. Raises what loading and embedding raise."""
     vectors: list[Sequence[float]] = []
     prompt_tokens = 0
-    async with leased(pool, model) as loaded:
+    async with leased(state.pool, leasable(model, state.store)) as loaded:
         embedder = as_embedder(loaded)
         for begin in range(0, len(texts), _TOGETHER):
             async with placed(embedder):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from madang.core.errors import InvalidRequest
 from madang.server.openai.chat import IGNORED_EVERYWHERE
 from madang.server.openai.embedding import MAX_TEXTS, embedded
-from madang.server.state import ModelPool
+from madang.server.state import ServerState
 from madang.server.wire import Refused, WireRequest
 
 
@@ -54,10 +54,10 @@ class RerankRequest(WireRequest):
         return self.top_n
 
 
-async def rerank(pool: ModelPool, body: RerankRequest) -> dict[str, Any]:
+async def rerank(state: ServerState, body: RerankRequest) -> dict[str, Any]:
     """The documents, closest first. Raises InvalidRequest, ContextLengthExceeded, and what loading raises."""
     warnings, texts, n_results = body.ignored(), body.texts, body.n_results
-    vectors, prompt_tokens = await embedded(pool, body.model, [body.query, *texts])
+    vectors, prompt_tokens = await embedded(state, body.model, [body.query, *texts])
     scores = [_cosine(vectors[0], vector) for vector in vectors[1:]]
     closest_first = sorted(range(len(texts)), key=lambda i: scores[i], reverse=True)
     return {
