@@ -8,6 +8,7 @@ import pytest
 
 from madang.formats.gguf import read_gguf
 from tests.cli.conftest import Madang
+from tests.formats.adapters.files import random_adapter, write_peft
 from tests.parity.checkpoints import TinyModel, write_checkpoint, write_folder
 
 
@@ -70,6 +71,16 @@ def test_what_makes_no_sense(madang: Madang, folder: Path, tmp_path: Path, args:
     assert result.status == 2
     assert words in result.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_adapter(madang: Madang, gguf: Path, tmp_path: Path) -> None:
+    weights = write_checkpoint(TinyModel("tiny"), tmp_path / "same.gguf").weights
+    adapter = write_peft(random_adapter(weights, 1), tmp_path / "mine")
+    result = madang("convert", str(adapter), "--base", str(gguf), "--json")
+    assert result.status == 0, result.err
+    assert result.json()["path"] == str(tmp_path / "mine.gguf")
+    assert madang("convert", str(tmp_path / "mine.gguf"), "--base", str(gguf)).status == 0
+    assert (tmp_path / "mine-hf" / "adapter_config.json").is_file()
 
 
 def test_an_audit(madang: Madang, gguf: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from madang.conversion import to_folder, to_gguf
 from madang.conversion.streams import values_of
-from madang.core.errors import CannotConvert, InvalidRequest, MalformedFile, ModelNotFound, NotEnoughDisk
+from madang.core.errors import CannotConvert, InvalidRequest, MalformedFile, NotEnoughDisk
 from madang.core.progress import SilentProgress
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
@@ -119,7 +119,7 @@ def assert_nothing(folder: Path, *kept: str) -> None:
 def test_a_missing_tokenizer(folder: Path, tmp_path: Path) -> None:
     source = copy_of(folder, tmp_path / "source")
     (source / "tokenizer.json").unlink()
-    with pytest.raises(ModelNotFound, match=r"tokenizer\.json"):
+    with pytest.raises(CannotConvert, match=r"has no tokenizer\.json"):
         to_gguf(source, tmp_path / "a.gguf")
     assert_nothing(tmp_path, "source")
 

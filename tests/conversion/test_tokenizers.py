@@ -12,7 +12,7 @@ import pytest
 
 from madang.conversion import to_gguf
 from madang.conversion.to_folder import loading_note
-from madang.core.errors import CannotConvert, MalformedFile, ModelNotFound
+from madang.core.errors import CannotConvert, MalformedFile
 from madang.formats.gguf import read_gguf
 from madang.formats.gguf_writing import write_gguf
 from madang.formats.metadata import CheckedMetadata
@@ -182,6 +182,27 @@ def test_sentencepiece(lines: list[str], shared_data: Path, tmp_path: Path, name
     assert ours.tolist() == theirs.tolist()
 
 
+@pytest.mark.parametrize("scheme", ["first", "never"])
+def test_sentencepiece_in_its_newer_form(lines: list[str], shared_data: Path, tmp_path: Path, scheme: str) -> None:
+    """Without a normalizer: Metaspace marks the spaces."""
+    sentencepieces = pytest.importorskip("tests.parity.sentencepieces")
+    trained = sentencepieces.train(
+        corpora.lines(shared_data), character_coverage=0.98, **SPM_MODELS["merges, as Llama 2"]
+    )
+    library = spm_library(sentencepieces.as_gguf(trained))
+    library.normalizer = None
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    folder = folder_of(library, tmp_path / "a", bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    before = tokenizer_from_json(folder)
+    keys = gguf_tokenizer(folder, before.vocab_size, "llama")
+    assert keys["tokenizer.ggml.add_space_prefix"] is (scheme == "first")
+    there = tokenizer_from_gguf(CheckedMetadata(folder, keys))  # type: ignore[arg-type]
+    for line in lines:
+        # SentencePiece has a space more where a text begins with one, and GGUF after a control token.
+        if not line.startswith((" ", "▁")) and not any(token in line for token in ("<s>", "</s>", "<unk>")):
+            assert there.encode(line) == before.encode(line), line
+
+
 def test_sentencepiece_without_a_space_before(lines: list[str], tmp_path: Path) -> None:
     """Gemma's: a file of the real algorithm, as tokenizer.json and back."""
     sentencepieces = pytest.importorskip("tests.parity.sentencepieces")
@@ -236,7 +257,7 @@ def test_more_tokens_than_rows(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"tokenizer\.json"):
+    with pytest.raises(CannotConvert, match=r"has no tokenizer\.json"):
         gguf_tokenizer(tmp_path, 255, "llama")
 
 

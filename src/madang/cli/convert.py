@@ -29,6 +29,7 @@ Dtype = Annotated[
     str | None,
     typer.Option("--dtype", metavar="TYPE", help="f32, f16 or bf16, for gguf also q8_0. Unset: as precise as SRC."),
 ]
+Base = Annotated[str | None, typer.Option("--base", metavar="MODEL", help="SRC is a LoRA adapter of this model.")]
 _FORMATS = ("gguf", "hf")
 _OTHER: dict[str, Literal["gguf", "hf"]] = {"huggingface": "gguf", "gguf": "hf"}
 
@@ -40,12 +41,14 @@ def convert(
     *,
     to: To = None,
     dtype: Dtype = None,
+    base: Base = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Write a Hugging Face folder as a GGUF file, or a GGUF file as a folder for transformers.
 
-    Tokenizer, chat template and settings go along; what the other format cannot say is refused.
+    Tokenizer, chat template and settings go along; what the other format cannot say is refused. With --base, SRC is a
+    LoRA adapter of that model: a PEFT folder, or a GGUF file.
     """
     from madang.models import Store
     from madang.runtime import find_files
@@ -53,6 +56,9 @@ def convert(
     settings = options.settings_of(ctx, threads=threads)
     tensor_type = None if dtype is None else _tensor_type(dtype)
     store = Store(settings.home)
+    if base is not None:
+        _tell(_adapter(Path(source), target, find_files(base, store)), as_json)
+        return
     files = find_files(source, store)
     if to is not None and to not in _FORMATS:
         raise UnknownOption("format", to, _FORMATS)
@@ -64,11 +70,24 @@ def convert(
         )
     reference = _target(files, source, target, tensor_type)
     job = _FolderJob(files, tensor_type) if files.format == "gguf" else _FileJob(files, tensor_type)
-    done = job.run(reference, store, settings)
+    _tell(job.run(reference, store, settings), as_json)
+
+
+def _tell(done: dict[str, object], as_json: bool) -> None:
     if as_json:
         data_json(done)
     else:
         data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
+
+
+def _adapter(path: Path, target: str | None, base: ModelFiles) -> dict[str, object]:
+    """Convert a LoRA adapter of the model ``base``."""
+    from madang.conversion.adapters import adapter_to_folder, adapter_to_gguf
+
+    write = adapter_to_gguf if path.is_dir() else adapter_to_folder
+    written = _beside(path, "") if target is None else Path(target).expanduser()
+    size_bytes = write(path, written, base.path, base.format)
+    return {"name": written.name, "path": str(written.absolute()), "size_bytes": size_bytes}
 
 
 def _tensor_type(word: str) -> TensorType:

@@ -1,7 +1,7 @@
 """conversion: the same model in another format: Hugging Face folders to GGUF files and back.
 
-Main path: describe the source, ask its family for the other form, stream every tensor into it, read the result and
-compare what it describes with the source.
+Main path: describe the source, ask its family for the other form, compare how that reads with the source, stream every
+tensor into it.
 Invariants: nothing is written that reads as another model; nothing is left half-written.
 """
 

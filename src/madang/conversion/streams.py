@@ -54,7 +54,7 @@ class Conversion:
 
     def _part(self, part: str, tensor_type: TensorType) -> Iterator[Octets]:
         source = self.tensors[part]
-        permutes = self._n_heads(part) is not None
+        permutes = self.order is not None and _n_heads(self.spec, part) is not None
         if isinstance(source, TensorInfo) and source.type == tensor_type and not permutes:
             yield from read_chunks(source)
             return
@@ -70,20 +70,23 @@ class Conversion:
         for begin in range(0, len(rows), step):
             yield quantize(rows[begin : begin + step], tensor_type, n_threads=self.n_threads)
 
-    def _n_heads(self, part: str) -> int | None:
-        """How many heads its rows belong to, where they have to be permuted."""
-        if self.order is None:
-            return None
-        name = part.partition(".")[2].removesuffix(".bias")
-        return {"query": self.spec.n_heads, "key": self.spec.n_kv_heads}.get(name)
-
     def _permuted(self, part: str, values: Matrix) -> Matrix:
-        n_heads = self._n_heads(part)
-        if n_heads is None:
-            return values
-        half = len(values) // n_heads // 2
-        groups = (n_heads, 2, half) if self.order == "interleave" else (n_heads, half, 2)
-        return np.ascontiguousarray(values.reshape(*groups, *values.shape[1:]).swapaxes(1, 2)).reshape(values.shape)
+        return permuted_rows(self.spec, self.order, part, values)
+
+
+def permuted_rows(spec: DecoderSpec, order: Order | None, part: str, values: Matrix) -> Matrix:
+    """The rows of a canonical tensor as ``order`` wants them; only those of query and key ever move."""
+    n_heads = _n_heads(spec, part)
+    if order is None or n_heads is None:
+        return values
+    half = len(values) // n_heads // 2
+    groups = (n_heads, 2, half) if order == "interleave" else (n_heads, half, 2)
+    return np.ascontiguousarray(values.reshape(*groups, *values.shape[1:]).swapaxes(1, 2)).reshape(values.shape)
+
+
+def _n_heads(spec: DecoderSpec, part: str) -> int | None:
+    """How many heads the rows of query or key belong to; None for others."""
+    return {"query": spec.n_heads, "key": spec.n_kv_heads}.get(part.partition(".")[2].removesuffix(".bias"))
 
 
 def row_order(spec: DecoderSpec, *, interleaved: bool) -> Order | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -20,7 +22,7 @@ from madang.formats.folder import ModelFolder, read_folder
 from madang.formats.gguf import read_gguf
 from madang.formats.gguf_writing import TensorToWrite, ValueToWrite, WrittenFile, write_gguf
 from madang.formats.spec import ModelDescription
-from madang.formats.tensors import TensorSource, TensorType
+from madang.formats.tensors import TensorInfo, TensorSource, TensorType
 from madang.formats.tokenizers.to_gguf import gguf_tokenizer
 
 TYPES: Final = (TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0)
@@ -70,7 +72,7 @@ def to_gguf(
     n_experts = 0 if spec.experts is None else spec.experts.n_experts
     placed = place_tensors(form.names, "", tensors, spec.n_layers, n_experts)
     to_write = [conversion.write(one, _type_of(one, conversion.shape(one), chosen)) for one in placed]
-    to_write += [_vector(vector, values) for vector, values in form.vectors.items()]
+    vectors = [_vector(vector, values) for vector, values in form.vectors.items()]
     metadata: dict[str, ValueToWrite] = {
         "general.architecture": form.architecture,
         "general.type": "model",
@@ -82,11 +84,27 @@ def to_gguf(
     }
     if "type_embedding" in tensors:
         metadata["tokenizer.ggml.token_type_count"] = tensors["type_embedding"].shape[0]
+    _require_sayable(description, metadata, to_write, vectors)
+    return write_gguf(target, metadata, [*to_write, *vectors], progress=progress)
 
-    def verify(path: Path) -> None:
-        require_same_model(description, lambda: describe_gguf(read_gguf(path)), "GGUF")
 
-    return write_gguf(target, metadata, to_write, progress=progress, verify=verify)
+def _require_sayable(
+    description: ModelDescription,
+    metadata: Mapping[str, ValueToWrite],
+    to_write: Sequence[TensorToWrite],
+    vectors: Sequence[TensorToWrite],
+) -> None:
+    """Raise CannotConvert when the file would be read as another model.
+
+    That is seen before gigabytes are written: of all tensors, a reader looks into none but the vectors.
+    """
+    with TemporaryDirectory() as work:
+        path = Path(work, "model.gguf")
+        write_gguf(path, metadata, vectors)
+        file = read_gguf(path)
+        tensors = {one.name: TensorInfo(one.name, one.type, one.shape, path, 0) for one in to_write}
+        whole = replace(file, tensors={**tensors, **file.tensors})
+        require_same_model(description, lambda: describe_gguf(whole), "GGUF")
 
 
 def _usual_type(description: ModelDescription) -> TensorType:

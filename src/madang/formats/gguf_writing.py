@@ -88,13 +88,11 @@ def write_gguf(
     tensors: Iterable[TensorToWrite],
     *,
     progress: Progress | None = None,
-    verify: Callable[[Path], None] = lambda path: None,
     free_bytes: Callable[[Path], int] = free_disk_bytes,
 ) -> WrittenFile:
     """Write a GGUF file; ``path`` is what it was before until all of the new one has been read back and found right.
 
     The alignment is ``general.alignment`` of the metadata, 32 without it. ``progress`` is told the bytes written.
-    ``verify`` is given the file before it takes its place, and keeps it from doing so when it raises.
     Raises InvalidRequest for a tensor or a key that the format cannot hold, NotEnoughDisk (before anything is written,
     or when the disk runs full meanwhile), MalformedFile when the disk gives back something else, ModelError when the
     system refuses to write, and what ``data`` of a tensor raises.
@@ -109,7 +107,6 @@ def write_gguf(
                 sha256 = layout.write(file, progress)
             sync(temporary)
             _verify(path, temporary, layout, sha256)
-            verify(temporary)
     except OSError as error:
         raise ModelError(f"{path} cannot be written: {error.strerror}.", hint="Choose another place for it.") from error
     progress.finished()

@@ -30,12 +30,12 @@ def write_safetensors(
     """
     shards = _shards(tensors, shard_bytes)
     if len(shards) == 1:
-        _write_file(folder / SINGLE_FILE, shards[0], progress)
+        write_file(folder / SINGLE_FILE, shards[0], progress)
     else:
         places: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
             name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            _write_file(folder / name, shard, progress)
+            write_file(folder / name, shard, progress)
             places |= {tensor.name: name for tensor in shard}
         total_bytes = sum(tensor.size_bytes for tensor in tensors)
         index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(places.items()))}
@@ -55,7 +55,8 @@ def _shards(tensors: Sequence[TensorToWrite], shard_bytes: int) -> list[list[Ten
     return shards
 
 
-def _write_file(path: Path, tensors: Sequence[TensorToWrite], progress: Progress) -> None:
+def write_file(path: Path, tensors: Sequence[TensorToWrite], progress: Progress) -> None:
+    """Write one new file and read it back. Raises MalformedFile when that gives something else, and OSError."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:

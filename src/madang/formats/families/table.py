@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from madang.core.errors import UnsupportedModel
 from madang.formats.families.forms import FolderForm, GGUFForm
 from madang.formats.families.sources import Source, unsupported
-from madang.formats.folder import ModelFolder, read_folder
+from madang.formats.folder import read_folder
 from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.spec import ModelDescription
 
@@ -142,15 +142,18 @@ def _unknown(source: Source) -> UnsupportedModel:
     return unsupported(source, what, certain=reason is not None)
 
 
-def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
-    """How the model of a folder, which ``describe_folder`` described, is written as GGUF. Raises CannotConvert."""
-    family = import_module(f"madang.formats.families.{_FOLDERS[folder.architecture]}")
-    form: GGUFForm = family.gguf_form(folder, description)
+def gguf_form(source: Source, description: ModelDescription) -> GGUFForm:
+    """How the model of a source, described as ``description``, is written as GGUF. Raises CannotConvert."""
+    form: GGUFForm = _family(source).gguf_form(source, description)
     return form
 
 
-def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
-    """How the model of a GGUF file, which ``describe_gguf`` described, is written as a folder. Raises CannotConvert."""
-    family = import_module(f"madang.formats.families.{_GGUF[file.architecture]}")
-    form: FolderForm = family.folder_form(file, description)
+def folder_form(source: Source, description: ModelDescription) -> FolderForm:
+    """The same as a folder."""
+    form: FolderForm = _family(source).folder_form(source, description)
     return form
+
+
+def _family(source: Source) -> Any:
+    names = _GGUF if isinstance(source, GGUFFile) else _FOLDERS
+    return import_module(f"madang.formats.families.{names[source.architecture]}")

@@ -42,11 +42,16 @@ _USUAL_NAMES: Final = ("llama-bpe", "qwen2", "gpt-2", "smollm", "command-r", "te
 def gguf_tokenizer(folder: Path, n_rows: int, model_type: str) -> dict[str, ValueToWrite]:
     """The metadata of the tokenizer in ``folder``, for a model with ``n_rows`` token embeddings.
 
-    Raises ModelNotFound without a tokenizer.json, CannotConvert for a tokenizer that GGUF has no form for or that gives
+    Raises CannotConvert without a tokenizer.json, for a tokenizer that GGUF has no form for and for one that gives
     other ids in it, MalformedFile for one that does not fit the model.
     """
-    tokenizer = tokenizer_from_json(folder)
     file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise CannotConvert(
+            f"{folder} has no tokenizer.json",
+            hint="transformers writes one: AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER).",
+        )
+    tokenizer = tokenizer_from_json(folder)
     state = read_json_object(file, MAX_JSON_BYTES)
     if tokenizer.vocab_size > n_rows:
         raise MalformedFile(file, f"it has {tokenizer.vocab_size} tokens, but the model has {n_rows} embeddings")
@@ -57,7 +62,7 @@ def gguf_tokenizer(folder: Path, n_rows: int, model_type: str) -> dict[str, Valu
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
     written = CheckedMetadata(folder, {key: _plain(value) for key, value in metadata.items()})
     try:
-        require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF")
+        require_same_ids(tokenizer, tokenizer_from_gguf(written), "GGUF", source.samples())
     except MalformedFile as error:
         raise CannotConvert(f"as GGUF, its tokenizer would make no sense: {error.problem}") from error
     return metadata
@@ -109,15 +114,20 @@ class _Source:
         for rank, (left, right) in reversed(list(enumerate(self._merges()))):
             if left + right in ids:
                 scores[ids[left + right]] = -rank
-        return {"model": "llama", "pre": "default", **self._tokens(scores), "add_space_prefix": self._adds_space()}
+        return {"model": "llama", "pre": "default", **self._tokens(scores), **self._normalizing()}
 
     def _unigram(self) -> dict[str, ValueToWrite]:
         scores = np.zeros(self.n_rows, np.float32)
         for number, (_, score) in enumerate(self.model["vocab"]):
             scores[number] = score
-        keys: dict[str, ValueToWrite] = {"model": "t5", "pre": "default", **self._tokens(scores)}
-        keys["add_space_prefix"] = self._adds_space()
-        keys["remove_extra_whitespaces"] = self._squeezes()
+        return {"model": "t5", "pre": "default", **self._tokens(scores), **self._normalizing()}
+
+    def _normalizing(self) -> dict[str, ValueToWrite]:
+        """What SentencePiece does to a text before."""
+        keys: dict[str, ValueToWrite] = {
+            "add_space_prefix": self._adds_space(),
+            "remove_extra_whitespaces": self._squeezes(),
+        }
         rules = [step for step in _steps(self.state.get("normalizer")) if step.get("type") == "Precompiled"]
         if rules:
             keys["precompiled_charsmap"] = np.frombuffer(base64.b64decode(rules[0]["precompiled_charsmap"]), np.uint8)
@@ -191,6 +201,15 @@ class _Source:
             or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
             for step in steps
         )
+
+    def samples(self) -> list[str]:
+        """Texts on which both forms have to agree.
+
+        Metaspace has no second space for a text that begins with one. SentencePiece has, and so has every GGUF file.
+        """
+        normalizer = [step.get("type") for step in _steps(self.state.get("normalizer"))]
+        is_lenient = self._adds_space() and "Prepend" not in normalizer
+        return [text for text in SAMPLES if not (is_lenient and text.startswith(" "))]
 
     def _squeezes(self) -> bool:
         steps = [*_steps(self.state.get("normalizer")), *_steps(self.state.get("pre_tokenizer"))]

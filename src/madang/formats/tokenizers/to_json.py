@@ -68,9 +68,20 @@ def _merges(file: CheckedMetadata, vocabulary: Vocabulary) -> Library:
     pairs = list(_pairs(vocabulary, ids))
     library = Library(models.BPE(ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=has_bytes))
     adds_space = file.get_bool(_PREFIX + "add_space_prefix", True)
-    library.normalizer = normalizers.Sequence(_marks(adds_space))
+    library.normalizer = normalizers.Sequence([*_rules(file), *_marks(adds_space)])
     library.decoder = _mark_decoder(adds_space)
     return library
+
+
+def _rules(file: CheckedMetadata) -> list[Any]:
+    """What is done to the characters of a text before."""
+    steps: list[Any] = []
+    rules = file.get_ints(_PREFIX + "precompiled_charsmap", None, low=-128, high=255)
+    if rules is not None and len(rules):
+        steps.append(normalizers.Precompiled(rules.astype(np.uint8).tobytes()))
+    if file.get_bool(_PREFIX + "remove_extra_whitespaces", False):
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    return steps
 
 
 def _marks(adds_space: bool) -> list[Any]:
@@ -104,14 +115,8 @@ def _unigram(file: CheckedMetadata, vocabulary: Vocabulary) -> Library:
     pieces = list(zip(vocabulary.texts, map(float, vocabulary.scores), strict=True))
     has_bytes = TokenKind.BYTE in vocabulary.kinds
     library = Library(models.Unigram(pieces, unk_id=vocabulary.unknown_id, byte_fallback=has_bytes))
-    steps: list[Any] = []
-    rules = file.get_ints(_PREFIX + "precompiled_charsmap", None, low=-128, high=255)
-    if rules is not None and len(rules):
-        steps.append(normalizers.Precompiled(rules.astype(np.uint8).tobytes()))
-    if file.get_bool(_PREFIX + "remove_extra_whitespaces", False):
-        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     adds_space = file.get_bool(_PREFIX + "add_space_prefix", True)
-    library.normalizer = normalizers.Sequence([*steps, *_marks(adds_space)])
+    library.normalizer = normalizers.Sequence([*_rules(file), *_marks(adds_space)])
     library.decoder = _mark_decoder(adds_space)
     return library
 
