@@ -38,6 +38,7 @@ def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
     from madang.models import pull as pull_model
     from madang.models import sources_of
 
+<<<<<<< HEAD
     sources = sources_of(settings)
 
     def fetch(reference: Reference, store: Store) -> ModelFiles:
@@ -45,6 +46,10 @@ def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
             return pull_model(reference, store, progress, sources)
 
     return fetch
+=======
+    with watching(f"Pulling {reference}") as progress:
+        return pull_model(reference, store, progress)
+>>>>>>> quant
 
 
 def model_document(files: ModelFiles) -> dict[str, object]:
@@ -60,8 +65,8 @@ def model_document(files: ModelFiles) -> dict[str, object]:
 
 
 @contextmanager
-def _watching(title: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, two lines anywhere else."""
+def watching(title: str) -> Iterator[Progress]:
+    """Shows how far work on a file is: a progress bar on a terminal, two lines anywhere else."""
     if not sys.stderr.isatty():
         yield _Lines(title)
         return
