@@ -38,18 +38,13 @@ def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
     from madang.models import pull as pull_model
     from madang.models import sources_of
 
-<<<<<<< HEAD
     sources = sources_of(settings)
 
     def fetch(reference: Reference, store: Store) -> ModelFiles:
-        with _watching(f"Pulling {reference}") as progress:
+        with watching(f"Pulling {reference}") as progress:
             return pull_model(reference, store, progress, sources)
 
     return fetch
-=======
-    with watching(f"Pulling {reference}") as progress:
-        return pull_model(reference, store, progress)
->>>>>>> quant
 
 
 def model_document(files: ModelFiles) -> dict[str, object]:

@@ -11,7 +11,7 @@ from madang.conversion.checking import require_same_model
 from madang.conversion.streams import Conversion, row_order
 from madang.core.errors import InvalidRequest, ModelError
 from madang.core.progress import Progress, SilentProgress
-from madang.core.writing import full_disk_told, replacing, require_disk
+from madang.core.writing import replacing, require_disk, within_disk
 from madang.formats.families import describe_folder, describe_gguf, folder_form
 from madang.formats.families.forms import FolderForm, place_tensors
 from madang.formats.gguf import GGUFFile, read_gguf
@@ -62,7 +62,7 @@ def to_folder(
     progress = progress or SilentProgress()
     progress.started(total_bytes)
     try:
-        with full_disk_told(target.parent, total_bytes + _REST_BYTES), replacing(target) as folder:
+        with within_disk(target.parent, total_bytes + _REST_BYTES), replacing(target) as folder:
             folder.mkdir()
             tokenizer = write_tokenizer(file, folder)
             _write_settings(folder, file, form, tokenizer, chosen)

@@ -12,7 +12,6 @@ from secrets import token_hex
 
 from madang.core.errors import NotEnoughDisk
 
-<<<<<<< HEAD
 # The disk, this user's share of it, and the largest file that this process may write.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -35,8 +34,6 @@ def within_disk(folder: Path, n_bytes: int = 1, free_bytes: Callable[[Path], int
         left_bytes = free_bytes(folder)
         raise NotEnoughDisk(folder, max(n_bytes, left_bytes + 1), left_bytes) from error
 
-=======
->>>>>>> quant
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` beside ``path`` and rename it into place, on the disk when this returns.
@@ -44,21 +41,7 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     A ``private`` file can be read by this user only, from its first byte on. Raises NotEnoughDisk, and OSError for what
     else the system refuses.
     """
-<<<<<<< HEAD
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
-    with within_disk(path.parent, len(text.encode("utf-8", "surrogatepass"))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            sync(temporary)
-            temporary.replace(path)
-            sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-=======
-    with replacing(path) as temporary:
+    with within_disk(path.parent, len(text.encode("utf-8", "surrogatepass"))), replacing(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -87,30 +70,11 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def free_disk_bytes(folder: Path) -> int:
-    """Bytes that this user may still write below ``folder``, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def require_disk(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
     """Raise NotEnoughDisk when ``needed_bytes`` more would not fit below ``folder``."""
     free = free_bytes(folder)
     if needed_bytes > free:
         raise NotEnoughDisk(folder, needed_bytes, free)
-
-
-@contextmanager
-def full_disk_told(folder: Path, needed_bytes: int) -> Iterator[None]:
-    """Make what the system says of a disk that ran full while it was written NotEnoughDisk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NotEnoughDisk(folder, needed_bytes, min(free_disk_bytes(folder), needed_bytes - 1)) from error
->>>>>>> quant
 
 
 def sync(path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from madang.core.errors import InvalidRequest, MalformedFile, ModelError
 from madang.core.progress import Progress, SilentProgress
-from madang.core.writing import free_disk_bytes, full_disk_told, replacing, require_disk, sync
+from madang.core.writing import free_disk_bytes, replacing, require_disk, sync, within_disk
 from madang.formats.gguf import ARRAY, BOOL, MAX_DIMS, MAX_KEY_BYTES, MAX_TENSOR_NAME_BYTES, SCALARS, STRING, read_gguf
 from madang.formats.metadata import MetadataValue
 from madang.formats.reading import OpenFile
@@ -99,7 +99,7 @@ def write_gguf(
     progress = progress or SilentProgress()
     progress.started(layout.size_bytes)
     try:
-        with full_disk_told(path.parent, layout.size_bytes), replacing(path) as temporary:
+        with within_disk(path.parent, layout.size_bytes), replacing(path) as temporary:
             with temporary.open("xb") as file:
                 sha256 = layout.write(file, progress)
             sync(temporary)
