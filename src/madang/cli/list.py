@@ -63,7 +63,7 @@ def _row(entry: CatalogEntry, is_here: bool) -> list[str]:
         "-" if entry.context_tokens is None else str(entry.context_tokens),
         entry.task,
         " ".join(entry.languages) or "-",
-        entry.license or "-",
+        "-" if entry.license is None else entry.license.name,
         "yes" if is_here else "",
     ]
 
@@ -79,7 +79,7 @@ def _document(entry: CatalogEntry, is_here: bool) -> dict[str, object]:
         "size_bytes": entry.size_bytes,
         "context_tokens": entry.context_tokens,
         "languages": entry.languages,
-        "license": entry.license,
+        "license": None if entry.license is None else entry.license.name,
         "sampling_defaults": sampling,
         "is_here": is_here,
     }

@@ -118,7 +118,11 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
 
 def describe_folder(path: Path) -> ModelDescription:
     """The canonical model in a Hugging Face folder; errors as ``describe_gguf``, and ModelNotFound without one."""
-    folder = read_folder(path)
+    return describe_source(read_folder(path))
+
+
+def describe_source(folder: ModelFolder) -> ModelDescription:
+    """The same for a folder that was read; errors as ``describe_gguf``."""
     module = _FOLDERS.get(folder.architecture)
     if module is None:
         raise _unknown(folder)

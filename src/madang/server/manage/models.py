@@ -144,7 +144,7 @@ def _catalog(store: Store) -> documents.Catalog:
                 task=entry.task,
                 parameters=entry.parameters,
                 context_tokens=entry.context_tokens,
-                license=entry.license,
+                license=None if entry.license is None else entry.license.name,
                 languages=list(entry.languages),
                 size_bytes=entry.size_bytes,
                 is_here=store.find(entry.reference) is not None,
