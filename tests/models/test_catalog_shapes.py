@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from madang.formats.families import supported_model_types
-from madang.formats.families.blueprint import count_parameters, describe_blueprint, draw, gguf_tensors
+from madang.formats.families.blueprint import count_parameters, describe_blueprint, draw, plan_gguf
 from madang.models import CatalogEntry, load_catalog
 
 ENTRIES = load_catalog().entries
@@ -31,7 +31,7 @@ def test_a_gguf_file_holds_every_tensor_of_the_shape(entry: CatalogEntry) -> Non
     blueprint = entry.blueprint()
     assert blueprint is not None
     description = describe_blueprint(blueprint)
-    _, tensors = gguf_tensors(blueprint, description)
+    tensors = [tensor for tensor, _ in plan_gguf(blueprint, description).tensors]
     here = sum(tensor.n_elements for tensor in tensors)
     n_pooler = spec_pooler(description.spec.n_embd) if blueprint.get_bool("has_pooler", False) else 0
     assert here == (entry.parameters or 0) - n_pooler

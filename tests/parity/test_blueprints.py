@@ -11,7 +11,7 @@ import pytest
 
 from madang.core.errors import MalformedFile
 from madang.formats.families import describe_folder, describe_gguf
-from madang.formats.families.blueprint import describe_blueprint, draw, gguf_tensors
+from madang.formats.families.blueprint import describe_blueprint, draw, plan_gguf
 from madang.formats.families.implied import part_of_name
 from madang.formats.families.sources import Blueprint
 from madang.formats.folder import read_folder
@@ -65,11 +65,11 @@ def test_its_gguf_file_has_the_names_and_shapes_that_the_converter_writes(built:
         pytest.skip("it has no GGUF form, or one with frequencies as tensors")
     here = describe_folder(built.folder)
     blueprint = drawn(built, here)
-    architecture, tensors = gguf_tensors(blueprint, describe_blueprint(blueprint))
+    planned = plan_gguf(blueprint, describe_blueprint(blueprint))
     file = read_gguf(built.gguf)
-    assert architecture == file.architecture
+    assert planned.architecture == file.architecture
     written = {name: tensor.shape for name, tensor in file.tensors.items()}
-    ours = {tensor.name: tensor.shape for tensor in tensors}
+    ours = {tensor.name: tensor.shape for tensor, _ in planned.tensors}
     assert ours.keys() == written.keys()
     for name, shape in written.items():
         if name != "position_embd.weight":

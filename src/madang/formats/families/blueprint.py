@@ -8,6 +8,7 @@ the code that loads it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -49,15 +50,23 @@ def count_parameters(blueprint: Blueprint, description: ModelDescription) -> int
     return n_pooler + sum(prod(tensor.shape) for tensor in description.tensors.values())
 
 
-def gguf_tensors(blueprint: Blueprint, description: ModelDescription) -> tuple[str, list[TensorInfo]]:
-    """The architecture that the model's GGUF file names, and the file's tensors, matrices in F16."""
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A GGUF file that could be written: its tensors, matrices in F16, each with the canonical names of its parts."""
+
+    architecture: str
+    tensors: tuple[tuple[TensorInfo, tuple[str, ...]], ...]
+
+
+def plan_gguf(blueprint: Blueprint, description: ModelDescription) -> PlannedFile:
+    """The model's GGUF file, as the converter would write it."""
     spec, form = description.spec, gguf_form(blueprint, description)
     n_experts = 0 if spec.experts is None else spec.experts.n_experts
 
-    def planned(placed: PlacedTensor) -> TensorInfo:
+    def planned(placed: PlacedTensor) -> tuple[TensorInfo, tuple[str, ...]]:
         shapes = [description.tensors[part].shape for part in placed.parts]
         shape = shapes[0] if placed.reshaped is None else placed.reshaped.shape(shapes)
-        return TensorInfo(placed.name, implied_type(placed.parts[0]), shape, blueprint.path, 0)
+        return TensorInfo(placed.name, implied_type(placed.parts[0]), shape, blueprint.path, 0), placed.parts
 
     placed = place_tensors(form.names, "", description.tensors, spec.n_layers, n_experts)
-    return form.architecture, [planned(tensor) for tensor in placed]
+    return PlannedFile(form.architecture, tuple(map(planned, placed)))
