@@ -79,7 +79,7 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
     """Rank the models of the catalog that do what you want on this machine, each with its type, memory and speed."""
     from madang.hardware import probe_machine
     from madang.models import load_catalog
-    from madang.runtime.recommending import Wish, find_language, find_task, with_license
+    from madang.runtime.recommending import Wish, checked, find_language, find_task, with_license
     from madang.runtime.recommending import recommend as recommend_of
     from madang.runtime.sizing import bandwidth_speed
 
@@ -94,7 +94,7 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
         context_tokens=_positive(context),
         type_name=type_name,
     )
-    wish = with_license(wish, license, {entry.license.name for entry in entries if entry.license is not None})
+    wish = checked(with_license(wish, license, {entry.license.name for entry in entries if entry.license is not None}))
     answer = recommend_of(entries, wish, bandwidth_speed(_measured(machine)))
     if as_json:
         data_json(_document(wish, answer, limit))

@@ -168,12 +168,18 @@ def with_license(wish: Wish, word: str, known: Iterable[str]) -> Wish:
     return replace(wish, license_name=names[word.lower()])
 
 
-def recommend(entries: Iterable[CatalogEntry], wish: Wish, speed: Speed) -> Answer:
-    """What serves the wish. Raises UnknownOption for a type or an engine that does not exist."""
+def checked(wish: Wish) -> Wish:
+    """The same. Raises UnknownOption for a type or an engine that does not exist."""
     if wish.engine is not None and wish.engine not in ENGINES:
         raise UnknownOption("engine of catalog models", wish.engine, ENGINES)
     if wish.type_name is not None:
         find_preset(wish.type_name)
+    return wish
+
+
+def recommend(entries: Iterable[CatalogEntry], wish: Wish, speed: Speed) -> Answer:
+    """What serves the wish. Raises what ``checked`` raises."""
+    checked(wish)
     found: list[Recommendation] = []
     left_out: Counter[str] = Counter()
     for entry in entries:
