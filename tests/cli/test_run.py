@@ -6,10 +6,15 @@ import io
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from madang.core import Message
+from madang.models import Preset, Store, StoredReference, parse_reference
+from madang.models.manifest import Manifest, ManifestFile
 from tests.cli.conftest import Madang, Result
 
 
@@ -81,7 +86,7 @@ def test_json_has_the_keys_that_programs_rely_on(echo: Madang) -> None:
     ]
     assert (document["model"], document["engine"], document["text"]) == ("twin", "echo", "hello")
     assert document["finish_reason"] == "stop"
-    assert document["usage"] == {"prompt_tokens": 6, "cached_tokens": 0, "completion_tokens": 3}
+    assert document["usage"] == {"prompt_tokens": 6, "cached_tokens": 0, "completion_tokens": 3, "reasoning_tokens": 0}
     assert list(document["timings"]) == [
         "load_s",
         "time_to_first_token_s",
@@ -193,3 +198,26 @@ def test_an_argument_survives_a_system_that_assumes_ascii(echo: Madang) -> None:
 
 def test_half_a_character_is_refused(echo: Madang) -> None:
     assert "is not UTF-8 text: byte 0xed at position 1." in echo("a\ud800").err
+
+
+def test_a_derived_model_brings_its_own_beginning_and_limits(madang: Madang, home: Path) -> None:
+    own = Preset(system="You answer in one word.", messages=(Message("user", "hi"), Message("assistant", "yes")))
+    store = Store(home)
+    home.mkdir()
+    path = home / "w.gguf"
+    path.write_bytes(b"GGUF")
+    weights = ManifestFile("w.gguf", 4, path=str(path), modified_ns=path.stat().st_mtime_ns)
+    for name, preset in {"plain:1": None, "made:1": own, "short:1": Preset(stop=("three",), max_tokens=3)}.items():
+        reference = parse_reference(name)
+        assert isinstance(reference, StoredReference)
+        store.commit(Manifest(reference, "gguf", "made here", (weights,), datetime.now(UTC), preset=preset))
+
+    def asked(model: str, *more: str) -> Any:
+        return madang("run", "--engine", "echo", model, "one two three", "--json", *more).json()
+
+    plain, made = asked("plain:1"), asked("made:1")
+    assert made["text"] == plain["text"] == "one two three"
+    assert made["usage"]["prompt_tokens"] > asked("plain:1", "--system", own.system or "")["usage"]["prompt_tokens"]
+    assert asked("made:1", "--system", "x")["usage"]["prompt_tokens"] < made["usage"]["prompt_tokens"]
+    assert asked("short:1", "--max-tokens", "100")["text"] == "one two "
+    assert asked("short:1", "--stop", "nothing")["usage"]["completion_tokens"] == 3

@@ -87,3 +87,18 @@ def test_what_makes_no_sense_is_one_sentence(madang: Madang, options: list[str],
     assert result.status != 0
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+def test_options_of_one_engine_do_not_keep_the_models_of_others_from_running(home: Path) -> None:
+    options = ["--device", "cpu", "--precision", "fast", "--context", "64"]
+    command = [sys.executable, "-m", "madang.cli", "serve", "--port", "0", "--engine", "echo", *options]
+    environment = {**os.environ, "MADANG_HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().decode().strip())
+        connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=60)
+        connection.request("POST", "/api/generate", '{"model": "x", "prompt": "hello", "stream": false}')
+        answer = connection.getresponse().read()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert b'"response":"hello"' in answer, errors

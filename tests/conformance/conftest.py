@@ -25,7 +25,7 @@ def open_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Loads the engine under test with a context of so many tokens; the caller closes it."""
     entry = request.param
     if not entry.is_installed():
-        pytest.skip(f"the {entry.name} engine is not installed; {' and '.join(entry.modules)} cannot be imported")
+        pytest.skip(f"the {entry.name} engine is not installed; {' and '.join(entry.missing())} cannot be found")
     if entry.name == "remote":
         return request.getfixturevalue("connect_engine")
     reference = "double"

@@ -50,7 +50,12 @@ def stack() -> Iterator[ExitStack]:
 
 @contextmanager
 def connected(
-    respond: Respond, kind: str = "openai", *, key: str | None = None, silence_timeout_s: float = 30.0
+    respond: Respond,
+    kind: str = "openai",
+    *,
+    key: str | None = None,
+    silence_timeout_s: float = 30.0,
+    busy_pauses_s: tuple[float, ...] = (),
 ) -> Iterator[tuple[RemoteEngine, StandIn]]:
     """An engine on a server that answers like this; a list of models is always there, and empty."""
 
@@ -62,9 +67,8 @@ def connected(
 
     with serving(answer) as server:
         endpoint = EndpointReference(kind, server.url, "m")
-        with closing(
-            open_endpoint(endpoint, Server(server.url, "m", key, silence_timeout_s=silence_timeout_s))
-        ) as engine:
+        address = Server(server.url, "m", key, silence_timeout_s=silence_timeout_s, busy_pauses_s=busy_pauses_s)
+        with closing(open_endpoint(endpoint, address)) as engine:
             yield engine, server
 
 
@@ -355,6 +359,26 @@ def test_a_status_becomes_our_error(status: int, record: object, error: type[Mad
         next(engine.generate(ask()))
     assert words in caught.value.message
     assert KEY not in str(caught.value.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("n_busy", "retry_after", "n_sent"),
+    [(0, None, 1), (2, None, 3), (2, "0", 3), (3, None, 3), (2, "3600", 1), (2, "Wed, 21 Oct 2026 07:28:00 GMT", 3)],
+)
+def test_a_busy_server_is_asked_again_and_not_for_ever(n_busy: int, retry_after: str | None, n_sent: int) -> None:
+    def respond(exchange: Exchange) -> None:
+        if len(server.exchanges) - 1 > n_busy:  # the first one asked for the models
+            said(exchange)
+            return
+        exchange.send(b"", status=503, **({} if retry_after is None else {"Retry-After": retry_after}))
+
+    with connected(respond, busy_pauses_s=(0.01, 0.02)) as (engine, server):
+        if n_busy < n_sent:
+            assert collect(engine.generate(ask())).text == "hi"
+        else:
+            with pytest.raises(EngineError, match="is busy"):
+                next(engine.generate(ask()))
+        assert len(server.exchanges) - 1 == n_sent
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +48,10 @@ torch = pytest.importorskip("torch", reason="the transformers engine needs torch
 transformers = pytest.importorskip("transformers")
 
 from madang.engines.transformers.placing import settle  # noqa: E402
+from madang.engines.transformers.quantizing import bitsandbytes_config  # noqa: E402
 from madang.models import FileReference, Store  # noqa: E402
-from tests.parity.checkpoints import byte_tokenizer, write_checkpoint, write_folder  # noqa: E402
+from tests.engines.quantized_folders import write_packed  # noqa: E402
+from tests.parity.checkpoints import Checkpoint, byte_tokenizer, write_checkpoint, write_folder  # noqa: E402
 
 GREEDY = SamplingParams(temperature=0)
 OpenFolder = Callable[..., Engine]
@@ -181,20 +187,104 @@ def test_shorter_numbers_and_eager_attention(opened: OpenFolder, dtype: str) -> 
     assert collect(engine.generate(ask())).done.usage.completion_tokens > 0
 
 
-@pytest.mark.parametrize("quantize", ["nf4", "int8"])
-def test_weights_can_be_shrunk_while_loading(opened: OpenFolder, tmp_path: Path, quantize: str) -> None:
+def logits_of(engine: Engine, text: str = "abc def") -> Any:
+    assert isinstance(engine, LogitSource)
+    return torch.cat([torch.tensor(rows) for rows in engine.logits(engine.tokenize(text))])
+
+
+def test_both_ways_to_attend_give_the_same(opened: OpenFolder) -> None:
+    text = "a text of some length " * 8
+    eager, sdpa = (logits_of(opened(device="cpu", attention=word), text) for word in ("eager", "sdpa"))
+    assert torch.allclose(eager, sdpa, atol=1e-4)
+
+
+# ---- shrunk weights
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Its matrices have rows of whole blocks of 64, as bitsandbytes takes them, and its folder lies beside its file."""
+    root = tmp_path_factory.mktemp("wide")
+    checkpoint = write_checkpoint(replace(MODEL, n_embd=64, n_ff=128), root / "wide.gguf")
+    write_folder(checkpoint, root / "wide")
+    return checkpoint
+
+
+def shrunk(checkpoint: Checkpoint, shrink: Callable[[Any], Any], folder: Path) -> Path:
+    """The same model with the numbers that are left of its layers' matrices, in full."""
+    weights = {
+        name: shrink(torch.tensor(weight)).numpy() if name.startswith("model.layers.") and weight.ndim == 2 else weight
+        for name, weight in checkpoint.weights.items()
+    }
+    write_folder(replace(checkpoint, weights=weights), folder)
+    return folder
+
+
+def test_nf4_computes_in_the_dtype_asked_for_with_scales_that_are_quantized_too(
+    opened: OpenFolder, wide: Checkpoint, tmp_path: Path
+) -> None:
+    functional = pytest.importorskip("bitsandbytes.functional", reason="--quantize needs bitsandbytes")
+
+    def shrink(weight: Any) -> Any:
+        return functional.dequantize_4bit(*functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=True))
+
+    plain = logits_of(opened(shrunk(wide, shrink, tmp_path / "plain"), device="cpu"))
+    source = wide.path.with_suffix("")
+    nf4, half = (
+        logits_of(opened(source, device="cpu", quantize="nf4", dtype=name)) for name in ("float32", "bfloat16")
+    )
+    assert not torch.allclose(nf4, logits_of(opened(source, device="cpu")), atol=0.3)
+    assert torch.allclose(nf4, plain, atol=1e-4)
+    assert not torch.allclose(half, plain, atol=1e-4)
+    assert torch.nn.functional.cosine_similarity(half, plain).min() > 0.98
+
+
+def test_int8_rounds_each_row_of_a_matrix(opened: OpenFolder, wide: Checkpoint, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="--quantize needs bitsandbytes")
-    pytest.importorskip("accelerate", reason="--quantize needs accelerate")
-    model = replace(MODEL, n_embd=64, n_ff=128)  # its kernels take rows of whole blocks of 64
-    write_folder(write_checkpoint(model, tmp_path / "tiny.gguf"), tmp_path / "tiny")
-    engines = [opened(tmp_path / "tiny", device="cpu", **options) for options in ({"quantize": quantize}, {})]
-    rows = []
-    for engine in engines:
-        assert isinstance(engine, LogitSource)
-        rows.append(torch.tensor(next(iter(engine.logits(engine.tokenize("abc"))))))
-    shrunk, whole = rows
-    assert not torch.equal(shrunk, whole)
-    assert torch.nn.functional.cosine_similarity(shrunk, whole).min() > 0.9
+
+    def shrink(weight: Any) -> Any:
+        scales = weight.abs().amax(1, keepdim=True) / 127
+        return (weight / scales).round() * scales
+
+    plain = logits_of(opened(shrunk(wide, shrink, tmp_path / "plain"), device="cpu"))
+    int8 = logits_of(opened(wide.path.with_suffix(""), device="cpu", quantize="int8"))
+    assert not torch.equal(int8, plain)  # activations are rounded as well
+    assert torch.allclose(int8, plain, atol=0.3)
+
+
+def test_a_checkpoint_that_bitsandbytes_wrote_is_read_as_it_is(
+    opened: OpenFolder, wide: Checkpoint, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="such checkpoints need bitsandbytes")
+    source = wide.path.with_suffix("")
+    config = bitsandbytes_config("nf4", torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, quantization_config=config, dtype=torch.float32)
+    model.save_pretrained(tmp_path / "saved")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "saved" / name).write_bytes((source / name).read_bytes())
+    saved = logits_of(opened(tmp_path / "saved", device="cpu"))
+    assert torch.equal(saved, logits_of(opened(source, device="cpu", quantize="nf4")))
+    with pytest.raises(InvalidRequest, match="quantized already, by bitsandbytes"):
+        opened(tmp_path / "saved", device="cpu", quantize="int8")
+
+
+def test_nothing_is_fetched_for_bitsandbytes(tmp_path: Path) -> None:
+    """On some CPUs its import asks the package "kernels", where there is one, for code from a hub."""
+    pytest.importorskip("bitsandbytes", reason="--quantize needs bitsandbytes")
+    (tmp_path / "kernels.py").write_text("raise SystemExit('kernels was imported')")
+    program = (
+        "from madang.engines.transformers.quantizing import import_bitsandbytes as load\n"
+        "load()\nimport sys, bitsandbytes\nassert 'kernels' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=True)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_packed_checkpoint_answers_like_its_plain_weights(opened: OpenFolder, tmp_path: Path, method: str) -> None:
+    pytest.importorskip("gptqmodel", reason="GPTQ and AWQ checkpoints need gptqmodel")
+    write_packed(tmp_path, method)
+    packed, plain = (logits_of(opened(tmp_path / name, device="cpu")) for name in ("packed", "plain"))
+    assert torch.allclose(packed, plain, atol=0.15)  # of about 8; its products on a CPU are in bfloat16
 
 
 # ---- which engine

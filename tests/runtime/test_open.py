@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from madang.core import Request, SamplingParams, collect
-from madang.core.errors import InvalidReference, InvalidRequest, MalformedFile, ModelNotFound, UnknownOption
+from madang.core import Loaded, Request, SamplingParams, collect
+from madang.core.errors import (
+    ContextLengthExceeded,
+    InvalidReference,
+    InvalidRequest,
+    MalformedFile,
+    ModelNotFound,
+    UnknownOption,
+    UnsupportedModel,
+)
 from madang.core.settings import Settings, load_settings
-from madang.engines import find_engine
+from madang.engines import EngineEntry, find_engine
+from madang.engines.echo import EchoEngine
+from madang.hardware import Plan
 from madang.models import ModelFiles, Reference, Store
-from madang.runtime import find_files, open_model, plan_for
+from madang.runtime import find_files, open_embedder, open_loaded, open_model, plan_for
 
 
 @pytest.fixture
@@ -95,12 +105,67 @@ def test_a_setting_that_cannot_be_honoured_is_an_error(home: Path, starter_gguf:
         plan_for(find_files(f"file:{starter_gguf}", Store(home)), settings(home, **setting))
 
 
+def test_a_context_for_all_models_is_the_most_that_each_of_them_has(home: Path, starter_gguf: Path) -> None:
+    files = find_files(f"file:{starter_gguf}", Store(home))
+    everywhere = load_settings({}, {"MADANG_HOME": str(home), "MADANG_CONTEXT": "100000"})
+    for chosen in (everywhere, settings(home, context=100_000).for_all_models()):
+        context = plan_for(files, chosen).context_tokens
+        assert context.value == 8192
+        assert "100000" in context.reason
+    assert plan_for(files, settings(home, context=64).for_all_models()).context_tokens.value == 64
+
+
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_a_longer_context_leaves_an_embedder_what_it_has(home: Path, minilm_folder: Path, engine: str) -> None:
+    if not find_engine(engine).is_installed():
+        pytest.skip(f"the {engine} engine is not installed")
+    own, longer, shorter = (settings(home, engine=engine, **given) for given in ({}, {"context": 9000}, {"context": 8}))
+    lengths = []
+    for chosen in (own, longer, shorter):
+        with closing(open_embedder(f"file:{minilm_folder}", chosen)) as embedder:
+            lengths.append(embedder.info.context_tokens)
+            with pytest.raises(ContextLengthExceeded):
+                embedder.embed(["word " * embedder.info.context_tokens])
+    assert lengths[1] == lengths[0] > lengths[2] == 8
+
+
 def test_a_plan_gives_a_reason_for_everything(home: Path, starter_gguf: Path) -> None:
     plan = plan_for(find_files(f"file:{starter_gguf}", Store(home)), settings(home, context=512, isa="avx2"))
     assert (plan.context_tokens.value, plan.context_tokens.reason) == (512, "as requested")
     assert plan.isa.value == "avx2"
     assert plan.threads.value >= 1
     assert plan.threads.reason
+
+
+def refuse_late(files: ModelFiles, plan: Plan) -> Loaded:
+    raise UnsupportedModel("the tensor type NEW ('blk.0.attn_q.weight')")
+
+
+def load_echo(files: ModelFiles, plan: Plan) -> Loaded:
+    return EchoEngine(files.name, plan.context_tokens.value)
+
+
+LATE = EngineEntry("native", f"{__name__}:refuse_late", formats=("gguf",))
+OTHER = EngineEntry("other", f"{__name__}:load_echo", formats=("gguf",), unused=("precision",))
+
+
+def test_what_our_engine_refuses_while_it_loads_runs_with_the_next_and_the_reason_is_told(
+    home: Path, starter_gguf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(open_loaded(str(starter_gguf), settings(home, context=64), entries=(LATE, OTHER))) as loaded:
+        assert (loaded.info.engine, loaded.info.context_tokens) == ("echo", 64)
+    assert "runs with other: the native engine does not run the tensor type NEW" in caplog.text
+
+
+def test_what_our_engine_refuses_while_it_loads_is_refused_where_nothing_else_may_run_it(
+    home: Path, starter_gguf: Path
+) -> None:
+    with pytest.raises(UnsupportedModel, match="tensor type NEW"):
+        open_loaded(str(starter_gguf), settings(home, engine="native"), entries=(LATE, OTHER))
+    with pytest.raises(UnsupportedModel, match="tensor type NEW"):
+        open_loaded(str(starter_gguf), settings(home), entries=(LATE,))
+    with pytest.raises(InvalidRequest, match="other engine has no use for --precision"):
+        open_loaded(str(starter_gguf), settings(home, precision="fast"), entries=(LATE, OTHER))
 
 
 def test_the_starter_model_answers(home: Path, starter_gguf: Path) -> None:

@@ -484,3 +484,37 @@ def test_a_crowd_that_wants_more_than_fits(settings: Settings) -> None:
     assert shelf.most_bytes <= 12
     pool.close()
     assert shelf.open == []
+
+
+def test_twenty_who_want_three_models_where_one_fits_are_all_answered(settings: Settings) -> None:
+    """Nobody waits inside the pool for a model in use: who is refused asks again, and idle models make room."""
+    shelf = Shelf(a=10, b=10, c=10)
+    pool = Pool(settings, budget_bytes=12, open_loaded=shelf.load, foresee=shelf.foresee)
+    ready, n_each = threading.Barrier(20), 5
+
+    def use(worker: int) -> int:
+        name, n_refused = f"{'abc'[worker % 3]}:1", 0
+        pause = threading.Event()
+        ready.wait(WAIT_S)
+        for _ in range(n_each):
+            while True:
+                try:
+                    with pool.lease(name) as loaded:
+                        assert isinstance(loaded, Model)
+                        assert not loaded.closed.is_set()
+                        pause.wait(0.002)  # an answer
+                    break
+                except NotEnoughMemory as error:
+                    assert "try again" in (error.hint or "")
+                    n_refused += 1
+                    pause.wait(0.005)
+            pause.wait(0.005)  # what clients do between two requests
+        return n_refused
+
+    with ThreadPoolExecutor(20) as threads:
+        for task in [threads.submit(use, worker) for worker in range(20)]:
+            task.result(60)
+    assert shelf.most_bytes <= 12
+    assert len(shelf.loads) < 20 * n_each  # those that come while a model is there share it
+    pool.close()
+    assert shelf.open == []

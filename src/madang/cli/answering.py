@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from madang.cli.console import data, data_json, dim_note, note
 from madang.core import (
@@ -25,10 +25,16 @@ from madang.core import (
 )
 from madang.core.units import format_duration
 
+if TYPE_CHECKING:
+    from madang.models import Preset
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
-    """What the command line said about answers, the same for every turn of a chat."""
+    """What the command line said about answers, the same for every turn of a chat.
+
+    preset   what the model adds to it, if it was made from another one
+    """
 
     system: str | None = None
     max_tokens: int | None = None
@@ -37,6 +43,7 @@ class AnswerOptions:
     constraint: Constraint | None = None
     reasoning: bool | None = None
     adapter: AdapterChoice | None = None
+    preset: Preset | None = None
 
     def chat_request(self, messages: list[Message]) -> Request:
         """A request for the next turn of this conversation, the system message before it."""
@@ -48,7 +55,7 @@ class AnswerOptions:
         return self._request(prompt=prompt)
 
     def _request(self, **prompt: Any) -> Request:
-        return Request(
+        request = Request(
             **prompt,
             sampling=self.sampling,
             max_tokens=self.max_tokens,
@@ -57,6 +64,7 @@ class AnswerOptions:
             reasoning=self.reasoning,
             adapter=self.adapter,
         )
+        return request if self.preset is None else self.preset.apply(request)
 
 
 def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool) -> None:

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import typer
 
+from madang.cli.serve import DEFAULT_PORT
 from madang.core.errors import InvalidKey, InvalidRequest, MadangError, NetworkUnavailable
 
-DEFAULT_URL = "http://127.0.0.1:11434"
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 KEY_VARIABLE = "MADANG_API_KEY"
 TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 16 << 20

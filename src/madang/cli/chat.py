@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from madang.cli.answering import AnswerOptions, explain_end, show_stream, stats_line
 from madang.cli.console import data, dim_note, note, report_error
+from madang.cli.keeping import Keeper
 from madang.cli.prompting import checked_text
 from madang.cli.terminal import ReadLine, line_editor
 from madang.core import Done, Engine, MadangError, Message
@@ -19,19 +20,33 @@ QUOTES = '"""'
 PROMPT, CONTINUATION = ">>> ", "... "
 
 
-def chat(engine: Engine, options: AnswerOptions, *, home: Path, stats: bool) -> None:
+def chat(engine: Engine, options: AnswerOptions, *, home: Path, stats: bool, keeper: Keeper | None = None) -> None:
     """Talk until the person leaves."""
     info = engine.info
+    if keeper is not None and keeper.messages:
+        note(f"Going on with '{keeper.session.title}', {len(keeper.messages)} messages so far; /clear begins again.")
     note(f"{info.model} · {info.engine} engine · context {info.context_tokens} tokens · /help shows the commands")
     with line_editor(home) as read_line:
-        Chat(engine, options, read_line, stats=stats).run()
+        Chat(engine, options, read_line, stats=stats, keeper=keeper).run()
 
 
 class Chat:
-    """One conversation. ``read_line`` asks the person; it raises EOFError on Ctrl-D, KeyboardInterrupt on Ctrl-C."""
+    """One conversation. ``read_line`` asks the person; it raises EOFError on Ctrl-D, KeyboardInterrupt on Ctrl-C.
 
-    def __init__(self, engine: Engine, options: AnswerOptions, read_line: ReadLine, *, stats: bool = False) -> None:
-        self.messages: list[Message] = []
+    ``keeper`` has what was said before, and keeps what is said now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: AnswerOptions,
+        read_line: ReadLine,
+        *,
+        stats: bool = False,
+        keeper: Keeper | None = None,
+    ) -> None:
+        self.messages: list[Message] = [] if keeper is None else keeper.messages
+        self.keeper = keeper
         self.options = options
         self.last: Done | None = None
         self._engine = engine
@@ -58,22 +73,25 @@ class Chat:
         A question without any answer is forgotten, so the conversation goes on as if it had not been asked.
         """
         shown: list[str] = []
+        done: Done | None = None
         self.messages.append(Message("user", text))
         try:
-            self.last = show_stream(self._engine, self.options.chat_request(self.messages), shown)
+            self.last = done = show_stream(self._engine, self.options.chat_request(self.messages), shown)
         except KeyboardInterrupt:
             note("Stopped." if shown else "\nStopped.")  # a line that was begun has been ended already
             return
         finally:
             if shown:
                 self.messages.append(Message("assistant", "".join(shown)))
+                if self.keeper is not None:
+                    self.keeper.keep(self.messages[-2], self.messages[-1], self._engine.info.model, done)
             else:
                 self.messages.pop()
         if not shown:
             note("The model had nothing to say.")
-        explain_end(self.last)
+        explain_end(done)
         if self._stats:
-            dim_note(stats_line(self.last))
+            dim_note(stats_line(done))
 
     def _turn(self) -> None:
         line = checked_text(self._read_line(PROMPT), "The message")
@@ -110,11 +128,15 @@ def _help(_: Chat, __: str) -> None:
 def _system(chat: Chat, text: str) -> None:
     if text:
         chat.options = replace(chat.options, system=text)
-    note(f"System message: {chat.options.system or 'none'}")
+    preset = chat.options.preset
+    of_model = None if preset is None else preset.system
+    note(f"System message: {chat.options.system or of_model or 'none'}")
 
 
 def _clear(chat: Chat, _: str) -> None:
     chat.messages.clear()
+    if chat.keeper is not None:
+        chat.keeper.begin_again()
     note("The conversation is forgotten; the system message stays.")
 
 

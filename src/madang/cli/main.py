@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, models
+from madang.cli import keys, models, sessions
 from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
@@ -78,6 +78,13 @@ _models = typer.Typer(cls=Verbs, help="Models that madang knows by name: find on
 _models.command("search")(models.search)
 _models.command("recommend")(models.recommend)
 app.add_typer(_models, name="models")
+_sessions = typer.Typer(cls=Verbs, help="Conversations that were kept, by chats or a server.", rich_markup_mode=None)
+_sessions.command("list")(sessions.list_sessions)
+_sessions.command("show")(sessions.show)
+_sessions.command("export")(sessions.export)
+_sessions.command("import")(sessions.import_session)
+_sessions.command("rm")(sessions.rm)
+app.add_typer(_sessions, name="sessions")
 
 
 def _print_version(wanted: bool) -> None:

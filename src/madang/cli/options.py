@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -103,8 +106,52 @@ Adapter = Annotated[
 Logprobs = Annotated[
     int | None, _option("--logprobs", "N", "With --json: how likely each token was, and N alternatives.")
 ]
+KeptIn = Annotated[
+    str | None, _option("--session", "NAME", "Keep the chat under this name, and go on where it ended last time.")
+]
+Continue = Annotated[bool, typer.Option("--continue", help="Go on with the chat that was kept last.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the model's chat template.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Say how fast it was and where the tokens went.")]
+
+
+# How models run, by the name of the setting that each of these is.
+RUNNING = {
+    "context": Context,
+    "threads": Threads,
+    "engine": Engine,
+    "precision": Precision,
+    "kv_memory": KvMemory,
+    "kv_type": KvType,
+    "speculation": Speculation,
+    "device": Device,
+    "dtype": Dtype,
+    "quantize": Quantize,
+    "attention": Attention,
+    "remote_key": RemoteKey,
+}
+
+Verb: TypeAlias = Callable[..., None]
+
+
+def running(*, without: Sequence[str] = ()) -> Callable[[Verb], Verb]:
+    """The decorated verb has the options of :data:`RUNNING`; it takes one parameter ``settings`` in their place."""
+    shared = {name: option for name, option in RUNNING.items() if name not in without}
+
+    def decorate(verb: Verb) -> Verb:
+        @wraps(verb)
+        def with_settings(ctx: typer.Context, **given: Any) -> None:
+            chosen = {name: given.pop(name) for name in shared}
+            verb(settings=settings_of(ctx, **chosen), **given)
+
+        own = [param for name, param in signature(verb, eval_str=True).parameters.items() if name != "settings"]
+        context = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        options = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option) for name, option in shared.items()
+        ]
+        with_settings.__signature__ = Signature([context, *own, *options])  # type: ignore[attr-defined]
+        return with_settings
+
+    return decorate
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

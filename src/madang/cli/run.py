@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from dataclasses import replace
-
-import typer
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from madang.cli import options
 from madang.cli.answering import AnswerOptions, answer_once
@@ -15,13 +15,18 @@ from madang.cli.prompting import checked_text, read_prompt
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
+from madang.core.settings import Settings
+
+if TYPE_CHECKING:
+    from madang.cli.keeping import Keeper
 
 
+@options.running()
 def run(  # noqa: PLR0913  (a command line's options are its parameters)
-    ctx: typer.Context,
     model: options.Model,
     prompt: options.Prompt = None,
     *,
+    settings: Settings,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
@@ -37,38 +42,13 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     think: options.Think = None,
     adapter: options.Adapter = None,
     logprobs: options.Logprobs = None,
+    session: options.KeptIn = None,
+    last: options.Continue = False,
     raw: options.Raw = False,
     stats: options.Stats = False,
-    context: options.Context = None,
-    threads: options.Threads = None,
-    engine: options.Engine = None,
-    precision: options.Precision = None,
-    kv_memory: options.KvMemory = None,
-    kv_type: options.KvType = None,
-    speculation: options.Speculation = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    quantize: options.Quantize = None,
-    attention: options.Attention = None,
-    remote_key: options.RemoteKey = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer a prompt, or chat when there is none. What is piped in is added to the prompt."""
-    settings = options.settings_of(
-        ctx,
-        threads=threads,
-        context=context,
-        engine=engine,
-        precision=precision,
-        kv_memory=kv_memory,
-        kv_type=kv_type,
-        speculation=speculation,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        attention=attention,
-        remote_key=remote_key,
-    )
     answer = AnswerOptions(
         system=None if system is None else checked_text(system, "The system message"),
         max_tokens=max_tokens,
@@ -85,22 +65,42 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         constraint=constraint_of(schema, regex, grammar),
         reasoning=think,
     )
+    from madang.cli.pull import fetcher
+    from madang.models import Store
+    from madang.runtime import open_model
+    from madang.runtime.deriving import adapter_of, preset_of
+
     own = None if adapter is None else AdapterArgument.of(adapter)
     text = read_prompt(prompt, sys.stdin)
+    store = Store(settings.home)
+    preset = preset_of(store, model)
+    answer = replace(answer, preset=preset)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
-    from madang.cli.pull import fetcher
-    from madang.runtime import open_model
+    keeper = None
+    if session is not None or last:
+        keeper = _keeper(settings.home, session, is_chat=request is None)
 
     with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
+        elif preset is not None:
+            answer = replace(answer, adapter=adapter_of(store, loaded, preset))
         if request is not None:
             answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
             return
         from madang.cli.chat import chat
 
-        chat(loaded, answer, home=settings.home, stats=stats)
+        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper)
+
+
+def _keeper(home: Path, session: str | None, *, is_chat: bool) -> Keeper | None:
+    """What keeps the chat. Raises :class:`InvalidRequest` when there is nothing to keep, or nothing to go on with."""
+    from madang.cli.keeping import open_session
+
+    if not is_chat:
+        raise InvalidRequest("--session and --continue are for chats; leave the prompt out.", param="session")
+    return open_session(home, session)
 
 
 def _request(answer: AnswerOptions, text: str | None, *, raw: bool, as_json: bool) -> Request | None:

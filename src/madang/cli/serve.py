@@ -12,6 +12,7 @@ import typer
 from madang.cli import options
 from madang.cli.console import data, note
 from madang.core.errors import InvalidRequest, MadangError
+from madang.core.settings import KEEP_ALIVE_S, Settings
 from madang.core.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ DEFAULT_PORT = 11434  # where clients of Ollama look, so that they need no setti
 _BACKLOG = 2048
 
 
+@options.running(without=["remote_key"])  # its clients name no address
 def serve(  # noqa: PLR0913  (a command line's options are its parameters)
-    ctx: typer.Context,
     *,
+    settings: Settings,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; all but this machine's need a key.")
     ] = "127.0.0.1",
@@ -49,26 +51,10 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     keep_alive: Annotated[
         float,
         typer.Option("--keep-alive", metavar="S", help="Seconds that an idle model stays in memory; -1 is forever."),
-    ] = 300.0,
-    context: options.Context = None,
-    threads: options.Threads = None,
-    engine: options.Engine = None,
-    precision: options.Precision = None,
-    kv_memory: options.KvMemory = None,
-    kv_type: options.KvType = None,
-    speculation: options.Speculation = None,
+    ] = KEEP_ALIVE_S,
 ) -> None:
     """Serve models to clients of OpenAI's, Ollama's and Anthropic's APIs, until Ctrl-C. A request loads its model."""
-    settings = options.settings_of(
-        ctx,
-        context=context,
-        threads=threads,
-        engine=engine,
-        precision=precision,
-        kv_memory=kv_memory,
-        kv_type=kv_type,
-        speculation=speculation,
-    )
+    settings = settings.for_all_models()
     budget_bytes = None if memory is None else _size(memory)
     tls = _tls(certificate, key)
 
@@ -77,12 +63,14 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.server import ServerState
     from madang.server.keys import KeyFile
     from madang.server.security import SecurityConfig, check_bind
+    from madang.server.tracing import open_traces
 
     security = SecurityConfig(KeyFile(settings.home), host, tuple(hosts or ()), tuple(origins or ()))
     check_bind(security)
+    traces = open_traces(settings)
     with listen(host, port) as listener:
         pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive)
-        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security)
+        state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security, traces=traces)
         _run(state, listener, tls)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.core.events import Event, checked
 from madang.core.request import Request
 
@@ -30,6 +31,23 @@ class EngineInfo:
     context_tokens: int
     max_concurrency: int = 1
     load_s: float = 0.0
+
+    def context_of(self, request: Request) -> int:
+        """Tokens that the request may hold. Raises InvalidRequest when it wants more than the model was opened with."""
+        n_ctx, most = request.context_tokens, self.context_tokens
+        if n_ctx is not None and n_ctx > most:
+            raise InvalidRequest(
+                f"A context of {n_ctx} tokens was asked for, but {self.model} was opened with {most}.",
+                param="context_tokens",
+                hint=f"Ask for at most {most}, or open it with a longer --context.",
+            )
+        return most if n_ctx is None else n_ctx
+
+    def check_texts(self, texts: Iterable[Sequence[int]]) -> None:
+        """Raises ContextLengthExceeded for the tokens of a text that are too many."""
+        for tokens in texts:
+            if len(tokens) > self.context_tokens:
+                raise ContextLengthExceeded(len(tokens), self.context_tokens)
 
 
 class Loaded(Protocol):

@@ -7,6 +7,7 @@
     │   ├── ContextLengthExceeded        the prompt is longer than the context
     │   ├── InvalidPrefix                a saved prefix that is damaged or of another model
     │   ├── TemplateError                the chat template refused or ran away
+    │   ├── NotFound                     no such session, message or persona, or not of this caller
     │   ├── RequestTooLarge              more bytes than a request may have
     │   └── RequestTimeout               the client took too long to send its request
     ├── AccessDenied                     a server does not let this caller do it
@@ -25,6 +26,7 @@
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
     │   └── ChecksumMismatch
+    ├── StorageError                     sessions and runs cannot be read or kept now
     ├── NotEnoughResources
     │   ├── NotEnoughMemory
     │   └── NotEnoughDisk
@@ -127,6 +129,15 @@ class TemplateError(InvalidRequest):
     """A chat template failed, refused the conversation, or went past its limits."""
 
     code = "template_error"
+
+
+class NotFound(InvalidRequest):
+    """A session, message or persona that does not exist, or that is not this caller's: nobody learns which."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, name: str, *, hint: str | None = None) -> None:
+        super().__init__(f"There is no {kind} '{name}'.", param=kind, hint=hint)
 
 
 class RequestTooLarge(InvalidRequest):
@@ -297,6 +308,12 @@ class ChecksumMismatch(SourceError):
         )
         self.expected_sha256 = expected_sha256
         self.actual_sha256 = actual_sha256
+
+
+class StorageError(MadangError):
+    """The database cannot be used: locked, full, read-only, damaged, or of a newer version. Models still answer."""
+
+    code = "storage_error"
 
 
 class NotEnoughResources(MadangError):

@@ -104,7 +104,11 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ContextLedger:
-    """Where every token of the context went; ``kept == received - dropped``, and ``cached`` is a part of ``kept``."""
+    """Where every token of the context went; ``kept == received - dropped``, and ``cached`` is a part of ``kept``.
+
+    dropped_messages      of the conversation that was received, those that the model was not shown
+    summarised_messages   those that it was shown a summary of, whose tokens are a part of ``kept``
+    """
 
     n_ctx: int
     received_tokens: int
@@ -112,6 +116,8 @@ class ContextLedger:
     kept_tokens: int
     dropped_tokens: int
     generated_tokens: int
+    dropped_messages: int = 0
+    summarised_messages: int = 0
 
     @property
     def free_tokens(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from typing import Any, Literal
 from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.units import parse_bytes
 
-Origin = Literal["command line", "environment", "config file", "default"]
+Origin = Literal["command line", "server", "environment", "config file", "default"]
 Value = Path | str | int | bool | None
 
+KEEP_ALIVE_S = 300.0  # that an idle model stays in memory, where nobody says how long
 ENV_PREFIX = "MADANG_"
 CONFIG_FILE = "config.toml"
 
@@ -67,6 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -99,9 +101,17 @@ class Settings:
     attention: str | None
     ollama_registry: str | None
     remote_key: str | None
+    traces: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)
+
+    def for_all_models(self) -> Settings:
+        """For a server, whose command line is about all its models: those without use for a word run as well."""
+        origins: dict[str, Origin] = {
+            name: "server" if origin == "command line" else origin for name, origin in self.origins.items()
+        }
+        return replace(self, origins=origins)
 
     def rows(self) -> Iterator[tuple[Setting, Value, Origin]]:
         """The whole table, in order, for people to read."""

@@ -87,7 +87,7 @@ class SteppingEngine:
         watch = Stopwatch(load_s=self.info.load_s)
         self._open_model()
         prompt = self._prompter.prompt(request)
-        n_prompt, n_ctx = len(prompt.tokens), self._context(request)
+        n_prompt, n_ctx = len(prompt.tokens), self.info.context_of(request)
         self._check(request, n_prompt, n_ctx)
         room = n_ctx - n_prompt
         limit = room if request.max_tokens is None else min(room, request.max_tokens)
@@ -126,8 +126,7 @@ class SteppingEngine:
 
     def logits(self, tokens: Sequence[int]) -> Iterator[Logits]:
         """See core.engine.LogitSource."""
-        if len(tokens) > self.info.context_tokens:
-            raise ContextLengthExceeded(len(tokens), self.info.context_tokens)
+        self.info.check_texts([tokens])
         wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.vocab_size), None)
         if wrong is not None:
             raise InvalidRequest(f"There is no token {wrong}.", param="tokens")
@@ -148,17 +147,6 @@ class SteppingEngine:
         if self._model is None:
             raise EngineError(f"The engine of {self.info.model} is closed.")
         return self._model
-
-    def _context(self, request: Request) -> int:
-        n_ctx = request.context_tokens
-        if n_ctx is not None and n_ctx > self.info.context_tokens:
-            raise InvalidRequest(
-                f"A context of {n_ctx} tokens was asked for, but {self.info.model} was opened with "
-                f"{self.info.context_tokens}.",
-                param="context_tokens",
-                hint=f"Ask for at most {self.info.context_tokens}.",
-            )
-        return self.info.context_tokens if n_ctx is None else n_ctx
 
     def _check(self, request: Request, n_prompt: int, n_ctx: int) -> None:
         if request.adapter is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from shutil import which
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from madang.core.engine import Engine, Loaded
@@ -35,7 +36,7 @@ class EngineEntry:
 
     target        "module:function" of its :data:`Loader`, or of its :data:`Standalone` when it reads no files
     formats       file formats it reads; an engine with none is never chosen unless it is named
-    modules       what must be importable for it to run
+    modules       what must be importable for it to run; ``program`` what the shell must find
     install       the command that makes them so
     reads_files   False for an engine that needs no model at all
     unused        settings that it has no use for; giving one for a single run is an error
@@ -47,6 +48,7 @@ class EngineEntry:
     target: str
     formats: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    program: str | None = None
     install: str = ""
     reads_files: bool = True
     unused: tuple[str, ...] = ()
@@ -55,7 +57,12 @@ class EngineEntry:
 
     def is_installed(self) -> bool:
         """Whether what it needs can be found; imports nothing of it."""
-        return all(_is_importable(module) for module in self.modules)
+        return not self.missing()
+
+    def missing(self) -> list[str]:
+        """What it needs and cannot be found."""
+        modules = [module for module in self.modules if not _is_importable(module)]
+        return modules if self.program is None or which(self.program) else [*modules, self.program]
 
     def loader(self) -> Loader:
         """Its load function. Raises :class:`EngineUnavailable` with the command that installs what is missing."""
@@ -68,10 +75,10 @@ class EngineEntry:
         return opener
 
     def _target(self) -> Any:
-        missing = [module for module in self.modules if not _is_importable(module)]
+        missing = self.missing()
         if missing:
             raise EngineUnavailable(
-                f"The {self.name} engine needs {' and '.join(missing)}, which cannot be imported here.",
+                f"The {self.name} engine needs {' and '.join(missing)}, which cannot be found here.",
                 hint=f"Install it with: {self.install}",
             )
         module, _, function = self.target.partition(":")
@@ -119,6 +126,24 @@ ENGINES: tuple[EngineEntry, ...] = (
         formats=("huggingface",),
         modules=("mlx.core", "mlx_lm"),
         install="pip install 'madang[mlx]'",
+        unused=(*NATIVE_SETTINGS, *PLACEMENT_SETTINGS, "threads"),
+        places=True,
+    ),
+    EngineEntry(
+        "llama-server",
+        "madang.engines.supervised.engine:load_llama_server",
+        formats=("gguf",),
+        program="llama-server",
+        install="brew install llama.cpp, or see https://github.com/ggml-org/llama.cpp/releases",
+        unused=(*NATIVE_SETTINGS, *PLACEMENT_SETTINGS),
+        fills=True,
+    ),
+    EngineEntry(
+        "vllm",
+        "madang.engines.supervised.engine:load_vllm",
+        formats=("huggingface",),
+        program="vllm",
+        install="pip install vllm, best into an environment of its own that is on the PATH",
         unused=(*NATIVE_SETTINGS, *PLACEMENT_SETTINGS, "threads"),
         places=True,
     ),

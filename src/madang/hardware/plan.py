@@ -28,7 +28,10 @@ UNKNOWN_CONTEXT_TOKENS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What the user insists on; None leaves it to the plan."""
+    """What the user insists on; None leaves it to the plan.
+
+    context_is_limit   a model that was trained for less than ``context_tokens`` has what it was trained for
+    """
 
     threads: int | None = None
     context_tokens: int | None = None
@@ -40,6 +43,7 @@ class PlanRequest:
     max_concurrency: int | None = None
     speculation: str | None = None
     placement: PlacementRequest = field(default_factory=PlacementRequest)
+    context_is_limit: bool = False
 
 
 class WeightFiles(Protocol):
@@ -126,12 +130,10 @@ def outline_plan(
     Raises InvalidRequest and UnknownOption for values that make no sense.
     """
     requested = requested or PlanRequest()
-    _refuse_longer_context(name, requested.context_tokens, trained_tokens)
-    if requested.context_tokens is not None:
-        context = Choice(requested.context_tokens, "as requested")
-    elif trained_tokens is not None:
+    context = _requested_context(name, requested, trained_tokens)
+    if context is None and trained_tokens is not None:
         context = Choice(trained_tokens, "what the model was trained for")
-    else:
+    elif context is None:
         context = Choice(UNKNOWN_CONTEXT_TOKENS, "the model does not say what it was trained for")
     return Plan(
         threads=_threads(machine, requested.threads),
@@ -141,13 +143,18 @@ def outline_plan(
     )
 
 
-def _refuse_longer_context(name: str, requested: int | None, trained: int | None) -> None:
-    if requested is not None and trained is not None and not 1 <= requested <= trained:
-        raise InvalidRequest(
-            f"A context of {requested} tokens was asked for, but {name} was trained for 1 to {trained}.",
-            param="context_tokens",
-            hint=f"Ask for at most {trained}.",
-        )
+def _requested_context(name: str, request: PlanRequest, trained: int | None) -> Choice[int] | None:
+    """What was asked for, if anything was, and whether the model can have it."""
+    asked = request.context_tokens
+    if asked is None or trained is None or 1 <= asked <= trained:
+        return None if asked is None else Choice(asked, "as requested")
+    if asked > trained and request.context_is_limit:
+        return Choice(trained, f"what the model was trained for, where {asked} tokens are the most")
+    raise InvalidRequest(
+        f"A context of {asked} tokens was asked for, but {name} was trained for 1 to {trained}.",
+        param="context_tokens",
+        hint=f"Ask for at most {trained}.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +175,22 @@ class _Cache:
 def _context(
     cache: _Cache, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
 ) -> Choice[int]:
-    trained, requested = cache.spec.context_tokens, request.context_tokens
-    _refuse_longer_context(name, requested, trained)
-    smallest = min(requested or SMALLEST_USEFUL_CONTEXT_TOKENS, SMALLEST_USEFUL_CONTEXT_TOKENS, trained)
+    trained = cache.spec.context_tokens
+    requested = _requested_context(name, request, trained)
+    smallest = min(trained if requested is None else requested.value, SMALLEST_USEFUL_CONTEXT_TOKENS)
     fixed_bytes = weights_bytes + WORKING_BYTES
     needed_bytes = fixed_bytes + cache.n_bytes(smallest)
     if available_bytes is not None and needed_bytes > available_bytes:
         raise NotEnoughMemory(name, needed_bytes, available_bytes)
     room = trained if available_bytes is None else cache.n_fitting(available_bytes - fixed_bytes)
     if requested is not None:
-        if requested > room and available_bytes is not None:
-            needed_bytes = fixed_bytes + cache.n_bytes(requested)
+        if requested.value > room and available_bytes is not None:
+            needed_bytes = fixed_bytes + cache.n_bytes(requested.value)
             hint = f"A context of {_rounded(room)} tokens fits."
             raise NotEnoughMemory(
-                f"{name} with a context of {requested} tokens", needed_bytes, available_bytes, hint=hint
+                f"{name} with a context of {requested.value} tokens", needed_bytes, available_bytes, hint=hint
             )
-        return Choice(requested, "as requested")
+        return requested
     if request.kv_limit_bytes is not None and cache.n_fitting(request.kv_limit_bytes) < min(trained, room):
         return Choice(max(cache.n_fitting(request.kv_limit_bytes), KV_PAGE_TOKENS), "what the cache's limit holds")
     if trained <= room:

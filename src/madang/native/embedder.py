@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from madang import _core
 from madang.core.engine import Embeddings, EngineInfo, Trace
-from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
+from madang.core.errors import EngineError, InvalidRequest
 from madang.core.request import Request
 from madang.formats.spec import DecoderSpec, EmbeddingSpec
 from madang.formats.tokenizers import Tokenizer
@@ -45,9 +45,7 @@ class NativeEmbedder:
         Raises ContextLengthExceeded for a text that is too long, before anything is computed; EngineError once closed.
         """
         encoded = [self._tokenizer.encode(text, parse_special=False) for text in texts]
-        for tokens in encoded:
-            if len(tokens) > self.info.context_tokens:
-                raise ContextLengthExceeded(len(tokens), self.info.context_tokens)
+        self.info.check_texts(encoded)
         vectors: list[list[float]] = []
         with self._one_at_a_time:
             for together in _steps(encoded):
@@ -61,8 +59,7 @@ class NativeEmbedder:
             raise InvalidRequest(f"{self.info.model} writes no words, so it has no logit lens.", param="n_top")
         if not tokens:
             raise InvalidRequest("There is nothing to trace.", param="prompt")
-        if len(tokens) > self.info.context_tokens:
-            raise ContextLengthExceeded(len(tokens), self.info.context_tokens)
+        self.info.check_texts([tokens])
         check_trace(self._spec, tokens, n_top)
         with self._one_at_a_time:
             decoder = self._open_decoder()

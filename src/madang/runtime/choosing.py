@@ -41,10 +41,17 @@ def choose_for(files: ModelFiles, wanted: str | None, entries: Sequence[EngineEn
             return Chosen(choice, None)
         if wanted is not None:
             raise
-        return Chosen(_other(files, refusal, [entry for entry in entries if entry is not choice.entry]), None)
+        return choose_instead(files, refusal, entries)
 
 
-def _other(files: ModelFiles, refusal: UnsupportedModel, entries: Sequence[EngineEntry]) -> EngineChoice:
+def choose_instead(
+    files: ModelFiles, refusal: UnsupportedModel, entries: Sequence[EngineEntry] | None = None
+) -> Chosen:
+    """The engine for what our own refused, when it was chosen or as late as when it loaded the model.
+
+    Raises UnsupportedModel, with the command that installs an engine that would run it.
+    """
+    entries = [entry for entry in (engine_entries() if entries is None else entries) if entry.name != OWN_ENGINE]
     if _is_made_for_mlx(files):
         entries = [entry for entry in entries if entry.name == MLX_ENGINE]
     try:
@@ -53,7 +60,7 @@ def _other(files: ModelFiles, refusal: UnsupportedModel, entries: Sequence[Engin
         raise UnsupportedModel(refusal.what, runs_with=refusal.runs_with, hint=_install(missing)) from refusal
     except UnsupportedModel:
         raise refusal from None
-    return EngineChoice(entry, f"the native engine does not run {refusal.what}")
+    return Chosen(EngineChoice(entry, f"the native engine does not run {refusal.what}"), None)
 
 
 def _is_made_for_mlx(files: ModelFiles) -> bool:

@@ -5,15 +5,16 @@ reference --store--> files --choosing--> engine entry --plan--> settings with re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from madang.core.engine import Embedder, Engine, Loaded
-from madang.core.errors import InvalidRequest, ModelNotFound
+from madang.core.errors import InvalidRequest, ModelNotFound, UnsupportedModel
 from madang.core.settings import SETTINGS, Settings
-from madang.engines import find_engine
-from madang.formats.families import outline_spec
+from madang.engines import EngineEntry, find_engine
+from madang.formats.families import outline_spec, stated_embedding
 from madang.formats.folder import trained_tokens
 from madang.formats.gguf import read_gguf
 from madang.hardware import (
@@ -37,13 +38,15 @@ from madang.models import (
     read_endpoint,
 )
 from madang.runtime.abilities import as_embedder, as_engine
-from madang.runtime.choosing import Chosen, choose_for
+from madang.runtime.choosing import OWN_ENGINE, Chosen, choose_for, choose_instead
 
 # Where nobody asked for a context, and each of its tokens has a price: what most conversations stay below.
 MODEST_CONTEXT_TOKENS = 8192
 
 _USED_REMOTELY = ("home", "context", "engine", "debug", "remote_key")
 _UNUSED_REMOTELY = tuple(setting.name for setting in SETTINGS if setting.name not in _USED_REMOTELY)
+
+_log = logging.getLogger(__name__)
 
 Fetch: TypeAlias = Callable[[Reference, Store], ModelFiles]
 
@@ -72,8 +75,14 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
         raise
 
 
-def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) -> Loaded:
-    """The same for whatever the model can do; what that is, ``isinstance`` tells."""
+def open_loaded(
+    reference: str,
+    settings: Settings,
+    fetch: Fetch | None = None,
+    *,
+    entries: Sequence[EngineEntry] | None = None,
+) -> Loaded:
+    """The same for whatever the model can do; what that is, ``isinstance`` tells. ``entries`` are the engines."""
     if settings.engine == "remote" or read_endpoint(reference) is not None:
         return _connect(reference, settings)
     if settings.engine is not None:
@@ -83,7 +92,18 @@ def open_loaded(reference: str, settings: Settings, fetch: Fetch | None = None) 
             return entry.standalone()(reference, settings.context)
     store = Store(settings.home)
     files = find_files(reference, store, fetch=fetch)
-    chosen = choose_for(files, settings.engine)
+    chosen = choose_for(files, settings.engine, entries)
+    try:
+        return _load(files, settings, chosen, store, fetch)
+    except UnsupportedModel as refusal:  # some things are only seen when they are read
+        if settings.engine is not None or chosen.choice.entry.name != OWN_ENGINE:
+            raise
+        chosen = choose_instead(files, refusal, entries)
+        _log.warning("%s runs with %s: %s.", files.name, chosen.choice.entry.name, chosen.choice.reason)
+        return _load(files, settings, chosen, store, fetch)
+
+
+def _load(files: ModelFiles, settings: Settings, chosen: Chosen, store: Store, fetch: Fetch | None) -> Loaded:
     entry = chosen.choice.entry
     _refuse_unused(entry.name, settings, entry.unused)
     plan = _plan(files, settings, chosen)
@@ -131,6 +151,7 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
+        context_is_limit=settings.origins["context"] != "command line" or _makes_vectors(files, chosen),
         isa=settings.isa,
         precision=settings.precision,
         kv_limit_bytes=settings.kv_memory,
@@ -155,6 +176,13 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     shorter = make_plan(spec, files, machine, requested, weights_bytes=weights_bytes)
     reason = "this engine takes the memory of its whole context at the start; --context asks for more"
     return replace(shorter, context_tokens=Choice(MODEST_CONTEXT_TOKENS, reason))
+
+
+def _makes_vectors(files: ModelFiles, chosen: Chosen) -> bool:
+    """Its context is the longest text, which nobody can lengthen, while other models on a server may have more."""
+    if chosen.description is not None:
+        return chosen.description.embedding is not None
+    return files.format == "huggingface" and stated_embedding(files.path) is not None
 
 
 def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:

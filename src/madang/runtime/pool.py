@@ -17,13 +17,11 @@ from datetime import UTC, datetime, timedelta
 
 from madang.core.engine import EngineInfo, Loaded, Supervised
 from madang.core.errors import EngineError, NotEnoughMemory
-from madang.core.settings import Settings
+from madang.core.settings import KEEP_ALIVE_S, Settings
 from madang.core.units import format_duration
 from madang.hardware import probe_machine
 from madang.runtime.open import open_loaded
 from madang.runtime.prospect import Identity, Prospect, foresee, identify
-
-KEEP_ALIVE_S = 300.0
 
 _log = logging.getLogger(__name__)
 

@@ -88,7 +88,7 @@ def _needed_bytes(files: ModelFiles, settings: Settings, description: ModelDescr
     else:
         spec, weights_bytes = description.spec, packed_weights_bytes(description.tensors.values())
     # A plan may find room for more, but nobody has to leave for it.
-    n_ctx = min(spec.context_tokens, MODEST_CONTEXT_TOKENS) if settings.context is None else settings.context
+    n_ctx = min(spec.context_tokens, MODEST_CONTEXT_TOKENS if settings.context is None else settings.context)
     cache_bytes = kv_cache_bytes(spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
     if settings.kv_memory is not None:
         cache_bytes = min(cache_bytes, settings.kv_memory)

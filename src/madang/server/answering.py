@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from madang.chat import ContextPolicy
 from madang.core.engine import Engine, TokenCounter
 from madang.core.errors import InvalidRequest
 from madang.core.events import Completion, Event, collect
@@ -15,7 +16,7 @@ from madang.core.request import Request
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
 from madang.server.deriving import meant, prepared
-from madang.server.fitting import Fitted, Overflow, drop_oldest
+from madang.server.fitting import Memory, fitted_to, summarise_ahead
 from madang.server.state import ServerState
 
 MAX_ANSWERS = 16  # that one request may ask for
@@ -27,26 +28,34 @@ async def answers(
     requests: Sequence[Request],
     *,
     keep_alive_s: float | None = None,
-    overflow: Overflow | None = None,
+    overflow: ContextPolicy | None = None,
+    memory: Memory | None = None,
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """Events of all requests as they come, each with the number of its request.
 
-    A conversation that is too long is refused, or shortened if ``overflow`` says so. Raises what loading and generating
-    raise. Leaving ends every generation.
+    A conversation that is too long is refused, or shortened if ``overflow`` says so, with summaries of ``memory``.
+    Raises what loading and generating raise. Leaving ends every generation.
     """
     reference, preset = meant(state.store, model)
     async with leased(state.pool, reference, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
         requests = await prepared(state.store, engine, preset, requests)
-        fitted: Fitted | None = None
-        if overflow == "drop_oldest":
-            fitted = await in_thread(partial(drop_oldest, engine, requests[0]))
-            # Several answers are to one conversation.
+        fitted = None if overflow is None else await fitted_to(engine, requests[0], overflow, memory)
+        if fitted is not None:  # several answers are to one conversation
             requests = [replace(request, messages=fitted.request.messages) for request in requests]
         stream = _numbered(engine, 0, requests[0]) if len(requests) == 1 else _merged(engine, requests)
         async with aclosing(stream):
             async for number, event in stream:
                 yield number, event if fitted is None else fitted.told(event)
+
+
+async def prepare_summary(state: ServerState, model: str, request: Request, memory: Memory) -> None:
+    """See :func:`~madang.server.fitting.summarise_ahead`; the request is the whole conversation so far."""
+    reference, preset = meant(state.store, model)
+    async with leased(state.pool, reference) as loaded:
+        engine = as_engine(loaded)
+        [request] = await prepared(state.store, engine, preset, [request])
+        await summarise_ahead(engine, request, memory)
 
 
 async def completions(
@@ -55,11 +64,17 @@ async def completions(
     requests: Sequence[Request],
     *,
     keep_alive_s: float | None = None,
-    overflow: Overflow | None = None,
+    overflow: ContextPolicy | None = None,
 ) -> list[Completion]:
     """The same as whole answers, one per request."""
-    arrived: list[list[Event]] = [[] for _ in requests]
-    async with aclosing(answers(state, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)) as stream:
+    stream = answers(state, model, requests, keep_alive_s=keep_alive_s, overflow=overflow)
+    return await collected(stream, len(requests))
+
+
+async def collected(stream: AsyncGenerator[tuple[int, Event], None], n_answers: int) -> list[Completion]:
+    """Whole answers, of a stream of so many."""
+    arrived: list[list[Event]] = [[] for _ in range(n_answers)]
+    async with aclosing(stream):
         async for number, event in stream:
             arrived[number].append(event)
     return [collect(own) for own in arrived]

@@ -25,12 +25,16 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it but logs
 
 
 def create_app(state: ServerState) -> FastAPI:
-    """Everything that is served over HTTP. When it ends, the pool is closed."""
+    """Everything that is served over HTTP. When it ends, the pool is closed, and what waits is written."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await app.state.history.background.close()
         await in_thread(state.pool.close)
+        await in_thread(app.state.history.close)
+        if state.traces is not None:
+            await in_thread(state.traces.close)
 
     # The pages of FastAPI's own documentation come from other hosts, which a closed network does not reach.
     app = FastAPI(title="madang", version=state.version, lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -1,15 +1,15 @@
-"""What a model adds that was made from another one: to every request, whatever API it came by."""
+"""What a model adds that was made from another one, by the name that a client has for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
-from madang.core.engine import AdapterHost, Engine
-from madang.core.errors import InvalidReference, InvalidRequest
-from madang.core.request import AdapterChoice, Request
+from madang.core.engine import Engine
+from madang.core.errors import InvalidReference
+from madang.core.request import Request
 from madang.models import Preset, Store
+from madang.runtime import deriving
 from madang.server.bridge import in_thread
 from madang.server.names import as_leased, find_reference
 
@@ -27,24 +27,6 @@ async def prepared(
     store: Store, engine: Engine, preset: Preset | None, requests: Sequence[Request]
 ) -> Sequence[Request]:
     """The requests as the model takes them. Raises InvalidRequest for an adapter that the engine cannot load."""
-    if preset is None:
-        return requests
-    adapter = None if preset.adapter is None else await in_thread(partial(_adapter, store, engine, preset.adapter))
-    derived = [preset.apply(request) for request in requests]
-    return derived if adapter is None else [replace(request, adapter=adapter) for request in derived]
-
-
-def _adapter(store: Store, engine: Engine, digest: str) -> AdapterChoice:
-    """The adapter with this digest, loaded beside the weights if it is not there yet."""
-    if not isinstance(engine, AdapterHost):
-        raise InvalidRequest(
-            f"This model has an adapter, which the {engine.info.engine} engine does not load.", param="model"
-        )
-    name = store.blob_path(digest).name
-    if name not in engine.adapter_bytes:
-        try:
-            engine.load_adapter(store.blob_path(digest), name)
-        except InvalidRequest:
-            if name not in engine.adapter_bytes:  # nobody else has loaded it meanwhile
-                raise
-    return AdapterChoice(name)
+    prepare = partial(deriving.prepared, store, engine, preset, requests)
+    # Only an adapter takes time.
+    return prepare() if preset is None or preset.adapter is None else await in_thread(prepare)

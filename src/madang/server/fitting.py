@@ -2,72 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 
-from madang.core.engine import Engine, TokenCounter
-from madang.core.errors import InvalidRequest
-from madang.core.events import Done, Event
-from madang.core.messages import Message
+from madang.chat import ContextPolicy, Fitted, drop_oldest, summarise
+from madang.core.engine import Engine
+from madang.core.events import Completion, Event, collect
 from madang.core.request import Request
-
-Overflow: TypeAlias = Literal["refuse", "drop_oldest"]
-
-_ROOM_SHARE = 4  # of the context: what is left for an answer whose length nobody limits
-
-
-class Fitted(NamedTuple):
-    """A request whose prompt fits, and how long that was before."""
-
-    request: Request
-    received_tokens: int
-
-    def told(self, event: Event) -> Event:
-        """The same event; a Done says what was dropped."""
-        if not isinstance(event, Done):
-            return event
-        dropped_tokens = self.received_tokens - event.ledger.kept_tokens
-        ledger = replace(event.ledger, received_tokens=self.received_tokens, dropped_tokens=dropped_tokens)
-        return replace(event, ledger=ledger)
+from madang.server.bridge import events, in_thread
+from madang.server.history import caller
+from madang.server.visit import VISIT
 
 
-def drop_oldest(engine: Engine, request: Request) -> Fitted:
-    """Without the oldest exchanges that do not fit: each is what a user said and all up to the next time.
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Summaries by digest, and how one is kept, without waiting."""
 
-    System messages and the last exchange stay; if they alone do not fit, the engine refuses them. Raises InvalidRequest
-    for a raw prompt, and for an engine that cannot count.
+    known: Mapping[str, str]
+    keep: Callable[[str, str], None]
+
+
+async def fitted_to(
+    engine: Engine, request: Request, policy: ContextPolicy, memory: Memory | None = None
+) -> Fitted | None:
+    """The request as its policy lets it be shortened; None for one that is to be refused when it is too long.
+
+    A summary that has to be made first is asked of the same engine. Raises InvalidRequest for a raw prompt, and for an
+    engine that cannot count; what generating raises.
     """
-    if request.prompt is not None:
-        raise InvalidRequest("Only a conversation has an oldest part to drop.", param="context_overflow")
-    if not isinstance(engine, TokenCounter):
-        raise InvalidRequest(f"The {engine.info.engine} engine does not count tokens.", param="context_overflow")
-    n_ctx = engine.info.context_tokens if request.context_tokens is None else request.context_tokens
-    most = max(n_ctx // _ROOM_SHARE, 1)
-    limit = n_ctx - max(min(most if request.max_tokens is None else request.max_tokens, n_ctx // 2), 1)
-    received_tokens = engine.count_tokens(request)
-    if received_tokens <= limit:
-        return Fitted(request, received_tokens)
-    starts = _exchanges(request.messages)
-    few, many = 0, max(len(starts) - 1, 0)  # how many to drop: fewer than the smallest number that suffices, and that
-    while few + 1 < many:
-        middle = (few + many) // 2
-        if engine.count_tokens(_without(request, starts, middle)) <= limit:
-            many = middle
-        else:
-            few = middle
-    return Fitted(_without(request, starts, many), received_tokens)
+    match policy:
+        case "strict":
+            return None
+        case "drop_oldest":
+            return await in_thread(partial(drop_oldest, engine, request))
+    return await _summarised(engine, request, _in_memory() if memory is None else memory)
 
 
-def _exchanges(messages: Sequence[Message]) -> list[int]:
-    """Where each begins."""
-    return [i for i, message in enumerate(messages) if message.role == "user"]
+async def summarise_ahead(engine: Engine, request: Request, memory: Memory) -> None:
+    """Make the summary that the next turn of a conversation will need, if it will.
+
+    Only of an engine that answers others meanwhile, and lets them go first.
+    """
+    if engine.info.max_concurrency > 1:
+        await _summarised(engine, request, memory, ahead=True)
 
 
-def _without(request: Request, starts: Sequence[int], n_dropped: int) -> Request:
-    if n_dropped == 0:
-        return request
-    kept = tuple(
-        message for i, message in enumerate(request.messages) if message.role == "system" or i >= starts[n_dropped]
-    )
-    return replace(request, messages=kept)
+async def _summarised(engine: Engine, request: Request, memory: Memory, *, ahead: bool = False) -> Fitted:
+    outcome = await in_thread(partial(summarise, engine, request, memory.known, ahead=ahead))
+    if isinstance(outcome, Fitted):
+        return outcome
+    summary = (await whole(engine, outcome.ask)).text.strip()
+    if summary:
+        memory.keep(outcome.digest, summary)
+    return outcome.fitted(summary)
+
+
+async def whole(engine: Engine, request: Request) -> Completion:
+    """One whole answer."""
+    arrived: list[Event] = []
+    async with aclosing(events(engine, request)) as stream:
+        async for event in stream:
+            arrived.append(event)
+    return collect(arrived)
+
+
+def _in_memory() -> Memory:
+    visit = VISIT.get()
+    if visit is None or visit.history is None:
+        return Memory({}, lambda digest, text: None)
+    owner = caller()
+    return Memory(visit.history.summaries.of(owner), partial(visit.history.summaries.keep, owner))

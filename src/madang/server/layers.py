@@ -8,6 +8,8 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -16,13 +18,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
+from madang.server.history import History
 from madang.server.keys import KeyFile
 from madang.server.limits import BLOB_BYTES, Admission, BodyClock
-from madang.server.metrics import Row, ServerMetrics
+from madang.server.metrics import GenerationEnd, Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
 from madang.server.state import ModelPool, ServerState
 from madang.server.visit import VISIT, Visit
+from madang.storage import DATABASE_FILE, Database
+
+if TYPE_CHECKING:
+    from madang.server.tracing import Traces
 
 UPLOADS = "/api/blobs/"
 REQUEST_ID = "X-Request-Id"
@@ -36,24 +43,36 @@ STATUS_OF_FAULT = 500
 def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
-    metrics = ServerMetrics(lambda: _now(admission, state.pool))
+    history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
+    metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
+    app.state.history = history
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
     app.add_middleware(BodyLayer, state=state)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
-    app.add_middleware(VisitLayer, metrics=metrics, admission=admission)
+    app.add_middleware(VisitLayer, metrics=metrics, admission=admission, history=history, traces=state.traces)
     return drain, metrics
 
 
-def _now(admission: Admission, pool: ModelPool) -> dict[str, list[Row]]:
+def _now(admission: Admission, pool: ModelPool, history: History) -> dict[str, list[Row]]:
     resident = pool.resident()
     return {
         "num_requests_running": [((), admission.n_running)],
         "num_requests_waiting": [((), admission.n_waiting)],
+        "history_available": [((), history.trouble is None)],
+        "history_entries_waiting": [((), history.journal.n_waiting)],
+        "history_entries_lost": [((), history.journal.n_lost)],
         "resident_model_bytes": [((one.reference, one.info.engine), one.size_bytes) for one in resident],
         "resident_model_leases": [((one.reference, one.info.engine), one.n_leases) for one in resident],
     }
+
+
+def _ended(history: History, traces: Traces | None, end: GenerationEnd) -> None:
+    history.keep_run(end)
+    visit = VISIT.get()
+    if traces is not None and visit is not None and visit.span is not None:
+        traces.generated(visit.span, end)
 
 
 class VisitLayer:
@@ -62,17 +81,30 @@ class VisitLayer:
     The line has the path without its query: clients put secrets there.
     """
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics, admission: Admission) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: ServerMetrics,
+        admission: Admission,
+        history: History,
+        traces: Traces | None = None,
+    ) -> None:
         self._app = app
+        self._traces = traces
         self._metrics = metrics
         self._admission = admission
+        self._history = history
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; an exception that reaches this layer is logged and, if it still can be, answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = Visit(request_id=_request_id(scope), metrics=self._metrics, admission=self._admission)
+        visit = Visit(
+            request_id=_request_id(scope), metrics=self._metrics, admission=self._admission, history=self._history
+        )
+        if self._traces is not None:
+            visit.span = self._traces.begin(scope["method"], Headers(scope=scope))
         token = VISIT.set(visit)
         answer = _Answer(send, visit.request_id)
         began_s = time.perf_counter()
@@ -93,6 +125,8 @@ class VisitLayer:
             duration_s = time.perf_counter() - began_s
             status = STATUS_OF_FAULT if answer.status is None else answer.status
             self._metrics.answered(_route(scope), scope["method"], status)
+            if self._traces is not None and visit.span is not None:
+                self._traces.end(visit.span, scope["method"], _route(scope), _facts(visit, status))
             ACCESS.info(
                 "request",
                 extra={
@@ -106,6 +140,16 @@ class VisitLayer:
                     "model": visit.model,
                 },
             )
+
+
+def _facts(visit: Visit, status: int) -> dict[str, object]:
+    """Of a request, as its span has them."""
+    return {
+        "http.response.status_code": status,
+        "madang.request_id": visit.request_id,
+        "madang.key": visit.key_name or None,
+        "gen_ai.request.model": visit.model,
+    }
 
 
 class _Answer:
@@ -177,6 +221,11 @@ class Drain:
         return self.n_running == 0
 
 
+def stopping() -> Overloaded:
+    """What is refused, and what is cut off, while the server stops."""
+    return Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S)
+
+
 class DrainLayer:
     """Refuses new requests while the server stops, but for the question whether it is alive."""
 
@@ -190,7 +239,7 @@ class DrainLayer:
             await self._app(scope, receive, send)
             return
         if self._drain.is_draining:
-            await refuse(scope, receive, send, Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S))
+            await refuse(scope, receive, send, stopping())
             return
         self._drain.enter()
         try:

@@ -21,6 +21,8 @@ def ledger_of(done: Done, warnings: Sequence[str] = ()) -> dict[str, object]:
         "generated_tokens": ledger.generated_tokens,
         "seed": done.seed,
     }
+    if ledger.dropped_messages or ledger.summarised_messages:
+        facts |= {"dropped_messages": ledger.dropped_messages, "summarised_messages": ledger.summarised_messages}
     return facts | {"warnings": list(warnings)} if warnings else facts
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import quantiles
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -193,6 +194,9 @@ METRICS: tuple[Metric, ...] = (
         "num_requests_running", "now", (), "Generations that an engine has begun.", vllm="vllm:num_requests_running"
     ),
     Metric("num_requests_waiting", "now", (), "Generations that wait for a place.", vllm="vllm:num_requests_waiting"),
+    Metric("history_available", "now", (), "1 while sessions and runs can be kept, 0 while the database fails."),
+    Metric("history_entries_waiting", "now", (), "Messages and runs that are not written yet."),
+    Metric("history_entries_lost", "now", (), "Messages and runs that were not kept since the server began."),
     Metric("resident_model_bytes", "now", ("model", "engine"), "Memory of each model that is loaded."),
     Metric("resident_model_leases", "now", ("model", "engine"), "Requests that hold each loaded model."),
 )
@@ -211,13 +215,26 @@ Row = tuple[tuple[str, ...], float]  # values of the labels, and the number
 Now = Callable[[], Mapping[str, Iterable[Row]]]
 
 
-class ServerMetrics:
-    """The numbers of one server. ``now`` gives the rows of every metric that is read when somebody asks."""
+@dataclass(frozen=True, slots=True)
+class GenerationEnd:
+    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done."""
 
-    def __init__(self, now: Now = dict) -> None:
+    model: str
+    key: str
+    started_at: datetime
+    done: Done | None
+    code: str | None
+
+
+class ServerMetrics:
+    """The numbers of one server. ``now`` gives the rows of every metric that is read when somebody asks; ``ended`` is
+    told of every generation, and must not wait."""
+
+    def __init__(self, now: Now = dict, *, ended: Callable[[GenerationEnd], None] | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self._now = now
+        self._ended = ended
         self._began_s = time.monotonic()
         self._lock = Lock()
         self._recent: dict[str, deque[_Finished]] = {}
@@ -242,6 +259,7 @@ class ServerMetrics:
     def generation(self, model: str, key: str, arrived_s: float) -> Iterator[Generation]:
         """One generation while it runs. ``arrived_s`` is when its request came, on :func:`time.perf_counter`."""
         generation = Generation(self, (model, key), arrived_s)
+        started_at = datetime.now(UTC)
         code = "cancelled"
         try:
             yield generation
@@ -255,6 +273,9 @@ class ServerMetrics:
             if generation.done is None:
                 self._metrics["request_failure"].labels(model, key, code).inc()
                 self._tally(model)["failures"] += 1
+            if self._ended is not None:
+                done = generation.done
+                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None))
 
     def page(self) -> tuple[str, bytes]:
         """What Prometheus reads: content type and text."""

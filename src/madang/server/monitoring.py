@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
+from madang.server.history import History
 from madang.server.layers import Drain
 from madang.server.metrics import ServerMetrics
 from madang.server.scopes import check_overseer, is_visible
@@ -26,10 +27,11 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", tags=["monitoring"])
     async def ready() -> Response:
-        """Whether new requests are taken: 503 while the server stops."""
+        """Whether new requests are taken: 503 while the server stops. ``history`` says what is wrong with it."""
         if drain.is_draining:
             return JSONResponse({"status": "stopping"}, status_code=503)
-        return JSONResponse({"status": "ok"})
+        history: History = app.state.history
+        return JSONResponse({"status": "ok", "history": history.trouble or history.database.notice or "ok"})
 
     @app.get("/metrics", tags=["monitoring"])
     def prometheus() -> Response:

@@ -13,9 +13,11 @@ from madang.core.engine import Loaded
 from madang.core.settings import Settings
 from madang.models import Store
 from madang.server.limits import BODY_BYTES, BODY_IDLE_S, BODY_S, STALL_S, WAITING
+from madang.storage.database import WRITE_PATIENCE_S
 
 if TYPE_CHECKING:
     from madang.server.security import SecurityConfig
+    from madang.server.tracing import Traces
 
 
 class ModelPool(Protocol):
@@ -54,6 +56,8 @@ class ServerState:
     body_idle_s  how long a client may take for the next piece of a body
     body_s       the same for a whole body
     stall_s      how long a client may leave an answer unread
+    traces       where spans of requests go; None is nowhere
+    database_s   how long a message or run waits for other programs that hold the database, before it is tried later
     """
 
     pool: ModelPool
@@ -65,5 +69,7 @@ class ServerState:
     body_idle_s: float = BODY_IDLE_S
     body_s: float = BODY_S
     stall_s: float = STALL_S
+    database_s: float = WRITE_PATIENCE_S
+    traces: Traces | None = None
     version: str = __version__
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

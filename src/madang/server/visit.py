@@ -12,6 +12,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from madang.server.history import History
     from madang.server.keys import ApiKey
     from madang.server.limits import Admission
     from madang.server.metrics import ServerMetrics
@@ -21,15 +24,19 @@ if TYPE_CHECKING:
 class Visit:
     """``key`` is None for callers of a server without keys; ``model`` is the canonical reference, once it is known.
 
+    history     what the server keeps; None where there is none
+    span        of the request, where traces are on
     arrived_s   when the request came, on :func:`time.perf_counter`
     """
 
     request_id: str
     metrics: ServerMetrics
     admission: Admission
+    history: History | None = None
     allows_files: bool = False
     key: ApiKey | None = None
     model: str | None = None
+    span: Span | None = None
     arrived_s: float = field(default_factory=perf_counter)
 
     @property

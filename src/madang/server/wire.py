@@ -25,6 +25,16 @@ async def _state(http: HttpRequest) -> ServerState:  # FastAPI would run a plain
 State = Annotated[ServerState, Depends(_state)]
 
 
+def check_characters(body: object) -> None:
+    """JSON can spell halves of characters, and Python reads NaN, which no tokenizer, database or answer can hold."""
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
+    except ValueError as error:
+        raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
+
+
 class Refused(NamedTuple):
     """Why a field cannot be honoured, and the values of it that ask for nothing."""
 
@@ -63,13 +73,8 @@ class WireRequest(WireObject):
     @model_validator(mode="before")
     @classmethod
     def _check_body(cls, body: object) -> object:
-        """JSON can spell halves of characters, and Python reads NaN, which no tokenizer and no answer can hold."""
-        try:
-            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest("The body of the request has half a surrogate pair, which is no text.") from error
-        except ValueError as error:
-            raise InvalidRequest("The body of the request has NaN or infinity, which JSON does not know.") from error
+        """See :func:`check_characters`, and the bounds of each field."""
+        check_characters(body)
         check_fields(body)
         return body
 

@@ -26,11 +26,10 @@ from madang.models import NameReference, OllamaReference, Store
 from madang.models.parameters import IGNORED, KNOWN, read_parameters
 from madang.server.names import find_origin, find_reference, shown
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Lines, joined
-from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate
+from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate, within_context
 from madang.server.ollama.body import Body, Fields, parse_body
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
 from madang.server.ollama.embedding import EMBED, EMBEDDINGS
-from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import read_context, write_context
 from madang.server.ollama.listing import SHOW
 from madang.server.ollama.making import COPY, CREATE, DELETE
@@ -314,34 +313,12 @@ def test_lines_of_a_text() -> None:
     assert lines.bare("load")["done"] is True
 
 
-def conversation(*sizes: int) -> Request:
-    turns = [Message("user" if n % 2 == 0 else "assistant", "x" * size) for n, size in enumerate(sizes)]
-    return Request(messages=(Message("system", "s" * 10), *turns))
-
-
-def test_fitting_leaves_out_the_oldest_turns_and_says_so() -> None:
-    engine = Scripted()  # a token is a character, and 100 fit
-    request = conversation(40, 10, 20, 10, 20)
-    fitted = fit(engine, request, truncate=True)
-    assert [len(message.content) for message in fitted.request.messages] == [10, 20, 10, 20]
-    assert (fitted.dropped_tokens, fitted.dropped_messages) == (50, 2)
-    ledger = fitted.ledger(done(), ("w",))
-    assert (ledger["received_tokens"], ledger["dropped_tokens"], ledger["kept_tokens"]) == (57, 50, 7)
-    assert (ledger["dropped_messages"], ledger["warnings"]) == (2, ["w"])
-
-
-def test_what_is_never_left_out() -> None:
-    fitted = fit(Scripted(), conversation(40, 10, 200), truncate=True)
-    assert [len(message.content) for message in fitted.request.messages] == [10, 200]
-    assert fit(Scripted(), conversation(40, 10, 200), truncate=False).dropped_messages == 0
-    assert fit(Scripted(), conversation(5, 5, 5), truncate=True).request == conversation(5, 5, 5)
-
-
 def test_a_context_larger_than_the_models() -> None:
-    fitted = fit(Scripted(), Request(prompt="x", context_tokens=4096), truncate=False)
-    assert fitted.request.context_tokens is None
-    assert "4096" in fitted.warnings[0]
-    assert fit(Scripted(), Request(prompt="x", context_tokens=10), truncate=False).request.context_tokens == 10
+    request, warnings = within_context(Request(prompt="x", context_tokens=4096), Scripted().info)
+    assert request.context_tokens is None
+    assert "4096" in warnings[0]
+    request, warnings = within_context(Request(prompt="x", context_tokens=10), Scripted().info)
+    assert (request.context_tokens, warnings) == (10, ())
 
 
 @pytest.mark.parametrize(

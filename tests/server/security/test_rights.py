@@ -42,14 +42,33 @@ USE = {
     *(f"POST /api/{name}" for name in ("show", "chat", "generate", "embed", "embeddings", "push")),
     *(f"GET /madang/v1/{name}" for name in ("models", "models/{name:path}", "catalog", "plans/{name:path}")),
     *(f"GET /madang/v1/{name}" for name in ("resident", "pulls", "pulls/{id}", "pulls/{id}/events", "version")),
+    *(f"{method} /madang/v1/sessions" for method in ("GET", "POST")),
+    *(f"{method} /madang/v1/sessions/{{id}}" for method in ("GET", "POST", "DELETE")),
+    *(f"POST /madang/v1/sessions/{path}" for path in ("import", "{id}/messages", "{id}/branch")),
+    "GET /madang/v1/sessions/{id}/export",
+    *(f"{method} /madang/v1/personas" for method in ("GET", "POST")),
+    *(f"{method} /madang/v1/personas/{{name}}" for method in ("GET", "DELETE")),
+    "GET /madang/v1/runs",
     "GET /metrics",
     "GET /madang/v1/metrics",
     *(
         f"{start}{path}"
-        for path in ("/chat/completions", "/completions", "/responses", "/embeddings", "/rerank", "/tokenize")
+        for path in (
+            "/chat/completions",
+            "/completions",
+            "/responses",
+            "/embeddings",
+            "/rerank",
+            "/tokenize",
+            "/detokenize",
+        )
         for start in ("POST ", "POST /v1")
     ),
-    *(f"POST {prefix}/chat/completions/input_tokens" for prefix in ("", "/v1")),
+    *(
+        f"POST {prefix}/{path}"
+        for path in ("chat/completions/input_tokens", "responses/input_tokens", "apply-template")
+        for prefix in ("", "/v1")
+    ),
     *(f"GET {prefix}/models{end}" for prefix in ("", "/v1") for end in ("", "/{name:path}")),
 }
 
@@ -93,6 +112,8 @@ def test_what_is_not_for_a_key_is_not_there_on_any_route(
         for field in ("model", "name", "source", "destination", "from"):
             if field not in route.fields and field not in route.parameters:
                 continue
+            if "/sessions" in route.path or "/personas" in route.path:
+                continue  # a name in them is a wish for later requests, each of which is looked at
             told = []
             for name in (other, other.replace("letters", "nothing").replace("someone", "nobody")):
                 more = {} if field in route.parameters else {"json": route.body(**{field: name})}

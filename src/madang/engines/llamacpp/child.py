@@ -13,6 +13,8 @@ import sys
 from typing import Any
 from urllib.parse import urlsplit
 
+from madang.engines.child_process import limit_resources
+
 
 def main() -> None:
     """Load, say where, and serve until stdin ends."""
@@ -23,7 +25,7 @@ def main() -> None:
     options = json.loads(sys.stdin.readline())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else writes to stdout
-    _limit_resources(options["data_limit_bytes"])
+    limit_resources(options["data_limit_bytes"], file_bytes=0)
     server = None
     try:
         server = _serve(options)
@@ -58,22 +60,6 @@ def _serve(options: dict[str, Any]) -> Any:
     params.warmup = False
     params.verbosity = -1
     return xllamacpp.Server(params)
-
-
-def _limit_resources(data_bytes: int) -> None:
-    """No core dumps with people's prompts, no files, no memory far beyond the plan. Windows has no such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    for limit, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_DATA, data_bytes),
-    ):
-        _, hard = resource.getrlimit(limit)
-        if hard == resource.RLIM_INFINITY or value < hard:
-            resource.setrlimit(limit, (value, value))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ class LlamaCppEngine:
             raise EngineError(f"{self.info.model} is closed.")
         prompt = self._prompter.prompt(request)
         refuse_what_is_not_done(request, thinks=prompt.thinks)
-        n_prompt, n_ctx = len(prompt.tokens), self._context(request)
+        n_prompt, n_ctx = len(prompt.tokens), self.info.context_of(request)
         if n_prompt == 0:
             raise InvalidRequest("The prompt is empty, and this model has no token that begins a text.", param="prompt")
         if n_prompt + int(request.max_tokens != 0) > n_ctx:
@@ -182,16 +182,6 @@ class LlamaCppEngine:
             drops_space=prompt.answer_begins and self._tokenizer.leading_space,
             watch=watch,
         )
-
-    def _context(self, request: Request) -> int:
-        n_ctx, most = request.context_tokens, self.info.context_tokens
-        if n_ctx is not None and n_ctx > most:
-            raise InvalidRequest(
-                f"A context of {n_ctx} tokens was asked for, but {self.info.model} was opened with {most}.",
-                param="context_tokens",
-                hint=f"Ask for at most {most}, or open it with a longer --context.",
-            )
-        return most if n_ctx is None else n_ctx
 
     def _sampling(self, request: Request) -> SamplingParams:
         sampling = request.sampling.resolved(self._sampling_defaults)

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from madang.core.errors import EngineError, InvalidRequest
+from madang.engines.child_process import ChildProcess
 
-_END_S: Final = 5.0  # from being asked to end until being killed
-_N_LOG_LINES: Final = 20
 _MODULE: Final = "madang.engines.llamacpp.child"
 
 
@@ -47,11 +41,7 @@ class ServerProcess:
     def __init__(self, options: ServerOptions) -> None:
         """Start it and wait until the model is loaded. Raises EngineError with the last that it said."""
         self._key = secrets.token_urlsafe(32)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        self._log: deque[str] = deque(maxlen=_N_LOG_LINES)
-        threading.Thread(target=self._keep_log, args=(self._process.stderr,), daemon=True).start()
+        self._child = ChildProcess(_MODULE)
         try:
             self._port = self._started(options)
         except BaseException:
@@ -61,12 +51,12 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        return self._process.poll() is None
+        return self._child.is_alive
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Ask for a completion; yields the server's chunks, of which the last has ``stop`` set.
@@ -84,31 +74,16 @@ class ServerProcess:
 
     def close(self) -> None:
         """End it; a second call does nothing."""
-        process = self._process
-        if process.stdin is not None and not process.stdin.closed:
-            with suppress(OSError):  # it has ended, with something unread
-                process.stdin.close()
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        self._child.close()
 
     def _started(self, options: ServerOptions) -> int:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # both are pipes
         try:
-            stdin.write(json.dumps({**asdict(options), "key": self._key}).encode() + b"\n")
-            stdin.flush()
+            told = self._child.tell({**asdict(options), "key": self._key})
         except OSError as error:
             raise self._failure(str(error)) from error
-        line = stdout.readline()
-        told: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
         if "error" in told:
-            self._process.wait(_END_S)
-            raise EngineError(f"llama.cpp could not load {options.model}: {self._last_words(told['error'])}")
+            self._child.status()
+            raise EngineError(f"llama.cpp could not load {options.model}: {self._child.last_words(told['error'])}")
         port: int = told["port"]
         return port
 
@@ -131,18 +106,10 @@ class ServerProcess:
 
     def _failure(self, problem: str) -> EngineError:
         """What a broken connection means: it takes a moment until a killed process counts as ended."""
-        try:
-            status = self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        status = self._child.status()
+        if status is None:
             return EngineError(f"llama.cpp did not answer: {problem}")
-        return ServerDied(f"The process of llama.cpp ended with status {status}: {self._last_words(problem)}")
-
-    def _keep_log(self, stderr: IO[bytes]) -> None:
-        for line in stderr:
-            self._log.append(line.decode("utf-8", "replace").strip())
-
-    def _last_words(self, problem: str) -> str:
-        return " | ".join([problem.rstrip("."), *list(self._log)[-2:]])
+        return ServerDied(f"The process of llama.cpp ended with status {status}: {self._child.last_words(problem)}")
 
 
 def _refusal(response: HTTPResponse) -> EngineError | InvalidRequest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ SILENCE_TIMEOUT_S: Final = 600.0  # a long prompt on a slow machine takes minute
 MAX_LINE_BYTES: Final = 4 << 20
 MAX_BODY_BYTES: Final = 64 << 20  # vectors of many texts
 MAX_ERROR_BYTES: Final = 64 << 10
+BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0)
+_MAX_PAUSE_S: Final = 10.0  # a server that wants a longer one is told of at once
+_BUSY: Final = (429, 503)
 _MAX_QUOTED: Final = 300
 
 
@@ -37,6 +41,7 @@ class Server:
     """Where to send requests, for which model, and the key that opens it.
 
     silence_timeout_s   without a byte end an exchange
+    busy_pauses_s       before a request is sent again to a server that is busy, where it says nothing of its own
     """
 
     url: str
@@ -44,6 +49,7 @@ class Server:
     key: str | None = field(default=None, repr=False)
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     silence_timeout_s: float = SILENCE_TIMEOUT_S
+    busy_pauses_s: tuple[float, ...] = BUSY_PAUSES_S
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at ``path``. Raises what :meth:`lines` raises."""
@@ -85,7 +91,7 @@ class Server:
             return InvalidRequest(
                 f"{self.url} refused the request{said}.", param=param if isinstance(param, str) else None
             )
-        if status in (429, 503):
+        if status in _BUSY:
             return EngineError(f"{self.url} is busy{said}.", hint="Try again later.")
         if 300 <= status < 400:
             return EngineError(f"{self.url} redirects, which is not followed.", hint="Name its final address.")
@@ -105,6 +111,14 @@ class Server:
         connection = self._connection()
         try:
             reply = self._exchange(connection, method, path, body)
+            for pause_s in self.busy_pauses_s:
+                asked_s = _seconds(reply.headers.get("Retry-After"))
+                if reply.status not in _BUSY or (asked_s or 0.0) > _MAX_PAUSE_S:
+                    break
+                connection.close()
+                time.sleep(pause_s if asked_s is None else asked_s)
+                connection = self._connection()
+                reply = self._exchange(connection, method, path, body)
             if reply.status != 200:
                 raise self.failure(reply.status, _error_record(reply.read(MAX_ERROR_BYTES)))
             yield reply
@@ -167,3 +181,8 @@ def _error_record(content: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What the header asks for; a date, which it may be as well, counts as nothing said."""
+    return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from madang.core.engine import Embeddings, EngineInfo
-from madang.core.errors import ContextLengthExceeded, EngineError
+from madang.core.errors import EngineError
 from madang.engines.transformers.model import torch_errors
 from madang.formats.spec import EmbeddingSpec, Pooling
 from madang.formats.tokenizers import Tokenizer
@@ -35,9 +35,7 @@ class TorchEmbedder:
         Raises ContextLengthExceeded for a text that is too long, before anything is computed; EngineError once closed.
         """
         encoded = [self._tokenizer.encode(text, parse_special=False) for text in texts]
-        for tokens in encoded:
-            if len(tokens) > self.info.context_tokens:
-                raise ContextLengthExceeded(len(tokens), self.info.context_tokens)
+        self.info.check_texts(encoded)
         vectors: list[list[float]] = [[] for _ in texts]
         for batch in _batches(encoded):
             with self._turn:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,8 @@ from madang.core.errors import MadangError, MalformedFile, NotEnoughMemory, Unsu
 from madang.engines.stepping import SteppingEngine
 from madang.engines.transformers.embedder import TorchEmbedder
 from madang.engines.transformers.model import TorchModel
-from madang.engines.transformers.placing import settle
+from madang.engines.transformers.placing import method_of_files, settle
+from madang.engines.transformers.quantizing import BITSANDBYTES, bitsandbytes_config, import_bitsandbytes, keep_dtype
 from madang.formats.families import stated_embedding
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
@@ -42,8 +43,9 @@ def load(files: ModelFiles, plan: Plan) -> SteppingEngine | TorchEmbedder:
     _check_memory(files, placement, config)
     embedding = stated_embedding(files.path)
     tokenizer = tokenizer_from_json(files.path)
+    method = method_of_files(config) if placement.quantize.value == "none" else BITSANDBYTES
     with _errors_of(files):
-        model = _open(files.path, placement, plan.threads.value, is_embedder=embedding is not None)
+        model = _open(files.path, placement, plan.threads.value, method, is_embedder=embedding is not None)
     info = EngineInfo(
         engine=NAME,
         model=files.name,
@@ -66,7 +68,8 @@ def _longest_text(folder: Path, config: Any) -> int:
     return min(positions, stated) if isinstance(stated, int) and stated > 0 else positions
 
 
-def _open(path: Path, placement: Placement, n_threads: int, *, is_embedder: bool) -> Any:
+def _open(path: Path, placement: Placement, n_threads: int, method: str | None, *, is_embedder: bool) -> Any:
+    """``method`` is what quantized the weights or will, if anything does."""
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -74,9 +77,17 @@ def _open(path: Path, placement: Placement, n_threads: int, *, is_embedder: bool
     disable_progress_bar()
     if placement.device.value == "cpu":
         torch.set_num_threads(n_threads)
-    model = (AutoModel if is_embedder else AutoModelForCausalLM).from_pretrained(path, **_options(placement))
-    if placement.quantize.value == "none":
+    options = _options(placement)
+    if method == BITSANDBYTES:
+        import_bitsandbytes()
+    if method is not None:  # such weights cannot move once they are there
+        options["device_map"] = {"": placement.device.value}
+    with redirect_stdout(sys.stderr):  # some packages tell there what they do, between the answers
+        model = (AutoModel if is_embedder else AutoModelForCausalLM).from_pretrained(path, **options)
+    if method is None:
         model = model.to(placement.device.value)
+    if method == BITSANDBYTES:
+        keep_dtype(model)
     return model.eval()
 
 
@@ -94,23 +105,8 @@ def _options(placement: Placement) -> dict[str, Any]:
     if placement.attention.value != "auto":
         options["attn_implementation"] = placement.attention.value
     if placement.quantize.value != "none":
-        options["quantization_config"] = _quantization(placement.quantize.value, dtype)
-        options["device_map"] = {"": placement.device.value}
+        options["quantization_config"] = bitsandbytes_config(placement.quantize.value, dtype)
     return options
-
-
-def _quantization(word: str, dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells at every product that it converts numbers
-    if word == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def _check_memory(files: ModelFiles, placement: Placement, config: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "hqq": ("hqq", "accelerate"),
     "torchao": ("torchao", "accelerate"),
 }
+_MAX_METHOD: Final = 40
 
 
 def settle(asked: Placement, config: Mapping[str, Any]) -> Placement:
@@ -32,6 +33,13 @@ def settle(asked: Placement, config: Mapping[str, Any]) -> Placement:
     quantize = _quantize(asked.quantize, config)
     settled = replace(asked, device=device, quantize=quantize, attention=_attention(asked.attention, device.value))
     return replace(settled, dtype=_dtype(asked.dtype, device.value, config))
+
+
+def method_of_files(config: Mapping[str, Any]) -> str | None:
+    """What quantized the checkpoint, as its config.json says; None for one that is whole."""
+    own = config.get("quantization_config")
+    method = own.get("quant_method") if isinstance(own, dict) else None
+    return None if method is None else str(method)[:_MAX_METHOD]
 
 
 def _device(asked: Choice[str]) -> Choice[str]:
@@ -85,18 +93,17 @@ def _attention(asked: Choice[str], device: str) -> Choice[str]:
 
 
 def _quantize(asked: Choice[str], config: Mapping[str, Any]) -> Choice[str]:
-    own = config.get("quantization_config")
-    method = own.get("quant_method") if isinstance(own, dict) else None
+    method = method_of_files(config)
     if method is not None:
         if asked.value != "none":
             raise InvalidRequest(
-                f"The model is quantized already, by {str(method)[:40]}.",
+                f"The model is quantized already, by {method}.",
                 param="quantize",
                 hint="Leave --quantize out, or take the model before it was quantized.",
             )
-        packages = _PACKAGES.get(str(method), ())
-        _require(packages, f"A checkpoint of {str(method)[:40]}", f"pip install {' '.join(_pip(packages))}")
-        return Choice("none", f"the files are quantized by {str(method)[:40]}")
+        packages = _PACKAGES.get(method, ())
+        _require(packages, f"A checkpoint of {method}", f"pip install {' '.join(_pip(packages))}")
+        return Choice("none", f"the files are quantized by {method}")
     if asked.value != "none":
         packages = _PACKAGES["bitsandbytes"]
         _require(packages, f"--quantize {asked.value}", f"pip install {' '.join(_pip(packages))}")

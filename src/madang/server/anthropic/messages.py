@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from madang.chat import ContextPolicy
 from madang.core.constraint import Constraint, JsonSchema
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
-from madang.server.fitting import Overflow
 from madang.server.wire import Refused, WireObject, WireRequest
 
 _IGNORED = {
@@ -120,7 +120,7 @@ class MessagesRequest(CountRequest):
     top_p: float | None = None
     top_k: int | None = None
     output_config: WireOutputConfig | None = None
-    context_overflow: Overflow | None = None
+    context_overflow: ContextPolicy | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **_IGNORED,

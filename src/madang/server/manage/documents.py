@@ -5,11 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from madang.chat import ContextPolicy
+from madang.server.wire import check_characters
 
 
 class Document(BaseModel):
     """Every answer is an object."""
+
+
+class Request(BaseModel):
+    """Every body is an object, of these fields only."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_body(cls, body: object) -> object:
+        check_characters(body)
+        return body
 
 
 class Version(Document):
@@ -216,3 +231,125 @@ class Machine(Document):
     engines: list[EngineState]
     settings: list[Setting]
     largest_model_bytes: int | None
+
+
+class SessionState(Document):
+    """A conversation that is kept. ``head`` is the message that it ends with now."""
+
+    id: str
+    title: str
+    created_at: datetime
+    updated_at: datetime
+    model: str | None
+    persona: str | None
+    context_policy: ContextPolicy
+    head: str | None
+
+
+class SessionStates(Document):
+    """The caller's, the last used first."""
+
+    sessions: list[SessionState]
+
+
+class SessionMessage(Document):
+    """One turn. ``state`` is partial for an answer that was cut; ``facts``: usage, timings and ledger of an answer."""
+
+    id: str
+    parent: str | None
+    role: str
+    content: str
+    reasoning: str
+    tool_calls: list[dict[str, Any]]
+    tool_call_id: str | None
+    name: str | None
+    state: Literal["whole", "partial"]
+    model: str | None
+    facts: dict[str, Any]
+    created_at: datetime
+
+
+class WholeSession(SessionState):
+    """With its messages: the conversation up to the head, or all branches."""
+
+    messages: list[SessionMessage]
+
+
+class SessionRequest(Request):
+    """What a session is to be. What is left out stays; an empty model or persona is none."""
+
+    title: str | None = None
+    model: str | None = None
+    persona: str | None = None
+    context_policy: ContextPolicy | None = None
+
+
+class NewMessage(Request):
+    """A turn that was said elsewhere."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class NewMessages(Request):
+    """What to add to a session. ``parent`` is the message that they follow: unset the last, "" none."""
+
+    messages: list[NewMessage] = Field(min_length=1, max_length=4096)
+    parent: str | None = None
+
+
+class BranchRequest(Request):
+    """The message that the conversation ends with from now on; null is before the first."""
+
+    message: str | None
+
+
+class ImportRequest(Request):
+    """A session that was exported: its JSON in ``document``, or its Markdown."""
+
+    document: dict[str, Any] | None = None
+    markdown: str | None = None
+
+
+class RemovedSession(Document):
+    """It is gone, with everything that was said in it."""
+
+    id: str
+
+
+class PersonaState(Request):
+    """Who answers in a session. ``collections`` are names of documents to look into."""
+
+    name: str
+    style: str = ""
+    system: str = ""
+    model: str | None = None
+    collections: list[str] = Field(default=[], max_length=64)
+
+
+class PersonaStates(Document):
+    """The caller's, by name."""
+
+    personas: list[PersonaState]
+
+
+class RemovedPersona(Document):
+    """It is gone; sessions that name it go on without."""
+
+    name: str
+
+
+class RunState(Document):
+    """One generation. ``facts``: usage, timings and ledger, or the code of the error that ended it."""
+
+    id: int
+    model: str
+    status: Literal["done", "failed", "cancelled"]
+    started_at: datetime
+    facts: dict[str, Any]
+
+
+class RunStates(Document):
+    """The caller's, the newest first."""
+
+    runs: list[RunState]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from madang.core.constraint import Constraint, JsonSchema
+from madang.core.engine import EngineInfo
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
@@ -132,6 +133,15 @@ def _asked(
         keeps=keeps,
         warnings=tuple(warnings),
     )
+
+
+def within_context(request: Request, info: EngineInfo) -> tuple[Request, tuple[str, ...]]:
+    """The request with no larger context than the engine's own, and a warning if it asked for one."""
+    if request.context_tokens is None or request.context_tokens <= info.context_tokens:
+        return request, ()
+    n_ctx = info.context_tokens
+    warning = f"num_ctx is {request.context_tokens}, but the model was opened with {n_ctx}, which holds."
+    return replace(request, context_tokens=None), (warning,)
 
 
 def read_format(value: object) -> Constraint | None:

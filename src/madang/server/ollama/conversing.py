@@ -13,18 +13,20 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from madang.core.engine import TokenCounter
 from madang.core.events import Done, TextDelta
 from madang.core.messages import Message
 from madang.models import Preset, StoredReference
 from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased, while_connected
 from madang.server.deriving import prepared
+from madang.server.fitting import fitted_to
+from madang.server.ledger import ledger_of
 from madang.server.line_stream import whole
 from madang.server.names import find_reference
 from madang.server.ollama.answering import ChatShape, Clock, GenerateShape, Line, Lines, Shape, joined
-from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate
+from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_generate, within_context
 from madang.server.ollama.body import Body
-from madang.server.ollama.fitting import fit
 from madang.server.ollama.history import write_context
 from madang.server.ollama.responding import body_of, state_of, streamed
 from madang.server.state import ServerState
@@ -87,14 +89,21 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
         (request,) = await prepared(state.store, engine, job.preset, [job.asked.request])
-        fitted = await in_thread(partial(fit, engine, request, truncate=job.asked.truncate))
-        async with aclosing(events(engine, fitted.request)) as stream:
+        request, warnings = within_context(request, engine.info)
+        warnings = (*job.asked.warnings, *warnings)
+        fitted = None
+        if job.asked.truncate and not isinstance(engine, TokenCounter):
+            warnings += (f"'truncate' was ignored: the {engine.info.engine} engine does not count tokens.",)
+        elif job.asked.truncate and request.prompt is None:
+            fitted = await fitted_to(engine, request, "drop_oldest")
+        async with aclosing(events(engine, request if fitted is None else fitted.request)) as stream:
             async for event in stream:
                 if not isinstance(event, Done):
                     said += event.text if isinstance(event, TextDelta) else ""
                     yield lines.delta(event)
                     continue
-                extras: dict[str, Any] = {"madang": fitted.ledger(event, job.asked.warnings)}
+                done = event if fitted is None else fitted.ended(event)
+                extras: dict[str, Any] = {"madang": ledger_of(done, warnings)}
                 if job.asked.keeps:
                     extras["context"] = write_context((*job.asked.request.messages, Message("assistant", said)))
                 yield lines.last(event, Clock(perf_counter() - job.arrived_s, load_s), extras)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,9 +75,12 @@ def timings_of(done: Done) -> dict[str, Any]:
     return facts
 
 
-def extras_of(done: Done, warnings: Sequence[str]) -> dict[str, Any]:
-    """What the schema does not know and clients leave alone: speed, and where the tokens went."""
-    return {"timings": timings_of(done), "madang": ledger_of(done, warnings)}
+def extras_of(done: Done, warnings: Sequence[str], facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the schema does not know and clients leave alone: speed, where the tokens went, and ``facts`` beside that,
+    which may have ``warnings`` of their own."""
+    facts = {} if facts is None else facts
+    told = ledger_of(done, [*warnings, *facts.get("warnings", ())])
+    return {"timings": timings_of(done), "madang": {**facts, **told}}
 
 
 def logprobs_of(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:

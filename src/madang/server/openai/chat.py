@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import WithJsonSchema
 
+from madang.chat import ContextPolicy
 from madang.core.errors import InvalidRequest
 from madang.core.request import Priority, Request
 from madang.core.sampling import SamplingParams
 from madang.server.answering import MAX_ANSWERS
-from madang.server.fitting import Overflow
+from madang.server.exchanges import Exchange, WireSession
 from madang.server.openai.messages import (
     WireMessage,
     WireResponseFormat,
@@ -40,6 +41,10 @@ IGNORED_EVERYWHERE = {
 }
 MODERATION = Refused("there is no moderation here")
 _SEEDS = 2**64
+# OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits.
+SignedSeed: TypeAlias = Annotated[
+    int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})
+]
 
 
 class SampledRequest(WireRequest):
@@ -51,7 +56,7 @@ class SampledRequest(WireRequest):
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: SignedSeed | None = None
     stop: str | list[str] | None = None
     n: int | None = None
     presence_penalty: float | None = None
@@ -85,7 +90,7 @@ class SampledRequest(WireRequest):
 
     @property
     def _seed(self) -> int | None:
-        """OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits."""
+        """Without its sign; one that has more than 64 bits is left as it is, for the sampler to refuse."""
         return None if self.seed is None else self.seed % _SEEDS if -_SEEDS // 2 <= self.seed < 0 else self.seed
 
     def sampling(self, logprobs: int | None) -> SamplingParams:
@@ -126,7 +131,7 @@ def several(request: Request, n: int) -> list[Request]:
 class ChatRequest(SampledRequest):
     """The body."""
 
-    messages: list[WireMessage] = Field(min_length=1)
+    messages: list[WireMessage]
     max_completion_tokens: int | None = None
     tools: list[WireTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -136,7 +141,8 @@ class ChatRequest(SampledRequest):
     top_logprobs: int | None = None
     reasoning_effort: Effort | None = None
     service_tier: Tier | None = None
-    context_overflow: Overflow | None = None
+    context_overflow: ContextPolicy | None = None
+    madang: WireSession | None = None
 
     IGNORED: ClassVar[Mapping[str, str]] = {
         **IGNORED_EVERYWHERE,
@@ -152,10 +158,17 @@ class ChatRequest(SampledRequest):
         "moderation": MODERATION,
     }
 
-    def core_requests(self) -> list[Request]:
-        """One for each answer. Raises InvalidRequest for what makes no sense."""
+    def core_requests(self, exchange: Exchange | None = None) -> list[Request]:
+        """One for each answer, behind what was said before. Raises InvalidRequest for what makes no sense."""
+        if exchange is None and not self.messages:
+            raise InvalidRequest("messages is empty.", param="messages")
+        if exchange is not None and self.n_answers > 1:
+            raise InvalidRequest("A session takes one answer at a time; n must be 1.", param="n")
+        said = core_messages(self.messages)
+        if exchange is not None:
+            said = (*exchange.before, *(message for message in said if message.role != "system"))
         request = Request(
-            messages=core_messages(self.messages),
+            messages=said,
             tools=core_tools(self.tools or ()),
             sampling=self.sampling(self._n_top()),
             max_tokens=self._limit(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCallDelta
@@ -12,14 +12,17 @@ from madang.server.openai.chat import ChatRequest
 
 
 class ChatChunks:
-    """Turns the events of all answers of one request into chunks."""
+    """Turns the events of all answers of one request into chunks. ``facts`` is asked at the end, for the last one."""
 
-    def __init__(self, chat: ChatRequest, warnings: Sequence[str]) -> None:
+    def __init__(
+        self, chat: ChatRequest, warnings: Sequence[str], facts: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
         self._identity = Identity("chat.completion.chunk", chat.model, new_id("chatcmpl-"))
         self._wants_logprobs = bool(chat.logprobs)
         self._wants_usage = chat.wants_usage
         self._one_call = chat.parallel_tool_calls is False
         self._warnings = warnings
+        self._facts = facts
         self._n_calls: dict[int, int] = {}  # of each answer that has begun
         self._templates: dict[tuple[int, str], Template] = {}
         self._dones: list[Done] = []
@@ -54,7 +57,7 @@ class ChatChunks:
             case Done():
                 self._dones.append(event)
                 last = self._chunk(index, {}, finish_reason=event.finish_reason)
-                return data(last | extras_of(event, self._warnings))
+                return data(last | extras_of(event, self._warnings, self._facts()))
 
     def _text(self, index: int, name: str, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
         if logprobs:
@@ -80,14 +83,19 @@ class ChatChunks:
         return chunk | {"usage": None} if self._wants_usage else chunk
 
 
-def chat_completion(chat: ChatRequest, completions: Sequence[Completion], warnings: Sequence[str]) -> dict[str, Any]:
+def chat_completion(
+    chat: ChatRequest,
+    completions: Sequence[Completion],
+    warnings: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The whole answer. Speed and ledger are those of the first choice."""
     identity = Identity("chat.completion", chat.model, new_id("chatcmpl-"))
     return {
         **identity.head(),
         "choices": [_choice(chat, index, completion) for index, completion in enumerate(completions)],
         "usage": usage_of([completion.done for completion in completions]),
-        **extras_of(completions[0].done, warnings),
+        **extras_of(completions[0].done, warnings, facts),
     }
 
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from madang.chat import ContextPolicy
 from madang.core.constraint import Constraint
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
-from madang.server.fitting import Overflow
 from madang.server.openai.chat import IGNORED_EVERYWHERE, MODERATION, Effort, Tier, priority_of, reasoning_of
 from madang.server.openai.messages import ROLES, arguments_of, core_constraint, core_tool_choice, text_of
 from madang.server.wire import Refused, WireObject, WireRequest
@@ -113,9 +113,9 @@ class ResponseRequest(WireRequest):
         return warnings
 
     @property
-    def overflow(self) -> Overflow:
+    def overflow(self) -> ContextPolicy:
         """What happens to a conversation that is too long."""
-        return "drop_oldest" if self.truncation == "auto" else "refuse"
+        return "drop_oldest" if self.truncation == "auto" else "strict"
 
     @property
     def wants_logprobs(self) -> bool:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from madang.core.events import Event
+from madang.core.messages import Message
 from madang.core.request import Request
 from madang.server import event_stream
-from madang.server.answering import answers, completions, counted_tokens
+from madang.server.answering import answers, collected, completions, counted_tokens, prepare_summary
 from madang.server.bridge import while_connected
 from madang.server.event_stream import json_response, stream_events
-from madang.server.fitting import Overflow
+from madang.server.exchanges import begin_exchange
+from madang.server.fitting import Memory
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
 from madang.server.openai.embedding import EmbeddingRequest, embed
 from madang.server.openai.errors import error_event
+from madang.server.openai.messages import core_messages
 from madang.server.openai.models import model_list, one_model
 from madang.server.openai.rerank import RerankRequest, rerank
 from madang.server.openai.response_answer import ResponseBuilder
@@ -53,12 +59,20 @@ def show_model(name: str, state: State) -> dict[str, Any]:
 @router.post("/chat/completions")
 async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -> Response:
     """Answer a conversation."""
-    warnings, requests = body.warnings(), body.core_requests()
+    warnings = body.warnings()
+    exchange = await begin_exchange(body.madang, core_messages(body.messages), body.model)
+    requests = body.core_requests(exchange)
+    policy = exchange.policy if exchange is not None and body.context_overflow is None else body.context_overflow
+    memory = None if exchange is None else exchange.memory
+    stream = answers(state, body.model, requests, overflow=policy, memory=memory)
+    if exchange is not None:
+        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], memory))
     if body.stream:
-        chunks = _chunks(state, body.model, requests, ChatChunks(body, warnings), body.context_overflow)
-        return await stream_events(http, chunks, error_event)
-    whole = await while_connected(http, completions(state, body.model, requests, overflow=body.context_overflow))
-    return json_response(chat_completion(body, whole, warnings))
+        chunks = ChatChunks(body, warnings) if exchange is None else ChatChunks(body, warnings, exchange.facts)
+        return await stream_events(http, _chunks(stream, chunks), error_event)
+    whole = await while_connected(http, collected(stream, len(requests)))
+    facts = None if exchange is None else exchange.facts()
+    return json_response(chat_completion(body, whole, warnings, facts))
 
 
 @router.post("/completions")
@@ -66,8 +80,8 @@ async def text_completions(http: HttpRequest, body: CompletionRequest, state: St
     """Go on with a text."""
     warnings, requests = body.ignored(), body.core_requests()
     if body.stream:
-        chunks = _chunks(state, body.model, requests, CompletionChunks(body, warnings))
-        return await stream_events(http, chunks, error_event)
+        stream = answers(state, body.model, requests)
+        return await stream_events(http, _chunks(stream, CompletionChunks(body, warnings)), error_event)
     whole = await while_connected(http, completions(state, body.model, requests))
     return json_response(text_completion(body, whole, warnings))
 
@@ -106,7 +120,8 @@ async def tokens(http: HttpRequest, body: TokenizeRequest, state: State) -> Resp
 async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Response:
     """How long the prompt of a conversation is."""
     body.ignored()
-    [request, *_] = body.core_requests()
+    exchange = await begin_exchange(body.madang, core_messages(body.messages), body.model)
+    [request, *_] = body.core_requests(exchange)
     n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
@@ -133,6 +148,11 @@ async def template_applied(http: HttpRequest, body: ChatRequest, state: State) -
     return json_response(await while_connected(http, apply_template(state, body.model, request)))
 
 
+async def _prepared(state: ServerState, model: str, request: Request, memory: Memory | None, answer: Message) -> None:
+    if memory is not None:
+        await prepare_summary(state, model, replace(request, messages=(*request.messages, answer)), memory)
+
+
 async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
     async with aclosing(answers(state, body.model, [request], overflow=body.overflow)) as stream:
         async for _, event in stream:
@@ -156,13 +176,10 @@ def _named(told: Sequence[dict[str, Any]]) -> bytes:
 
 
 async def _chunks(
-    state: ServerState,
-    model: str,
-    requests: Sequence[Request],
+    stream: AsyncGenerator[tuple[int, Event], None],
     shape: ChatChunks | CompletionChunks,
-    overflow: Overflow | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers(state, model, requests, overflow=overflow)) as stream:
+    async with aclosing(stream):
         async for index, event in stream:
             yield shape.push(index, event)
     yield shape.end() + event_stream.DONE

@@ -1,0 +1,211 @@
+"""Questions and answers that belong to a session: what was said before goes in front, what is said now is kept.
+
+Nothing of it holds up an answer but the one look at what was said before. When the database cannot be read, the
+question is answered without; when it cannot be written, the answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from pydantic import ConfigDict
+
+from madang.chat import ContextPolicy, Turn, chained
+from madang.chat.sessions import new_turn_id
+from madang.core.errors import InvalidRequest, MadangError, NotFound, StorageError
+from madang.core.events import Done, Event, ReasoningDelta, TextDelta, ToolCallDelta
+from madang.core.messages import Message, ToolCall
+from madang.server.bridge import in_thread
+from madang.server.fitting import Memory
+from madang.server.history import History, caller
+from madang.server.visit import VISIT
+from madang.server.wire import WireObject
+from madang.storage.runs import facts_of
+
+Prepare: TypeAlias = Callable[[Message], Awaitable[None]]
+
+SETTLE_S = 2.0  # that a question waits for the answer before it to be written
+
+
+class WireSession(WireObject):
+    """What a request says of its session.
+
+    session   where the exchange is kept, and where what was said before is
+    parent    the message that it follows: one in the middle begins a branch, "" is before the first; unset is the last
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    session: str
+    parent: str | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One question and its answer, in a session.
+
+    before      what the model is told before the question
+    memory      summaries of the session
+    asked       the question's turns; empty when an earlier question is answered again
+    """
+
+    history: History
+    owner: str
+    session: str
+    before: tuple[Message, ...] = ()
+    parent: str | None = None
+    policy: ContextPolicy = "strict"
+    memory: Memory | None = None
+    asked: list[Turn] = field(default_factory=list)
+    model: str = ""
+    warnings: list[str] = field(default_factory=list)
+    _answer_id: str = field(default_factory=new_turn_id)
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _calls: list[ToolCall] = field(default_factory=list)
+    _done: Done | None = None
+    _is_begun: bool = False
+
+    async def kept(
+        self, stream: AsyncGenerator[tuple[int, Event], None], prepare: Prepare | None = None
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """The same events. What was said is kept however the stream ends, but nothing of a request that is refused.
+
+        After a whole answer, ``prepare`` is given it, to get a long conversation ready for its next turn.
+        """
+        is_refused = False
+        try:
+            async with aclosing(stream):
+                async for number, event in stream:
+                    self._saw(event)
+                    yield number, event
+            if prepare is not None and self._is_long():
+                answer = Message("assistant", "".join(self._text), tool_calls=tuple(self._calls))
+                self.history.background.start(self.session, partial(prepare, answer))
+        except MadangError:
+            is_refused = not self._is_begun
+            raise
+        finally:
+            if not is_refused:
+                self._end()
+
+    def facts(self) -> dict[str, Any]:
+        """What the answer says of its session."""
+        warnings = list(self.warnings)
+        if not warnings and self.history.trouble is not None:
+            warnings.append(_not_kept(self.history.trouble))
+        facts: dict[str, Any] = {"session": self.session, "message": self._answer_id}
+        if self.asked:
+            facts["question"] = self.asked[-1].id
+        return facts | ({"warnings": warnings} if warnings else {})
+
+    def _is_long(self) -> bool:
+        """Whether its context is filled so far that the next turn may want a summary."""
+        if self.policy != "summarise" or self._done is None:
+            return False
+        ledger = self._done.ledger
+        return ledger.kept_tokens + ledger.generated_tokens > ledger.n_ctx // 2
+
+    def _saw(self, event: Event) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            if self.asked:
+                self._keep(self.asked)
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case ToolCallDelta():
+                self._calls.append(event.call)
+            case Done():
+                self._done = event
+
+    def _end(self) -> None:
+        turns = list(self.asked)
+        if self._text or self._reasoning or self._calls or self._done is not None:
+            parent = turns[-1].id if turns else self.parent
+            turns.append(
+                Turn(
+                    id=self._answer_id,
+                    message=Message("assistant", "".join(self._text), tool_calls=tuple(self._calls)),
+                    parent=parent,
+                    reasoning="".join(self._reasoning),
+                    state="partial" if self._done is None else "whole",
+                    model=self.model,
+                    facts={} if self._done is None else facts_of(self._done),
+                )
+            )
+        if turns:
+            self._keep(turns)
+
+    def _keep(self, turns: Sequence[Turn]) -> None:
+        n_bytes = sum(4 * (len(turn.message.content) + len(turn.reasoning)) for turn in turns)
+        self.history.journal.add(partial(self.history.sessions.append, self.owner, self.session, list(turns)), n_bytes)
+
+
+async def begin_exchange(wire: WireSession | None, messages: Sequence[Message], model: str) -> Exchange | None:
+    """The exchange that a request belongs to; None when it names no session.
+
+    Without messages, the last question is answered again. Raises NotFound for a session or a message that are not the
+    caller's, InvalidRequest when there is nothing to answer.
+    """
+    visit = VISIT.get()
+    if wire is None or visit is None or visit.history is None:
+        return None
+    return await in_thread(partial(_begun, visit.history, caller(), wire, messages, model))
+
+
+def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[Message], model: str) -> Exchange:
+    history.journal.settle(SETTLE_S)
+    said = [message for message in messages if message.role != "system"]
+    own = [message for message in messages if message.role == "system"]
+    exchange = Exchange(history, owner, wire.session, model=model)
+    path: list[Turn] = []
+    try:
+        session = history.sessions.get(owner, wire.session)
+        path = [] if wire.parent == "" else history.sessions.path(owner, wire.session, wire.parent)
+        known = history.sessions.summaries(owner, wire.session)
+        if not own and session.persona is not None:
+            own = _prompt(history, owner, session.persona, exchange.warnings)
+    except StorageError as error:
+        if not said:
+            raise
+        exchange.warnings.append(f"{_not_kept(error.message)} What was said before is not known.")
+    except NotFound:
+        notice = history.database.notice
+        if notice is None or not said:
+            raise
+        exchange.warnings.append(f"This session is not there. {notice} What was said before is not known.")
+    else:
+        exchange.policy = session.context_policy
+        exchange.memory = Memory(known, partial(_keep_summary, history, owner, wire.session))
+    while not said and path and path[-1].message.role == "assistant":
+        path.pop()
+    if not said and (not path or path[-1].message.role not in ("user", "tool")):
+        raise InvalidRequest("There is no question to answer again.", param="messages")
+    exchange.before = (*own, *(turn.message for turn in path))
+    exchange.parent = path[-1].id if path else None
+    exchange.asked = chained(exchange.parent, said)
+    return exchange
+
+
+def _prompt(history: History, owner: str, name: str, warnings: list[str]) -> list[Message]:
+    try:
+        prompt = history.personas.get(owner, name).prompt
+    except NotFound:
+        warnings.append(f"The persona '{name}' is not there any more; the session goes on without it.")
+        return []
+    return [] if prompt is None else [Message("system", prompt)]
+
+
+def _keep_summary(history: History, owner: str, session: str, digest: str, text: str) -> None:
+    history.journal.add(partial(history.sessions.keep_summary, owner, session, digest, text))
+
+
+def _not_kept(trouble: str) -> str:
+    return f"This exchange may not be kept. {trouble}"
