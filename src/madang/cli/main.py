@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, sessions
+from madang.cli import keys, models, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.console import report_error
@@ -80,6 +80,10 @@ _keys.command("add")(keys.add)
 _keys.command("list")(keys.list_keys)
 _keys.command("rm")(keys.rm)
 app.add_typer(_keys, name="keys")
+_models = typer.Typer(cls=Verbs, help="Models that madang knows by name: find one, choose one.", rich_markup_mode=None)
+_models.command("search")(models.search)
+_models.command("recommend")(models.recommend)
+app.add_typer(_models, name="models")
 _sessions = typer.Typer(cls=Verbs, help="Conversations that were kept, by chats or a server.", rich_markup_mode=None)
 _sessions.command("list")(sessions.list_sessions)
 _sessions.command("show")(sessions.show)

@@ -5,9 +5,10 @@ Invariants: a model is in the store whole and checked, or not at all; names and 
 nothing leaves the store's root; the home folder is an argument, the environment is never read.
 """
 
-from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
+from madang.models.catalog import load_catalog, parse_reference, read_catalog
 from madang.models.deriving import adopt, copy_model, derive, make_folder_model, make_model
 from madang.models.endpoints import EndpointReference, read_endpoint
+from madang.models.entry import Catalog, CatalogEntry, License, Prefixes, Shape
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
 from madang.models.manifest import Manifest, ManifestFile
@@ -30,6 +31,7 @@ __all__ = [
     "EndpointReference",
     "FileReference",
     "HubReference",
+    "License",
     "Manifest",
     "ManifestFile",
     "ModelFiles",
@@ -37,9 +39,11 @@ __all__ = [
     "NameReference",
     "OllamaReference",
     "PackageReference",
+    "Prefixes",
     "Preset",
     "Progress",
     "Reference",
+    "Shape",
     "SilentProgress",
     "Sources",
     "Store",

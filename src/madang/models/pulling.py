@@ -10,7 +10,8 @@ from typing import Protocol, TypeAlias
 from madang.core.errors import ModelNotFound, SourceError
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
-from madang.models.catalog import Catalog, CatalogEntry, load_catalog
+from madang.models.catalog import load_catalog
+from madang.models.entry import Catalog, CatalogEntry
 from madang.models.fetching import Fetched, Progress, SilentProgress, Wanted, Workspace
 from madang.models.files import ModelFiles, read_generation_config
 from madang.models.manifest import Manifest, ManifestFile

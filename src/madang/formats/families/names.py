@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.core.errors import MalformedFile
-from madang.formats.families.sources import Source, unsupported
+from madang.formats.families.implied import implied_tensors
+from madang.formats.families.sources import Blueprint, Source, unsupported
 from madang.formats.tensors import TensorInfo, TensorSource
 
 Shape: TypeAlias = tuple[int, ...]
@@ -166,12 +167,14 @@ class Parts:
 def canonical_tensors(
     source: Source, names: Names, parts: Parts, n_layers: int, n_experts: int = 0
 ) -> dict[str, TensorSource]:
-    """The source's tensors by canonical name.
+    """The source's tensors by canonical name; a blueprint's are those that it must have.
 
     Raises UnsupportedModel for a tensor that the family does not know, MalformedFile for one that is missing or there
     twice.
     """
     wanted = dict(parts.expanded(n_layers, n_experts))
+    if isinstance(source, Blueprint):
+        return implied_tensors(source, wanted.items())
     found: dict[str, TensorSource] = {}
     for name in source.tensors:
         if re.fullmatch(names.ignored, name):

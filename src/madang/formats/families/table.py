@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from madang.core.errors import UnsupportedModel
 from madang.formats.families.forms import FolderForm, GGUFForm
 from madang.formats.families.sources import Source, unsupported
-from madang.formats.folder import read_folder
+from madang.formats.folder import ModelFolder, read_folder
 from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.spec import ModelDescription
 
@@ -118,7 +118,11 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
 
 def describe_folder(path: Path) -> ModelDescription:
     """The canonical model in a Hugging Face folder; errors as ``describe_gguf``, and ModelNotFound without one."""
-    folder = read_folder(path)
+    return describe_source(read_folder(path))
+
+
+def describe_source(folder: ModelFolder) -> ModelDescription:
+    """The same for a folder that was read; errors as ``describe_gguf``."""
     module = _FOLDERS.get(folder.architecture)
     if module is None:
         raise _unknown(folder)
