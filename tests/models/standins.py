@@ -32,6 +32,15 @@ class Recorder(SilentProgress):
         self.n_finished += 1
 
 
+class Interrupting(Recorder):
+    """Ctrl-C in the middle."""
+
+    def advanced(self, n_bytes: int) -> None:
+        super().advanced(n_bytes)
+        if sum(self.steps) > 0:
+            raise KeyboardInterrupt
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

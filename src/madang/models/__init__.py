@@ -21,6 +21,7 @@ from madang.models.references import (
     PackageReference,
     Reference,
     StoredReference,
+    UrlReference,
 )
 from madang.models.store import Store
 
@@ -44,6 +45,7 @@ __all__ = [
     "Sources",
     "Store",
     "StoredReference",
+    "UrlReference",
     "adopt",
     "copy_model",
     "derive",

