@@ -17,6 +17,7 @@ from madang.cli import keys
 from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
+from madang.cli.importing import import_models
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("serve")(serve)
 app.command("pull")(pull)
+app.command("import")(import_models)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)

@@ -18,6 +18,7 @@
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
+    │   ├── FileLost                     a file of another program, gone or changed since it was imported
     │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
     │   └── UnsupportedModel             well-formed, but this engine cannot run it
     ├── SourceError                      a model could not be fetched
@@ -216,6 +217,21 @@ class MalformedFile(ModelError):
         )
         self.path = str(path)
         self.problem = problem
+
+
+class FileLost(ModelError):
+    """A model uses a file of another program in place of a copy, and it is not the same any more."""
+
+    code = "file_lost"
+
+    def __init__(self, name: str, path: object, what: str) -> None:
+        super().__init__(
+            f"{name} uses {path}, which {what} since it was imported.",
+            hint=f"Fetch it again with 'madang pull {name}', or forget it with 'madang rm {name}'.",
+        )
+        self.name = name
+        self.path = str(path)
+        self.what = what
 
 
 # Engines that know most of what ours does not: of GGUF files, and of Hugging Face folders.

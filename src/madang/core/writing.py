@@ -23,6 +23,13 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def require_disk(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
+    """Raise NotEnoughDisk when ``needed_bytes`` more would not fit below ``folder``."""
+    free = free_bytes(folder)
+    if needed_bytes > free:
+        raise NotEnoughDisk(folder, needed_bytes, free)
+
+
 @contextmanager
 def within_disk(folder: Path, n_bytes: int = 1, free_bytes: Callable[[Path], int] = free_disk_bytes) -> Iterator[None]:
     """What the system says of a full disk becomes NotEnoughDisk: ``n_bytes`` were to be written below ``folder``."""

@@ -10,7 +10,9 @@ from madang.models.deriving import adopt, copy_model, derive
 from madang.models.endpoints import EndpointReference, read_endpoint
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
+from madang.models.importing import import_model
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.neighbours import Folder, FoundModel, Neighbour, find_neighbours
 from madang.models.preset import Preset
 from madang.models.pulling import Sources, pull, sources_of
 from madang.models.references import (
@@ -30,12 +32,15 @@ __all__ = [
     "CatalogEntry",
     "EndpointReference",
     "FileReference",
+    "Folder",
+    "FoundModel",
     "HubReference",
     "Manifest",
     "ManifestFile",
     "ModelFiles",
     "ModelFormat",
     "NameReference",
+    "Neighbour",
     "OllamaReference",
     "PackageReference",
     "Preset",
@@ -49,6 +54,8 @@ __all__ = [
     "adopt",
     "copy_model",
     "derive",
+    "find_neighbours",
+    "import_model",
     "load_catalog",
     "parse_reference",
     "pull",

