@@ -103,6 +103,20 @@ class Hub:
         name = path.removeprefix(f"/org/repo/resolve/{self.commit}/")
         return None if name == path else self.content(name)
 
+    def told(self, path: str) -> tuple[int, bytes, dict[str, str]] | None:
+        """The answer to a question about a repository; None for other questions."""
+        if re.fullmatch(r"/api/models/org/repo(/revision/(main|c{40}))?", path):
+            return 200, json.dumps(self.listing()).encode(), {"Content-Type": "application/json"}
+        if path.startswith("/api/models/org/repo/revision/"):
+            return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
+        if path.startswith("/api/models/odd/"):
+            return 200, b"<html>please log in to the wireless network</html>", {}
+        return None
+
+    def next_cut(self) -> int | None:
+        """After how many bytes the next answer ends."""
+        return self.cut_after.pop(0) if self.cut_after else None
+
     def refusal(self) -> int | None:
         """The status to refuse the next question with."""
         if self.busy == 0:
@@ -131,12 +145,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path = self.path.split("?")[0]
             if (status := hub.refusal()) is not None:
                 return self.answer(status, b"{}", {"Retry-After": "0"})
-            if re.fullmatch(r"/api/models/org/repo(/revision/(main|c{40}))?", path):
-                return self.answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
-            if path.startswith("/api/models/org/repo/revision/"):
-                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            if path.startswith("/api/models/odd/"):
-                return self.answer(200, b"<html>please log in to the wireless network</html>")
+            if (told := hub.told(path)) is not None:
+                return self.answer(*told)
             content = hub.resolved(path)
             if content is None:
                 return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
@@ -152,7 +162,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if match is not None and not hub.ignores_ranges:
                 start, status = int(match[1]), 206
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self.answer(status, content[start:], headers, hub.cut_after.pop(0) if hub.cut_after else None)
+            self.answer(status, content[start:], headers, hub.next_cut())
 
         def answer(self, *args: Any, **kwargs: Any) -> None:
             _answer(self, *args, **kwargs)

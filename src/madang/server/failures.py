@@ -17,6 +17,7 @@ STATUS: dict[type[errors.MadangError], HTTPStatus] = {
     errors.TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,
+    errors.FileLost: HTTPStatus.NOT_FOUND,
     errors.UnsupportedModel: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.AdapterMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
