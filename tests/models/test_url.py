@@ -276,12 +276,12 @@ class Telling:
     def advanced(self, n_bytes): print("advanced", flush=True)
     def finished(self): print("finished", flush=True)
 
-print(pull(parse_reference(sys.argv[1]), Store(Path(sys.argv[2])), Telling()).path, flush=True)
+print(pull(parse_reference(sys.argv[1]), Store(Path(sys.argv[2])), Telling(), None, print).path, flush=True)
 """
 
 
 def start_pull(web: Web, store: Store) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", PULL, f"{web.url}/large.gguf", str(store.root.parent)]
+    arguments = [sys.executable, "-u", "-c", PULL, f"{web.url}/large.gguf", str(store.root.parent)]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
@@ -309,10 +309,14 @@ def partials(store: Store) -> list[Path]:
 
 def test_two_processes_that_pull_the_same_model(web: Web, store: Store) -> None:
     web.gate = threading.Event()
-    children = [start_pull(web, store) for _ in range(2)]
-    time.sleep(1.0)
+    first = start_pull(web, store)
+    while not web.ranges():
+        time.sleep(0.05)
+    second = start_pull(web, store)
+    assert second.stdout is not None
+    assert "waiting" in second.stdout.readline()
     web.gate.set()
-    told = [child.communicate(timeout=60)[0].splitlines() for child in children]
+    told = [child.communicate(timeout=60)[0].splitlines() for child in (first, second)]
     assert told[0][-1] == told[1][-1] == str(fetch(web, store, "/large.gguf").path)
-    assert sorted("finished" in lines for lines in told) == [False, True]
+    assert ["finished" in lines for lines in told] == [True, False]
     assert len(web.ranges()) == 4

@@ -66,13 +66,13 @@ class Client:
             raise LineBroken(_reason(error)) from error
 
     def read(self, url: str, headers: Mapping[str, str], most_bytes: int) -> bytes:
-        """A short text, whole. Raises ValueError when it is longer."""
+        """A short text, whole; a server that is busy is asked again. Raises ValueError when it is longer."""
         attempts = Attempts(self.connections, urlsplit(url).netloc)
         while True:
             try:
                 with self.open(url, headers) as response:
                     return _whole(response, most_bytes)
-            except (LineBroken, urllib.error.HTTPError) as error:
+            except urllib.error.HTTPError as error:
                 attempts.failed(error)
 
 

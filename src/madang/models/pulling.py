@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias, TypeVar
@@ -25,6 +26,7 @@ from madang.models.fetching import (
 )
 from madang.models.files import ModelFiles, read_generation_config
 from madang.models.importing import take_in
+from madang.models.locking import Busy
 from madang.models.manifest import Manifest, ManifestFile
 from madang.models.neighbours import Neighbour, find_neighbours
 from madang.models.references import (
@@ -111,7 +113,7 @@ def pull(
     job = _Job(reference, origin, entry)
     try:
         store.clean_abandoned()
-        with store.within_disk(job.wanted.download_bytes or 1), store.lock(reference):
+        with store.within_disk(job.wanted.download_bytes or 1), _turn(reference, store, note):
             if (files := store.find(reference)) is None and sources.is_offline:
                 return _without_network(job, store, sources)
             if files is None:
@@ -124,6 +126,18 @@ def pull(
             f"{job.reference} could not be fetched: {error}.",
             hint=f"Check that {store.root} can be written to, or put the store elsewhere with MADANG_HOME.",
         ) from error
+
+
+@contextmanager
+def _turn(reference: StoredReference, store: Store, note: Callable[[str], None]) -> Iterator[None]:
+    """The model's lock; who has to wait for it is told why."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock(reference, wait=False))
+        except Busy:
+            note(f"{reference} is being fetched or removed by another process; waiting for it.")
+            stack.enter_context(store.lock(reference))
+        yield
 
 
 @dataclass(frozen=True, slots=True)

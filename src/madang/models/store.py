@@ -144,9 +144,9 @@ class Store:
             _prune(folder.parent, self.root)
             return _remove_tree(partial) + self._collect_garbage()
 
-    def lock(self, reference: StoredReference) -> AbstractContextManager[None]:
-        """Held by whoever fetches or removes this model; the next one waits."""
-        return file_lock(self._inside("locks", f"{_token(reference)}.lock"))
+    def lock(self, reference: StoredReference, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Held by whoever fetches or removes this model; the next one waits, or gets Busy without ``wait``."""
+        return file_lock(self._inside("locks", f"{_token(reference)}.lock"), wait=wait)
 
     def clean_abandoned(self, *, older_than_s: float = ABANDONED_S) -> int:
         """Delete what interrupted pulls left behind, if nobody works on it and nobody did for so long.

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from madang.core.errors import ModelNotFound, SourceError
 from madang.models.arrival import RemoteFile
-from madang.models.connections import Attempts, Client, LineBroken
+from madang.models.connections import Attempts, Client
 from madang.models.downloading import FileChanged, download, line_errors, reuse_notes, stated_bytes
 from madang.models.fetching import Fetched, Progress, ReferencedFile, StagedFile, Wanted, Workspace
 from madang.models.references import UrlReference
@@ -70,7 +70,7 @@ class UrlSource:
             try:
                 with self._client.open(reference.url, {"Range": "bytes=0-0"}) as response:
                     return _described(reference, folder, response)
-            except (LineBroken, urllib.error.HTTPError) as error:
+            except urllib.error.HTTPError as error:  # one that nobody answers is told of at once
                 attempts.failed(error)
 
 
