@@ -20,6 +20,7 @@ from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
 from madang.cli.importance import importance
+from madang.cli.importing import import_models
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
@@ -62,6 +63,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("serve")(serve)
 app.command("pull")(pull)
+app.command("import")(import_models)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)

@@ -19,6 +19,7 @@
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
+    │   ├── FileLost                     a file of another program, gone or changed since it was imported
     │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
     │   ├── CannotQuantize               weights that a tensor type cannot hold
     │   ├── CannotConvert                the other format has no form for it
@@ -229,6 +230,21 @@ class MalformedFile(ModelError):
         )
         self.path = str(path)
         self.problem = problem
+
+
+class FileLost(ModelError):
+    """A model uses a file of another program in place of a copy, and it is not the same any more."""
+
+    code = "file_lost"
+
+    def __init__(self, name: str, path: object, what: str) -> None:
+        super().__init__(
+            f"{name} uses {path}, which {what} since it was imported.",
+            hint=f"Fetch it again with 'madang pull {name}', or forget it with 'madang rm {name}'.",
+        )
+        self.name = name
+        self.path = str(path)
+        self.what = what
 
 
 # Engines that know most of what ours does not: of GGUF files, and of Hugging Face folders.

@@ -11,7 +11,9 @@ from madang.models.endpoints import EndpointReference, read_endpoint
 from madang.models.entry import Catalog, CatalogEntry, License, Prefixes, Shape
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
+from madang.models.importing import import_model
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.neighbours import Folder, FoundModel, Neighbour, find_neighbours
 from madang.models.preset import Preset
 from madang.models.pulling import Sources, pull, sources_of
 from madang.models.references import (
@@ -22,6 +24,7 @@ from madang.models.references import (
     PackageReference,
     Reference,
     StoredReference,
+    UrlReference,
 )
 from madang.models.store import Store
 
@@ -30,6 +33,8 @@ __all__ = [
     "CatalogEntry",
     "EndpointReference",
     "FileReference",
+    "Folder",
+    "FoundModel",
     "HubReference",
     "License",
     "Manifest",
@@ -37,6 +42,7 @@ __all__ = [
     "ModelFiles",
     "ModelFormat",
     "NameReference",
+    "Neighbour",
     "OllamaReference",
     "PackageReference",
     "Prefixes",
@@ -48,9 +54,12 @@ __all__ = [
     "Sources",
     "Store",
     "StoredReference",
+    "UrlReference",
     "adopt",
     "copy_model",
     "derive",
+    "find_neighbours",
+    "import_model",
     "load_catalog",
     "make_folder_model",
     "make_model",

@@ -45,6 +45,7 @@ NAMES = (
     "remote:file://{outside}/secret",
     "registry.ollama.ai/../../outside",
     "http://127.0.0.1:1/outside",
+    "https://127.0.0.1:1/outside.gguf",
     "a\x00b",
     "a\nb",
     "con",

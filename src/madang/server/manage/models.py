@@ -109,7 +109,7 @@ def _whole(store: Store, reference: StoredReference) -> documents.WholeModel:
 def _found(store: Store, reference: StoredReference) -> tuple[ModelFiles, Manifest]:
     files = store.find(reference)
     if files is None:
-        raise ModelNotFound(str(reference))
+        raise store.lost(reference) or ModelNotFound(str(reference))
     return files, store.show(reference)
 
 
