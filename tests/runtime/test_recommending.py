@@ -95,6 +95,7 @@ def test_made_for_the_task_comes_before_as_large_and_as_new() -> None:
     found = names(ask(Wish("coding", 8 * GB)))
     assert found.index("qwen2.5-coder:1.5b") < found.index("phi2:2.7b")
     assert found.index("qwen2.5-coder:7b") < found.index("llama3.1:8b")
+    assert not [name for name in names(ask(Wish("korean", 8 * GB))) if name.startswith("qwen2.5-coder")]
     korean = names(ask(Wish("general", 4 * GB, language="ko")))
     assert korean.index("midm:2.0-mini") < korean.index("qwen3:1.7b")
 

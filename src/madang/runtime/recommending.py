@@ -242,7 +242,7 @@ def _rate(entry: CatalogEntry, size: Sized, speed: Speed) -> float | None:
 
 
 def _does(entry: CatalogEntry, task: Task) -> bool:
-    return task in entry.tasks or (task == "korean" and entry.task == "chat" and "ko" in entry.languages)
+    return task in entry.tasks or (task == "korean" and "general" in entry.tasks and "ko" in entry.languages)
 
 
 def _is_ours(entry: CatalogEntry) -> bool:
