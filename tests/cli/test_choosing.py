@@ -30,7 +30,7 @@ def test_a_recommendation_for_people(madang: Madang) -> None:
     header, *rows = result.out.splitlines()
     assert header.split()[:3] == ["NAME", "TYPE", "MEMORY"]
     assert len(rows) == 3
-    assert "madang run " in result.err
+    assert "Get the first with: madang " in result.err
     assert "Left out:" in result.err
     assert "doubling" in result.err
 

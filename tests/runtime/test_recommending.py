@@ -95,6 +95,7 @@ def test_made_for_the_task_comes_before_as_large_and_as_new() -> None:
     found = names(ask(Wish("coding", 8 * GB)))
     assert found.index("qwen2.5-coder:1.5b") < found.index("phi2:2.7b")
     assert found.index("qwen2.5-coder:7b") < found.index("llama3.1:8b")
+    assert not [name for name in names(ask(Wish("korean", 8 * GB))) if name.startswith("qwen2.5-coder")]
     korean = names(ask(Wish("general", 4 * GB, language="ko")))
     assert korean.index("midm:2.0-mini") < korean.index("qwen3:1.7b")
 
@@ -123,12 +124,22 @@ def test_what_is_made_here_says_so() -> None:
     assert one.made_here
     assert one.pull == "midm:2.0-mini"
     assert any("convert and quantize it here" in reason for reason in one.reasons)
+    file = f"midm-2.0-mini-{one.type_name}.gguf"
+    assert one.steps == (
+        "madang pull midm:2.0-mini",
+        "madang convert midm:2.0-mini midm-2.0-mini.gguf",
+        f"madang quantize midm-2.0-mini.gguf {file} --type {one.type_name}",
+        f"madang run file:{file}",
+    )
+    vectors = next(one for one in ask(Wish("embedding", 4 * GB)).found if str(one.entry.reference) == "kure:v1")
+    assert vectors.steps == ("madang pull kure:v1",)
 
 
 def test_other_types_are_pulled_by_their_files() -> None:
     answer = ask(Wish("general", 8 * GB, type_name="Q6_K"))
     one = next(one for one in answer.found if str(one.entry.reference) == "llama3.2:3b")
     assert one.pull == "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q6_K.gguf"
+    assert one.steps == (f"madang run {one.pull}",)
 
 
 def test_engines() -> None:

@@ -137,7 +137,7 @@ def _print(answer: Answer, limit: int) -> None:
         data_table([header, *map(_row, answer.found[:limit])], right=[2, 3, 4, 5])
         note(f"\n{RULE}")
         note("MEMORY is with a context of CONTEXT tokens; UP TO as many fit. TOKENS/S is the most that memory allows.")
-        note(f"Try the first with: madang run {answer.found[0].pull}")
+        note(f"Get the first with: {' && '.join(answer.found[0].steps)}")
     else:
         note("No model of the catalog does all of that.")
     if answer.left_out:
@@ -188,6 +188,7 @@ def _model(one: Recommendation) -> dict[str, object]:
     return {
         "name": str(one.entry.reference),
         "pull": one.pull,
+        "steps": one.steps,
         "type": one.type_name,
         "made_here": one.made_here,
         "engine": one.engine,

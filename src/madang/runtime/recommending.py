@@ -119,6 +119,21 @@ class Recommendation:
     pull: str
     reasons: tuple[str, ...]
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The commands after which it is here, in its type; of a model that writes, the last one runs it."""
+        last = "run" if self.entry.task == "chat" else "pull"
+        if not self.made_here:
+            return (f"madang {last} {self.pull}",)
+        stem = f"{self.entry.reference.name}-{self.entry.reference.tag}"
+        file = f"{stem}-{self.type_name}.gguf"
+        made = (
+            f"madang pull {self.pull}",
+            f"madang convert {self.pull} {stem}.gguf",
+            f"madang quantize {stem}.gguf {file} --type {self.type_name}",
+        )
+        return (*made, f"madang run file:{file}") if last == "run" else made
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -227,7 +242,7 @@ def _rate(entry: CatalogEntry, size: Sized, speed: Speed) -> float | None:
 
 
 def _does(entry: CatalogEntry, task: Task) -> bool:
-    return task in entry.tasks or (task == "korean" and entry.task == "chat" and "ko" in entry.languages)
+    return task in entry.tasks or (task == "korean" and "general" in entry.tasks and "ko" in entry.languages)
 
 
 def _is_ours(entry: CatalogEntry) -> bool:

@@ -3,7 +3,8 @@
 Main path: :func:`describe_model` looks the architecture up and lets its family read the settings and name the tensors.
 The way back: the ``gguf_form`` and ``folder_form`` of each page (forms.py).
 Beside the pages: names.py (tables of tensor names), reading.py and ropes.py (what families read alike), reshaping.py
-(fused, transposed and shifted tensors), pooling.py (vectors of texts).
+(fused, transposed and shifted tensors), pooling.py (vectors of texts), blueprint.py and implied.py (models that are not
+here: what their settings imply).
 Invariants: a family never guesses: a tensor or a setting that it does not understand is an UnsupportedModel.
 """
 
