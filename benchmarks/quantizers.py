@@ -193,7 +193,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         test = chunks_of(model, "test", options.chunks)
-        reference = None if options.error_only else KeptLogits(Path(folder), model, test, model.description.spec.vocab_size)
+        vocab_size = model.description.spec.vocab_size
+        reference = None if options.error_only else KeptLogits(Path(folder), model, test, vocab_size)
         for tensor_type in map(TensorType.__getitem__, options.types.split(",")):
             fit = fitting(matrices, tensor_type)
             if not fit:
