@@ -178,7 +178,8 @@ def main() -> int:
     parser.add_argument("--error-only", action="store_true")
     parser.add_argument("--name", default="quantizers", help="of the result's file")
     options = parser.parse_args()
-    options.command, options.rounds = " ".join(["python benchmarks/quantizers.py", *sys.argv[1:]]), 1
+    arguments = [argument if argument != str(options.model) else options.model.name for argument in sys.argv[1:]]
+    options.command, options.rounds = " ".join(["python benchmarks/quantizers.py", *arguments]), 1
     with results(options) as document:
         document["types"] = compare(options)
     return 0
