@@ -15,9 +15,9 @@ namespace {
 // Columns that importance calls worthless still count this much of the mean: the text it comes from was not all text.
 constexpr double kLeastImportance = 1e-4;
 
-// Super-blocks of fewer bits serve 256 columns with two factors. The full importance lets a few columns have them, for the sake of
-// few tokens with huge inputs, which lose no more than all they have; its power 3/4 serves better (benchmarks/quantizers.py). The
-// roots are exact on every machine.
+// Super-blocks of fewer bits serve 256 columns with two factors. The full importance gives these to a few columns, for the
+// sake of few tokens with huge inputs, which lose no more than all they have; its power 3/4 serves better
+// (benchmarks/quantizers.py). The roots are exact on every machine.
 constexpr double kFewBits = 5;
 
 double dampened(double importance) { return std::sqrt(importance) * std::sqrt(std::sqrt(importance)); }
