@@ -26,6 +26,7 @@ from typing import Any
 from environments import LLAMA_CPP, WORKERS
 from machine import describe_checkout, describe_machine
 from madang.native import MutableModel
+from madang.quantization.budget import MAX_ROUNDS
 from madang.quantization.divergence import Divergence, compare, cut, fold, reduction, rows_of
 from madang.quantization.importance import measure_importance, write_importance
 from madang.quantization.sizing import (
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             wikitext,
             work_folder=folder,
             n_threads=options.threads,
+            n_rounds=options.rounds,
             keeps_work=True,
         )
         wall_s = time.perf_counter() - started
@@ -138,6 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="budget")
+    parser.add_argument("--rounds", type=int, default=MAX_ROUNDS, help="of trades between groups of matrices")
     parser.add_argument("--work", type=Path, help="a folder that keeps what is measured, for an interrupted run")
     options = parser.parse_args(arguments)
     if not options.model.is_file():

@@ -33,7 +33,7 @@ from madang.formats.gguf_writing import (
 from madang.formats.reading import OpenFile
 from madang.hardware import probe_machine
 from madang.native import MutableModel
-from madang.quantization.budget import SELECTION, BudgetSearch, Tell, aligned
+from madang.quantization.budget import MAX_ROUNDS, SELECTION, BudgetSearch, Tell, aligned
 from madang.quantization.certificate import (
     BUDGET,
     CERTIFIED_PRESETS,
@@ -96,11 +96,13 @@ def quantize_to_size(
     *,
     work_folder: Path,
     n_threads: int,
+    n_rounds: int = MAX_ROUNDS,
     keeps_work: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> Made:
     """Write ``target``, at most ``size_bytes``, and ``target`` with ``.certificate.json`` behind its name.
 
+    n_rounds     of trades between groups of matrices, at most
     keeps_work   leave what was measured in the work folder, for other sizes of the same model
 
     Raises InvalidRequest when nothing is so small or the text is too short, NotEnoughDisk, and what reading the source
@@ -124,7 +126,7 @@ def quantize_to_size(
     n_layers = model.description.spec.n_layers
     bench = Workbench(model, matrices, encoder, texts, work)
     journal = Journal(work / "measured.jsonl")
-    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, tell)
+    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, n_rounds, tell)
     found = search.run(size_bytes - other_bytes)
     budget = Contestant(BUDGET, found.mix, True, _size(matrices, found.mix) + other_bytes)
     presets = fitting(preset_contestants(file, matrices, other_bytes), size_bytes)
