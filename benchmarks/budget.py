@@ -32,6 +32,7 @@ from madang.quantization.importance import measure_importance, write_importance
 from madang.quantization.sizing import (
     IMPORTANCE,
     CalibrationText,
+    Work,
     chunks_of,
     hash_file,
     quantize_to_size,
@@ -104,10 +105,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             ours,
             theirs.stat().st_size,
             wikitext,
-            work_folder=folder,
-            n_threads=options.threads,
-            n_rounds=options.rounds,
-            keeps_work=True,
+            work=Work(folder, options.threads, options.rounds, is_kept=True),
         )
         wall_s = time.perf_counter() - started
         compared = measure_files(options.model, [ours, theirs], texts, options.threads)
