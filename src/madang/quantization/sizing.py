@@ -141,18 +141,14 @@ def quantize_to_size(
     ranked = sorted(presets, key=lambda preset: _selection_kl(bench, journal, preset))
     verdict = certify(budget, ranked[:CERTIFIED_PRESETS], bench)
     written = write_mix(file, target, matrices, encoder, verdict.chosen)
+    selection = {preset.name: _selection_kl(bench, journal, preset) for preset in ranked} | {BUDGET: found.mean_kl}
     certificate = {
         "made": _made(model),
         **hashes,
         "text": text.name,
         "size_limit_bytes": size_bytes,
-        "size_bytes": written.size_bytes,
-        "sha256": written.sha256,
-        "held_out": verdict.to_dict(),
-        "selection_kl": {preset.name: _selection_kl(bench, journal, preset) for preset in ranked}
-        | {BUDGET: found.mean_kl},
-        "rounds": [{"mean_kl": own.mean_kl, "expected_kl": own.expected_kl} for own in search.rounds],
-        "tensors": {name: verdict.chosen.mix[name].name for name in (matrix.name for matrix in matrices)},
+        **_findings(written, verdict, search),
+        "selection_kl": selection,
     }
     write_atomically(certificate_path(target), json.dumps(certificate, indent=1) + "\n")
     if not work.is_kept:
@@ -172,6 +168,16 @@ def _require_possible(size_bytes: int, other_bytes: int, matrices: Sequence[Quan
             param="size",
             hint="Ask for that, or choose a smaller model.",
         )
+
+
+def _findings(written: WrittenFile, verdict: Verdict, search: BudgetSearch) -> dict[str, Any]:
+    return {
+        "size_bytes": written.size_bytes,
+        "sha256": written.sha256,
+        "held_out": verdict.to_dict(),
+        "rounds": [{"mean_kl": own.mean_kl, "expected_kl": own.expected_kl} for own in search.rounds],
+        "tensors": {matrix.name: verdict.chosen.mix[matrix.name].name for matrix in search.matrices},
+    }
 
 
 def _made(model: MutableModel) -> dict[str, Any]:
