@@ -11,6 +11,7 @@ read by madang's engine with activations of 15 bits.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import gzip
 import json
@@ -25,11 +26,13 @@ from typing import Any
 from environments import LLAMA_CPP, WORKERS
 from machine import describe_checkout, describe_machine
 from madang.native import MutableModel
+from madang.quantization.budget import MAX_ROUNDS
 from madang.quantization.divergence import Divergence, compare, cut, fold, reduction, rows_of
 from madang.quantization.importance import measure_importance, write_importance
 from madang.quantization.sizing import (
     IMPORTANCE,
     CalibrationText,
+    Work,
     chunks_of,
     hash_file,
     quantize_to_size,
@@ -86,9 +89,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     wikitext, others = read_texts()
     model = MutableModel(options.model, options.threads)
     importance = folder / "importance.gguf"
-    write_importance(
-        importance, measure_importance(model, chunks_of(model, wikitext)[IMPORTANCE], dataset=wikitext.name)
-    )
+    if not importance.exists():
+        found = measure_importance(model, chunks_of(model, wikitext)[IMPORTANCE], dataset=wikitext.name)
+        write_importance(importance, found)
     texts = {"wikitext-2 test": cut(model.tokenize(wikitext.held_out), at_most=options.chunks)}
     texts |= {name: cut(model.tokenize(text), at_most=OTHER_CHUNKS) for name, text in others.items()}
     del model
@@ -98,10 +101,14 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         make_preset(options.model, importance, theirs, preset)
         started = time.perf_counter()
         made = quantize_to_size(
-            options.model, ours, theirs.stat().st_size, wikitext, work_folder=folder, n_threads=options.threads
+            options.model,
+            ours,
+            theirs.stat().st_size,
+            wikitext,
+            work=Work(folder, options.threads, options.rounds, is_kept=True),
         )
         wall_s = time.perf_counter() - started
-        found = measure_files(options.model, [ours, theirs], texts, options.threads)
+        compared = measure_files(options.model, [ours, theirs], texts, options.threads)
         cases[preset] = {
             "llama_cpp_bytes": theirs.stat().st_size,
             "budget_bytes": ours.stat().st_size,
@@ -110,9 +117,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "certificate": made.certificate,
             "texts": {
                 name: {
-                    "budget": found[0][name].to_dict(),
-                    "llama_cpp": found[1][name].to_dict(),
-                    "reduction": reduction(found[0][name], found[1][name]).to_dict(),
+                    "budget": compared[0][name].to_dict(),
+                    "llama_cpp": compared[1][name].to_dict(),
+                    "reduction": reduction(compared[0][name], compared[1][name]).to_dict(),
                 }
                 for name in texts
             },
@@ -131,17 +138,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="budget")
+    parser.add_argument("--rounds", type=int, default=MAX_ROUNDS, help="of trades between groups of matrices")
+    parser.add_argument("--work", type=Path, help="a folder that keeps what is measured, for an interrupted run")
     options = parser.parse_args(arguments)
     if not options.model.is_file():
         parser.error(f"no file {options.model}")
-    with tempfile.TemporaryDirectory(dir=options.model.parent) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.model.parent)))
+        folder.mkdir(exist_ok=True)
         document = {
             "command": recorded_command(arguments).replace("peers.py", "budget.py"),
             "date": datetime.date.today().isoformat(),
             "checkout": describe_checkout(REPOSITORY),
             "machine": describe_machine(),
             "model": {"name": options.model.name, "sha256": hash_file(options.model)},
-            "presets": run(options, Path(folder)),
+            "presets": run(options, folder),
         }
     path = free_result_path(options.name)
     save(document, path)

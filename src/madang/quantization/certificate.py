@@ -15,7 +15,7 @@ from madang.quantization.workbench import Mix, Workbench
 
 BUDGET: Final = "budget"
 HELD_OUT: Final = "held-out"  # the text of the bench that no choice was made on
-RANKED_PRESETS: Final = 6  # the largest that fit, compared on the selection text
+RANKED_PRESETS: Final = 4  # the largest that fit, compared on the selection text
 CERTIFIED_PRESETS: Final = 3  # the best of them
 
 

@@ -61,14 +61,15 @@ class Grams:
     """E[x xᵀ] of what is read, by canonical name: float32 [n_columns, n_columns], one array for those alike."""
 
     at_most_columns: int | None = None
+    at_most_bytes: int | None = None
     by_name: dict[str, Floats] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, names: Sequence[str], rows: Floats) -> None:
         """Take in rows, [n, n_columns], that all of the named matrices read."""
-        if self.at_most_columns is not None and rows.shape[1] > self.at_most_columns:
-            return
         first = names[0]
+        if first not in self.by_name and not self._has_room(rows.shape[1]):
+            return
         total = self._counts.get(first, 0) + len(rows)
         gram = self.by_name.get(first)
         if gram is None:
@@ -77,6 +78,12 @@ class Grams:
         gram *= (total - len(rows)) / total
         gram += (rows.T @ rows) / np.float32(total)
         self._counts[first] = total
+
+    def _has_room(self, n_columns: int) -> bool:
+        held_bytes = sum(self.by_name[first].nbytes for first in self._counts)
+        return (self.at_most_columns is None or n_columns <= self.at_most_columns) and (
+            self.at_most_bytes is None or held_bytes + 4 * n_columns**2 <= self.at_most_bytes
+        )
 
     def save(self, folder: Path) -> None:
         """Each array once, in a file named after the first matrix that has it."""

@@ -15,8 +15,8 @@ from madang.formats.spec import ModelDescription
 from madang.formats.tensors import Octets, TensorInfo, TensorType
 from madang.quantization.encoding import Matrix, dequantize
 
-# Small, and much depends on them: which experts are taken, and where a token stands.
-_KEPT: Final = frozenset({"router", "position_embedding", "type_embedding"})
+# Small, and much depends on them: which experts are taken, where a token stands, norms of each head.
+_KEPT: Final = frozenset({"router", "position_embedding", "type_embedding", "query_norm", "key_norm", "bias"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Encoder:
         plain = figure(tensor_type, False)
         width = tensor_type.block_elements
         probe = next((probe for probe in _PROBES if probe.block_elements == width), None)
-        if probe is None or matrix.n_columns == width or not self._has_gram(matrix):
+        if probe is None or not self._has_gram(matrix):
             return plain
         return plain * figure(probe, True) / max(figure(probe, False), float(np.finfo(np.float64).tiny))
 
