@@ -26,11 +26,13 @@ from typing import Any
 from environments import LLAMA_CPP, WORKERS
 from machine import describe_checkout, describe_machine
 from madang.native import MutableModel
+from madang.quantization.budget import MAX_ROUNDS
 from madang.quantization.divergence import Divergence, compare, cut, fold, reduction, rows_of
 from madang.quantization.importance import measure_importance, write_importance
 from madang.quantization.sizing import (
     IMPORTANCE,
     CalibrationText,
+    Work,
     chunks_of,
     hash_file,
     quantize_to_size,
@@ -103,9 +105,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             ours,
             theirs.stat().st_size,
             wikitext,
-            work_folder=folder,
-            n_threads=options.threads,
-            keeps_work=True,
+            work=Work(folder, options.threads, options.rounds, is_kept=True),
         )
         wall_s = time.perf_counter() - started
         compared = measure_files(options.model, [ours, theirs], texts, options.threads)
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="budget")
+    parser.add_argument("--rounds", type=int, default=MAX_ROUNDS, help="of trades between groups of matrices")
     parser.add_argument("--work", type=Path, help="a folder that keeps what is measured, for an interrupted run")
     options = parser.parse_args(arguments)
     if not options.model.is_file():

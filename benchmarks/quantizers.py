@@ -178,7 +178,8 @@ def main() -> int:
     parser.add_argument("--error-only", action="store_true")
     parser.add_argument("--name", default="quantizers", help="of the result's file")
     options = parser.parse_args()
-    options.command, options.rounds = " ".join(["python benchmarks/quantizers.py", *sys.argv[1:]]), 1
+    arguments = [argument if argument != str(options.model) else options.model.name for argument in sys.argv[1:]]
+    options.command, options.rounds = " ".join(["python benchmarks/quantizers.py", *arguments]), 1
     with results(options) as document:
         document["types"] = compare(options)
     return 0
@@ -193,9 +194,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         test = chunks_of(model, "test", options.chunks)
-        reference = (
-            None if options.error_only else KeptLogits(Path(folder), model, test, model.description.spec.vocab_size)
-        )
+        vocab_size = model.description.spec.vocab_size
+        reference = None if options.error_only else KeptLogits(Path(folder), model, test, vocab_size)
         for tensor_type in map(TensorType.__getitem__, options.types.split(",")):
             fit = fitting(matrices, tensor_type)
             if not fit:

@@ -15,9 +15,9 @@ namespace {
 // Columns that importance calls worthless still count this much of the mean: the text it comes from was not all text.
 constexpr double kLeastImportance = 1e-4;
 
-// Below so many bits errors are too large for the mean square of an input to be what they cost: the few tokens with huge inputs
-// lose no more than all they have. The power 3/4 of it serves better there (benchmarks/quantizers.py), and the roots are exact
-// on every machine.
+// Super-blocks of fewer bits serve 256 columns with two factors. The full importance gives these to a few columns, for the
+// sake of few tokens with huge inputs, which lose no more than all they have; its power 3/4 serves better
+// (benchmarks/quantizers.py). The roots are exact on every machine.
 constexpr double kFewBits = 5;
 
 double dampened(double importance) { return std::sqrt(importance) * std::sqrt(std::sqrt(importance)); }
@@ -30,7 +30,7 @@ std::vector<float> column_weights(const RowsToQuantize& rows, const TypeTraits& 
     for (int64_t c = 0; c < rows.columns; ++c) sum += double(rows.importance[c]);
     const double mean = sum / double(rows.columns);
     if (!(mean > 0)) return weights;
-    const bool few_bits = 8.0 * traits.block_bytes / traits.block_elements < kFewBits;
+    const bool few_bits = traits.block_elements > kBlock && 8.0 * traits.block_bytes / traits.block_elements < kFewBits;
     for (int64_t c = 0; c < rows.columns; ++c) {
         const double share = std::max(double(rows.importance[c]) / mean, kLeastImportance);
         weights[c] = float(few_bits && !rows.passed_on ? dampened(share) : share);

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from madang.core import Engine, Request, SamplingParams, collect
 from madang.core.errors import CannotQuantize
+from madang.core.settings import load_settings
+from madang.engines import find_engine
 from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.gguf_writing import TensorToWrite, write_gguf
 from madang.formats.reading import OpenFile
 from madang.formats.tensors import TensorInfo, TensorType
 from madang.quantization.encoding import BLOCK_TYPES, dequantize, quantize
 from madang.quantization.quantizing import quantize_file
+from madang.runtime import open_model
 from tests.parity.checkpoints import TinyModel, write_checkpoint
 
 Matrix = npt.NDArray[np.float32]
@@ -113,6 +119,33 @@ def test_a_source_of_few_bits_is_told(source: GGUFFile, tmp_path: Path) -> None:
     assert (tmp_path / "a.gguf").read_bytes()[-1000:] == (tmp_path / "b.gguf").read_bytes()[-1000:]
     other = quantize_file(again, tmp_path / "c.gguf", dict.fromkeys(first, TensorType.Q8_0), n_threads=1)
     assert other.was_quantized == (TensorType.Q4_0,)
+
+
+@pytest.mark.skipif(not find_engine("llamacpp").is_installed(), reason="the llamacpp engine is not installed")
+def test_llama_cpp_reads_every_type_as_the_native_engine_does(tmp_path: Path) -> None:
+    """A layer of each type. llama.cpp rounds activations to 8 bits, so random layers make some difference."""
+    model = replace(WIDE, n_layers=len(BLOCK_TYPES), n_ff=256)
+    source = read_gguf(write_checkpoint(model, tmp_path / "deep.gguf").path)
+    types = {
+        tensor.name: BLOCK_TYPES[int(tensor.name.split(".")[1])]
+        for tensor in matrices(source)
+        if tensor.name.startswith("blk.")
+    }
+    quantize_file(source, tmp_path / "q.gguf", types, n_threads=2)
+    request = Request(prompt="abc abd", sampling=SamplingParams(temperature=0, logprobs=15), max_tokens=1)
+    found = []
+    for engine in ("native", "llamacpp"):
+        settings = load_settings(
+            {"engine": engine, "context": 64, "threads": 2}, {"MADANG_HOME": str(tmp_path / "home")}
+        )
+        with closing(open_model(f"file:{tmp_path / 'q.gguf'}", settings)) as loaded:
+            assert isinstance(loaded, Engine)
+            (token,) = collect(loaded.generate(request)).logprobs
+            found.append(dict(token.top))
+    native, other = found
+    common = native.keys() & other.keys()
+    assert len(common) >= 12
+    assert [other[token] for token in common] == pytest.approx([native[token] for token in common], abs=0.3)
 
 
 def _misaligned(source: GGUFFile, target: Path) -> None:

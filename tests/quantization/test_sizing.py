@@ -17,7 +17,7 @@ from madang.native import MutableModel
 from madang.quantization.budget import Tell
 from madang.quantization.certificate import Contestant, certify
 from madang.quantization.divergence import Divergence, cut, measure
-from madang.quantization.sizing import CalibrationText, Made, certificate_path, quantize_to_size, size_of_bits
+from madang.quantization.sizing import CalibrationText, Made, Work, certificate_path, quantize_to_size, size_of_bits
 
 WORDS = [
     "the",
@@ -51,7 +51,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def run(source: Path, target: Path, work: Path, size_bytes: int, tell: Tell = silent) -> Made:
-    return quantize_to_size(source, target, size_bytes, TEXT, work_folder=work, n_threads=1, tell=tell)
+    return quantize_to_size(source, target, size_bytes, TEXT, work=Work(work, n_threads=1), tell=tell)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_text_that_is_too_short(tiny_gguf: Path, size_bytes: int, tmp_path: Pa
     short = CalibrationText("words", TEXT.calibration, "a few words")
     with pytest.raises(InvalidRequest, match="tokens, but a chunk needs 512"):
         quantize_to_size(
-            tiny_gguf, tmp_path / "small.gguf", size_bytes, short, work_folder=tmp_path / "work", n_threads=1
+            tiny_gguf, tmp_path / "small.gguf", size_bytes, short, work=Work(tmp_path / "work", n_threads=1)
         )
 
 

@@ -106,7 +106,7 @@ def quantize_to_limit(
     """Search, certify and write; print what came of it."""
     from madang.formats.gguf import read_gguf
     from madang.hardware import probe_machine
-    from madang.quantization.sizing import quantize_to_size
+    from madang.quantization.sizing import Work, quantize_to_size
 
     file = read_gguf(source)
     size_bytes = limit.size_bytes(file)
@@ -115,13 +115,13 @@ def quantize_to_limit(
             "Note: the source is quantized already. What that lost stays lost, and the certificate does not count it; "
             "types that hold its values exactly seem to lose nothing. Start from floats."
         )
+    n_threads = settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
     made = quantize_to_size(
         source,
         target,
         size_bytes,
         _calibration(*texts),
-        work_folder=settings.home / "quantizing",
-        n_threads=settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1,
+        work=Work(settings.home / "quantizing", n_threads),
         tell=Teller(),
     )
     if as_json:

@@ -54,6 +54,7 @@ class BudgetSearch:
     bench: Workbench
     journal: Journal
     n_layers: int
+    n_rounds: int = MAX_ROUNDS
     tell: Tell = lambda what, done, total: None
     sensitivities: dict[str, float] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -67,7 +68,7 @@ class BudgetSearch:
         self._probe(options, bits)
         found = allocate(self._weighted(options), budget_bytes)
         best = self._measure(found.types, found.loss)
-        for _ in range(MAX_ROUNDS):
+        for _ in range(self.n_rounds):
             better = self._trade(options, best, budget_bytes)
             if better is None:
                 break

@@ -33,7 +33,7 @@ from madang.formats.gguf_writing import (
 from madang.formats.reading import OpenFile
 from madang.hardware import probe_machine
 from madang.native import MutableModel
-from madang.quantization.budget import SELECTION, BudgetSearch, Tell, aligned
+from madang.quantization.budget import MAX_ROUNDS, SELECTION, BudgetSearch, Tell, aligned
 from madang.quantization.certificate import (
     BUDGET,
     CERTIFIED_PRESETS,
@@ -79,6 +79,20 @@ class CalibrationText:
         return cls(name, text[:at], text[at:])
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where what is measured lies meanwhile, and how much of it there is.
+
+    n_rounds   of trades between groups of matrices, at most
+    is_kept    leave all of it there, for other sizes of the same model
+    """
+
+    folder: Path
+    n_threads: int
+    n_rounds: int = MAX_ROUNDS
+    is_kept: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
     """A written file, and its certificate."""
@@ -94,14 +108,10 @@ def quantize_to_size(
     size_bytes: int,
     text: CalibrationText,
     *,
-    work_folder: Path,
-    n_threads: int,
-    keeps_work: bool = False,
+    work: Work,
     tell: Tell = lambda what, done, total: None,
 ) -> Made:
     """Write ``target``, at most ``size_bytes``, and ``target`` with ``.certificate.json`` behind its name.
-
-    keeps_work   leave what was measured in the work folder, for other sizes of the same model
 
     Raises InvalidRequest when nothing is so small or the text is too short, NotEnoughDisk, and what reading the source
     and writing the target raise. Until all of the new file is there, an old one stays.
@@ -109,45 +119,40 @@ def quantize_to_size(
     file = read_gguf(source)
     hashes = {"source_sha256": hash_file(source), **_text_hashes(text)}
     key = json.dumps({**hashes, "madang": __version__}, sort_keys=True)
-    work = work_folder / sha256(key.encode()).hexdigest()[:16]
-    work.mkdir(parents=True, exist_ok=True)
-    model = MutableModel(source, n_threads)
+    folder = work.folder / sha256(key.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    model = MutableModel(source, work.n_threads)
     matrices = quantizable_matrices(file, model.description)
     if not matrices:
         raise InvalidRequest(f"{source.name} has no matrices that could be quantized.", param="source")
     other_bytes = fixed_bytes(file, matrices)
     _require_possible(size_bytes, other_bytes, matrices)
     chunks = chunks_of(model, text)
-    importance, grams = _importance(model, chunks[IMPORTANCE], text.name, work, tell)
-    encoder = Encoder(work / "encoded", importance.mean_squares, grams, n_threads=n_threads)
+    importance, grams = _importance(model, chunks[IMPORTANCE], text.name, folder, tell)
+    encoder = Encoder(folder / "encoded", importance.mean_squares, grams, n_threads=work.n_threads)
     texts = {name: chunks[name] for name in (SELECTION, HELD_OUT)}
     n_layers = model.description.spec.n_layers
-    bench = Workbench(model, matrices, encoder, texts, work)
-    journal = Journal(work / "measured.jsonl")
-    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, tell)
+    bench = Workbench(model, matrices, encoder, texts, folder)
+    journal = Journal(folder / "measured.jsonl")
+    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, work.n_rounds, tell)
     found = search.run(size_bytes - other_bytes)
     budget = Contestant(BUDGET, found.mix, True, _size(matrices, found.mix) + other_bytes)
     presets = fitting(preset_contestants(file, matrices, other_bytes), size_bytes)
     ranked = sorted(presets, key=lambda preset: _selection_kl(bench, journal, preset))
     verdict = certify(budget, ranked[:CERTIFIED_PRESETS], bench)
     written = write_mix(file, target, matrices, encoder, verdict.chosen)
+    selection = {preset.name: _selection_kl(bench, journal, preset) for preset in ranked} | {BUDGET: found.mean_kl}
     certificate = {
         "made": _made(model),
         **hashes,
         "text": text.name,
         "size_limit_bytes": size_bytes,
-        "size_bytes": written.size_bytes,
-        "sha256": written.sha256,
-        "held_out": verdict.to_dict(),
-        "selection_kl": {preset.name: _selection_kl(bench, journal, preset) for preset in ranked}
-        | {BUDGET: found.mean_kl},
-        "rounds": [{"mean_kl": own.mean_kl, "expected_kl": own.expected_kl} for own in search.rounds],
-        "tensors": {name: verdict.chosen.mix[name].name for name in (matrix.name for matrix in matrices)},
+        **_findings(written, verdict, search),
+        "selection_kl": selection,
     }
     write_atomically(certificate_path(target), json.dumps(certificate, indent=1) + "\n")
-    if keeps_work:
-        return Made(written, verdict, certificate)
-    shutil.rmtree(work, ignore_errors=True)  # Windows keeps what is still mapped
+    if not work.is_kept:
+        shutil.rmtree(folder, ignore_errors=True)  # Windows keeps what is still mapped
     return Made(written, verdict, certificate)
 
 
@@ -163,6 +168,16 @@ def _require_possible(size_bytes: int, other_bytes: int, matrices: Sequence[Quan
             param="size",
             hint="Ask for that, or choose a smaller model.",
         )
+
+
+def _findings(written: WrittenFile, verdict: Verdict, search: BudgetSearch) -> dict[str, Any]:
+    return {
+        "size_bytes": written.size_bytes,
+        "sha256": written.sha256,
+        "held_out": verdict.to_dict(),
+        "rounds": [{"mean_kl": own.mean_kl, "expected_kl": own.expected_kl} for own in search.rounds],
+        "tensors": {matrix.name: verdict.chosen.mix[matrix.name].name for matrix in search.matrices},
+    }
 
 
 def _made(model: MutableModel) -> dict[str, Any]:
