@@ -178,26 +178,29 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
 # -- without a file system of one's own: a limit on the length of files does the same to a process
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def short_files() -> Iterator[None]:
+    """Not a fixture: what pytest itself writes between the phases of a test would be cut off, too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_was_there_stays_when_its_successor_does_not_fit(tmp_path: Path, short_files: None) -> None:
+def test_what_was_there_stays_when_its_successor_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "before")
-    with pytest.raises(NotEnoughDisk):
+    with short_files(), pytest.raises(NotEnoughDisk):
         write_atomically(path, "x" * 5000)
     assert path.read_text(encoding="utf-8") == "before"
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_of_keys_that_does_not_fit_keeps_the_old_keys(tmp_path: Path, short_files: None) -> None:
+def test_a_file_of_keys_that_does_not_fit_keeps_the_old_keys(tmp_path: Path) -> None:
     keys, names = KeyFile(tmp_path), list[str]()
-    with pytest.raises(NotEnoughDisk):
+    with short_files(), pytest.raises(NotEnoughDisk):
         for number in range(100):
             keys.add(f"key-{number}")
             names.append(f"key-{number}")
