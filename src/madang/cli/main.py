@@ -20,6 +20,7 @@ from madang.cli.doctor import doctor
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
+from madang.cli.quantize import quantize
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
@@ -61,6 +62,7 @@ app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
+app.command("quantize")(quantize)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.command("ps")(ps)

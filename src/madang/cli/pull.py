@@ -41,7 +41,7 @@ def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
     sources = sources_of(settings)
 
     def fetch(reference: Reference, store: Store) -> ModelFiles:
-        with _watching(f"Pulling {reference}") as progress:
+        with watching(f"Pulling {reference}") as progress:
             return pull_model(reference, store, progress, sources)
 
     return fetch
@@ -60,8 +60,8 @@ def model_document(files: ModelFiles) -> dict[str, object]:
 
 
 @contextmanager
-def _watching(title: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, two lines anywhere else."""
+def watching(title: str) -> Iterator[Progress]:
+    """Shows how far work on a file is: a progress bar on a terminal, two lines anywhere else."""
     if not sys.stderr.isatty():
         yield _Lines(title)
         return

@@ -19,6 +19,8 @@
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
     │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
+    │   ├── CannotQuantize               weights that a tensor type cannot hold
+    │   ├── CannotConvert                the other format has no form for it
     │   └── UnsupportedModel             well-formed, but this engine cannot run it
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
@@ -249,6 +251,26 @@ class AdapterMismatch(ModelError):
         )
         self.name = name
         self.tensor = tensor
+
+
+class CannotQuantize(ModelError):
+    """A tensor cannot be written in the type that was asked for; nothing was written."""
+
+    code = "cannot_quantize"
+
+    def __init__(self, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"Cannot quantize: {problem}.", hint=hint)
+        self.problem = problem
+
+
+class CannotConvert(ModelError):
+    """A model that the other format cannot say; nothing was written."""
+
+    code = "cannot_convert"
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"The model cannot be converted: {what}.", hint=hint)
+        self.what = what
 
 
 class SourceError(MadangError):

@@ -6,7 +6,7 @@ nothing leaves the store's root; the home folder is an argument, the environment
 """
 
 from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
-from madang.models.deriving import adopt, copy_model, derive
+from madang.models.deriving import adopt, copy_model, derive, make_model
 from madang.models.endpoints import EndpointReference, read_endpoint
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
@@ -48,6 +48,7 @@ __all__ = [
     "copy_model",
     "derive",
     "load_catalog",
+    "make_model",
     "parse_reference",
     "pull",
     "read_catalog",

@@ -1,4 +1,4 @@
-"""What the sources share: progress, a place to put things, and what they bring back."""
+"""What the sources share: a place to put things, and what they bring back."""
 
 from __future__ import annotations
 
@@ -6,43 +6,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from madang.core.errors import ChecksumMismatch, SourceError
+from madang.core.progress import Progress as Progress
+from madang.core.progress import SilentProgress as SilentProgress
 from madang.core.sampling import SamplingParams
 from madang.models.files import ModelFormat
 from madang.models.preset import Preset
 
 CHUNK_BYTES = 1 << 20
-
-
-class Progress(Protocol):
-    """Told how a fetch goes on; rendering is someone else's. May be called from another thread, one call at a time.
-
-    A model that is there already causes no call at all.
-    """
-
-    def started(self, total_bytes: int | None) -> None:
-        """Called once, before bytes come; None when the source does not say how many."""
-
-    def advanced(self, n_bytes: int) -> None:
-        """So many more bytes are here, resumed ones included; negative when a source had to start a file again."""
-
-    def finished(self) -> None:
-        """The model is in the store. A failed fetch raises instead."""
-
-
-class SilentProgress:
-    """For callers that do not watch."""
-
-    def started(self, total_bytes: int | None) -> None:
-        """Ignored."""
-
-    def advanced(self, n_bytes: int) -> None:
-        """Ignored."""
-
-    def finished(self) -> None:
-        """Ignored."""
 
 
 @dataclass(frozen=True, slots=True)

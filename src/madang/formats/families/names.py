@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from madang.core.errors import MalformedFile
 from madang.formats.families.sources import Source, unsupported
 from madang.formats.tensors import TensorInfo, TensorSource
 
-# One tensor of a file that holds several canonical ones, or one in another form -> those.
-Split: TypeAlias = Callable[[TensorInfo], Mapping[str, TensorSource]]
-Entry: TypeAlias = str | Split
+Shape: TypeAlias = tuple[int, ...]
+Matrix: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    """How one tensor of a file holds several canonical ones, or one in another form.
+
+    parts   the canonical ones that it holds
+    split   the file's tensor -> those
+    join    their values, in the order of ``parts`` -> those of the file's tensor
+    shape   the same for their shapes
+    plain   whether ``join`` only puts one behind the other, so that it can be done piece by piece
+    """
+
+    parts: tuple[str, ...]
+    split: Callable[[TensorInfo], Mapping[str, TensorSource]]
+    join: Callable[[Sequence[Matrix]], Matrix]
+    shape: Callable[[Sequence[Shape]], Shape]
+    plain: bool = False
+
+
+Entry: TypeAlias = str | Reshaped
 
 _KINDS: Final = {"weight": "", "bias": ".bias", "gamma": "", "beta": ".bias"}  # the last two as TensorFlow says it
 
@@ -169,6 +192,6 @@ def canonical_tensors(
 def _placed(
     tensor: TensorInfo, layer: str, entry: Entry, number: str, suffix: str
 ) -> Iterator[tuple[str, TensorSource]]:
-    made: Mapping[str, TensorSource] = {entry: tensor} if isinstance(entry, str) else entry(tensor)
+    made: Mapping[str, TensorSource] = {entry: tensor} if isinstance(entry, str) else entry.split(tensor)
     for part, source in made.items():
         yield layer + part.replace("*", number) + suffix, source

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from madang.core.errors import UnsupportedModel
+from madang.formats.families.forms import FolderForm, GGUFForm
 from madang.formats.families.sources import Source, unsupported
-from madang.formats.folder import read_folder
+from madang.formats.folder import ModelFolder, read_folder
 from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.spec import ModelDescription
 
@@ -139,3 +140,17 @@ def _unknown(source: Source) -> UnsupportedModel:
     reason = _RECOGNISED.get(name.lower().replace("-", "").replace("_", "").replace(".", ""))
     what = f"the architecture '{name[:60]}'" + (f" ({reason})" if reason else "")
     return unsupported(source, what, certain=reason is not None)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """How the model of a folder, which ``describe_folder`` described, is written as GGUF. Raises CannotConvert."""
+    family = import_module(f"madang.formats.families.{_FOLDERS[folder.architecture]}")
+    form: GGUFForm = family.gguf_form(folder, description)
+    return form
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """How the model of a GGUF file, which ``describe_gguf`` described, is written as a folder. Raises CannotConvert."""
+    family = import_module(f"madang.formats.families.{_GGUF[file.architecture]}")
+    form: FolderForm = family.folder_form(file, description)
+    return form

@@ -1,0 +1,66 @@
+"""Error feedback: what a column loses when it is rounded, the columns after it make up for, as far as their inputs go together.
+
+The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), a block of a type's
+columns at a time, so it serves every type of blocks, and the result is an ordinary tensor of that type.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from madang.formats.tensors import TensorType
+from madang.quantization.encoding import Matrix, Octets, dequantize, quantize
+
+DAMPING: Final = 0.01  # of the mean of the diagonal: a text shows some directions hardly or not at all
+_SLAB_ROWS: Final = 4096  # that are rounded at a time
+
+
+class Feedback:
+    """What the inputs of a matrix say of which columns can stand in for which."""
+
+    def __init__(self, gram: npt.NDArray[np.float32]) -> None:
+        """``gram`` is E[x xᵀ] of the inputs, [n_columns, n_columns]."""
+        hessian = gram.astype(np.float64)
+        diagonal = np.einsum("ii->i", hessian)
+        diagonal += max(DAMPING * float(diagonal.mean()), float(np.finfo(np.float32).tiny))
+        # The upper factor of the inverse: its rows are what each column passes on, once those before it are fixed.
+        self._factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+
+    def quantize(
+        self, values: Matrix, tensor_type: TensorType, *, importance: Matrix | None = None, n_threads: int
+    ) -> Octets:
+        """As ``encoding.quantize``, with feedback from each block of columns to those after it."""
+        slabs = [
+            self._quantize_slab(values[begin : begin + _SLAB_ROWS], tensor_type, importance, n_threads)
+            for begin in range(0, len(values), _SLAB_ROWS)
+        ]
+        return np.concatenate(slabs) if len(slabs) > 1 else slabs[0]
+
+    def _quantize_slab(
+        self, values: Matrix, tensor_type: TensorType, importance: Matrix | None, n_threads: int
+    ) -> Octets:
+        wanted = values.astype(np.float32, copy=True)
+        n_columns, width = wanted.shape[1], tensor_type.block_elements
+        parts: list[Octets] = []
+        for begin in range(0, n_columns, width):
+            end = begin + width
+            weights = None if importance is None else importance[begin:end]
+            block = np.ascontiguousarray(wanted[:, begin:end])
+            parts.append(quantize(block, tensor_type, importance=weights, n_threads=n_threads))
+            if end < n_columns:
+                own = np.linalg.inv(self._factor[begin:end, begin:end])
+                passed_on = (own @ self._factor[begin:end, end:]).astype(np.float32)
+                wanted[:, end:] -= (block - dequantize(parts[-1], tensor_type)) @ passed_on
+        return np.concatenate(parts, axis=1)
+
+
+def output_error(values: Matrix, rounded: Matrix, gram: npt.NDArray[np.float32] | None) -> float:
+    """The mean squared error of the outputs, summed over rows; without a gram, of the weights themselves."""
+    total, step = 0.0, _SLAB_ROWS
+    for begin in range(0, len(values), step):
+        error = values[begin : begin + step] - rounded[begin : begin + step]
+        total += float(np.einsum("ij,ij->", error if gram is None else error @ gram, error, dtype=np.float64))
+    return total
