@@ -17,6 +17,7 @@ from madang.cli import keys
 from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
+from madang.cli.importance import importance
 from madang.cli.list import list_models
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
@@ -63,6 +64,7 @@ app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
 app.command("quantize")(quantize)
+app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.command("ps")(ps)

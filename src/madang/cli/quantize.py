@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from madang.cli import options
+from madang.cli import options, sizing
 from madang.cli.console import data, data_json, note
 from madang.cli.pull import model_document, watching
 from madang.core.errors import InvalidRequest, UnsupportedModel
@@ -26,7 +26,11 @@ Target = Annotated[
     str | None,
     typer.Argument(metavar="DST", help="File, or name in the store. Unset: beside SRC, with the type in its name."),
 ]
-Type = Annotated[str, typer.Option("--type", metavar="NAME", help="Q4_K_M, IQ4_NL, Q8_0 ...: as llama.cpp names them.")]
+Type = Annotated[
+    str | None,
+    typer.Option("--type", metavar="NAME", help="Q4_K_M (unset), IQ4_NL, Q8_0 ...: as llama.cpp names them."),
+]
+_DEFAULT_TYPE = "Q4_K_M"
 ImportanceFile = Annotated[
     Path | None,
     typer.Option("--importance", metavar="FILE", help="What 'madang importance' or llama.cpp's imatrix measured."),
@@ -34,14 +38,19 @@ ImportanceFile = Annotated[
 Pure = Annotated[bool, typer.Option("--pure", help="The same type for every matrix, where its rows allow it.")]
 
 
-def quantize(
+def quantize(  # noqa: PLR0913  (a command line's options are its parameters)
     ctx: typer.Context,
     source: Source,
     target: Target = None,
     *,
-    type_name: Type = "Q4_K_M",
+    type_name: Type = None,
     importance: ImportanceFile = None,
     pure: Pure = False,
+    size: sizing.Size = None,
+    bits: sizing.Bits = None,
+    fit_memory: sizing.FitMemory = None,
+    text: sizing.Text = None,
+    held_out: sizing.HeldOut = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
@@ -53,17 +62,48 @@ def quantize(
     from madang.runtime import find_files
 
     settings = options.settings_of(ctx, threads=threads)
-    preset = find_preset(type_name)
+    limit = sizing.Limit(size, bits, fit_memory)
+    chosen_type = type_name or _DEFAULT_TYPE
+    preset = find_preset(chosen_type)
     store = Store(settings.home)
     files = find_files(source, store)
     if files.format != "gguf":
         raise UnsupportedModel("folders in 'madang quantize'", hint="Convert it first: madang convert SRC DST.gguf")
+    if limit.is_given:
+        _refuse_with_limit(type_name, importance, pure)
+        own = _file_target(_target(files, source, target, "budget"))
+        sizing.quantize_to_limit(files.path, own, limit, texts=(text, held_out), settings=settings, as_json=as_json)
+        return
+    if text is not None or held_out is not None:
+        raise InvalidRequest("--text and --held-out are for --size, --bits and --fit-memory.", hint="Give one of them.")
     job = _Job(read_gguf(files.path), files, preset, None if importance is None else read_importance(importance), pure)
-    done = job.run(_target(files, source, target, type_name), store, settings)
+    done = job.run(_target(files, source, target, chosen_type), store, settings)
     if as_json:
-        data_json(done | {"type": type_name.upper()})
+        data_json(done | {"type": chosen_type.upper()})
     else:
         data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
+
+
+def _refuse_with_limit(type_name: str | None, importance: Path | None, pure: bool) -> None:
+    """Where types are searched for, these have nothing to say."""
+    given = {"--type": type_name is not None, "--importance": importance is not None, "--pure": pure}
+    for option, is_given in given.items():
+        if is_given:
+            raise InvalidRequest(
+                f"{option} makes no sense with --size, --bits or --fit-memory, which search for types and measure "
+                "importance themselves.",
+                hint="Leave it out.",
+            )
+
+
+def _file_target(reference: Reference) -> Path:
+    from madang.models import FileReference
+
+    if not isinstance(reference, FileReference):
+        raise InvalidRequest(
+            f"{reference} is a name; a certificate needs a place beside a file.", param="DST", hint="Name a file."
+        )
+    return reference.path
 
 
 class _Job:

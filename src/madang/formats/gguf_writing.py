@@ -77,6 +77,11 @@ def read_chunks(tensor: TensorInfo, chunk_bytes: int = READ_BYTES) -> Iterator[n
             yield file.read(start, min(chunk_bytes, end - start))
 
 
+def gguf_bytes(metadata: Mapping[str, ValueToWrite], tensors: Iterable[TensorToWrite]) -> int:
+    """Bytes of the file that ``write_gguf`` would make; no ``data`` is called. Raises InvalidRequest as that does."""
+    return _Layout.of(metadata, list(tensors)).size_bytes
+
+
 def write_gguf(
     path: Path,
     metadata: Mapping[str, ValueToWrite],

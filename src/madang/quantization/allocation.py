@@ -1,7 +1,7 @@
 """Which type each tensor takes, so that the sum of their losses is smallest within a number of bytes.
 
-Losses are taken as additive here; who measures the result corrects them and asks again. First the best slope of all tensors'
-convex hulls (Lagrange multiplier; Shoham and Gersho 1988), then single moves and swaps of two, as long as they gain.
+Losses are taken as additive here; whoever asks measures the result. A knapsack with sizes rounded up a little, then
+single moves and swaps of two for what the rounding left, as long as they gain.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_bytes
 from madang.formats.tensors import TensorType
 
 _MAX_SWAPS: Final = 20_000
+_STEPS: Final = 100_000  # of bytes, between the smallest choice and the budget
 
 
 class Option(NamedTuple):
@@ -36,17 +39,15 @@ class Allocation:
 
 def allocate(options: Mapping[str, Sequence[Option]], budget_bytes: int) -> Allocation:
     """The best choice found. Raises InvalidRequest when even the smallest options exceed the budget."""
-    hulls = {name: hull(own) for name, own in options.items()}
-    smallest = sum(own[0].size_bytes for own in hulls.values())
-    if smallest > budget_bytes:
+    smallest = {name: min(option.size_bytes for option in own) for name, own in options.items()}
+    if sum(smallest.values()) > budget_bytes:
         raise InvalidRequest(
-            f"The smallest possible tensors take {format_bytes(smallest)}, more than the {format_bytes(budget_bytes)} "
-            "that are left for them.",
+            f"The smallest possible tensors take {format_bytes(sum(smallest.values()))}, more than the "
+            f"{format_bytes(budget_bytes)} that are left for them.",
             param="size",
-            hint=f"Ask for at least {format_bytes(smallest)}, or choose a smaller model.",
+            hint="Ask for a larger file, or choose a smaller model.",
         )
-    at = _climb(hulls, budget_bytes)
-    chosen = {name: hulls[name][step] for name, step in at.items()}
+    chosen = _solve(options, smallest, budget_bytes)
     _improve(chosen, options, budget_bytes)
     return Allocation(
         {name: option.type for name, option in chosen.items()},
@@ -74,21 +75,30 @@ def _gain(before: Option, after: Option) -> float:
     return (before.loss - after.loss) / max(after.size_bytes - before.size_bytes, 1)
 
 
-def _climb(hulls: Mapping[str, Sequence[Option]], budget_bytes: int) -> dict[str, int]:
-    """From the smallest options, the step with the best slope first, as long as it fits."""
-    at = dict.fromkeys(hulls, 0)
-    total = sum(own[0].size_bytes for own in hulls.values())
-    steps = [
-        (-_gain(own[step], own[step + 1]), name, step) for name, own in hulls.items() for step in range(len(own) - 1)
-    ]
-    for _, name, step in sorted(steps):
-        if at[name] != step:  # an earlier step of this tensor did not fit
-            continue
-        more = hulls[name][step + 1].size_bytes - hulls[name][step].size_bytes
-        if total + more <= budget_bytes:
-            at[name] = step + 1
-            total += more
-    return at
+def _solve(
+    options: Mapping[str, Sequence[Option]], smallest: Mapping[str, int], budget_bytes: int
+) -> dict[str, Option]:
+    """A knapsack with one choice per tensor, by dynamic programming over steps of bytes above the smallest choice."""
+    room = budget_bytes - sum(smallest.values())
+    unit = max(-(-room // _STEPS), 1)
+    least = np.zeros(room // unit + 1)  # the loss of the tensors so far, with so many steps of bytes
+    choices = {}
+    for name, own in options.items():
+        best, choice = np.full(len(least), np.inf), np.zeros(len(least), np.uint8)
+        for number, option in enumerate(own):
+            steps = -(-(option.size_bytes - smallest[name]) // unit)
+            if steps < len(least):
+                loss = least[: len(least) - steps] + option.loss
+                better = loss < best[steps:]
+                best[steps:][better] = loss[better]
+                choice[steps:][better] = number
+        least, choices[name] = best, choice
+    at, chosen = len(least) - 1, {}
+    for name in reversed(options):
+        option = options[name][choices[name][at]]
+        chosen[name] = option
+        at -= -(-(option.size_bytes - smallest[name]) // unit)
+    return chosen
 
 
 def _improve(chosen: dict[str, Option], options: Mapping[str, Sequence[Option]], budget_bytes: int) -> None:

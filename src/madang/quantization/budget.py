@@ -2,7 +2,7 @@
 
 1. Screen: the error that each type leaves in each matrix's outputs (screen.py).
 2. Measure: what that error does to the model's distributions, matrix by matrix, at one type.
-3. Solve: allocation.py. 4. Measure the whole mix, correct how sensitive groups of matrices are at it, and solve again.
+3. Solve: allocation.py. 4. Measure the whole mix, and trade bytes between groups of matrices, as long as that helps.
 What it finds is certified on other text (certificate.py). All figures are kept, so that interrupted work goes on.
 """
 
@@ -10,21 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from math import exp, log
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from madang.formats.tensors import TensorType
-from madang.quantization.allocation import Allocation, Option, allocate, hull
+from madang.quantization.allocation import Option, allocate, hull
 from madang.quantization.journal import Journal
 from madang.quantization.matrices import QuantizableMatrix, group_of
 from madang.quantization.screen import Encoder, possible_types
 from madang.quantization.workbench import Mix, Workbench
 
-PROBE_CHUNKS: Final = 2  # of those that whole mixes are measured on
+SELECTION: Final = "selection"  # the text of the bench that choices are made on
+PROBE_CHUNKS: Final = 2
+TRADE_CHUNKS: Final = 4  # of those that whole mixes are measured on
 MAX_ROUNDS: Final = 3
-_CORRECTION: Final = 3.0  # by which a group's sensitivity changes at most in a round
 _ALIGNMENT: Final = 32
 _LEAST: Final = 1e-30
 PROBED_LAYERS: Final = 10
@@ -53,7 +56,6 @@ class BudgetSearch:
     n_layers: int
     tell: Tell = lambda what, done, total: None
     sensitivities: dict[str, float] = field(default_factory=dict)
-    corrections: dict[str, float] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
 
     def run(self, budget_bytes: int) -> Round:
@@ -63,15 +65,14 @@ class BudgetSearch:
         options = self._screen(bits)
         allocate({name: [Option(t, size, 0.0) for t, size, _ in own] for name, own in options.items()}, budget_bytes)
         self._probe(options, bits)
-        for number in range(MAX_ROUNDS):
-            found = allocate(self._weighted(options), budget_bytes)
-            if any(known.mix == found.types for known in self.rounds):
+        found = allocate(self._weighted(options), budget_bytes)
+        best = self._measure(found.types, found.loss)
+        for _ in range(MAX_ROUNDS):
+            better = self._trade(options, best, budget_bytes)
+            if better is None:
                 break
-            self.rounds.append(self._measure(found))
-            self.tell(f"round {number + 1}: mean KL {self.rounds[-1].mean_kl:.5f}", number + 1, MAX_ROUNDS)
-            if number + 1 < MAX_ROUNDS:
-                self._correct(options, min(self.rounds, key=lambda known: known.mean_kl))
-        return min(self.rounds, key=lambda known: known.mean_kl)
+            best = better
+        return best
 
     # ---- what a type does to a matrix
 
@@ -96,7 +97,7 @@ class BudgetSearch:
             useful = hull(options[matrix.name])
             option = min(useful, key=lambda option: abs(option.type.bits_per_element - bits))
             key = f"probe {matrix.name} {option.type.name}"
-            kl = self.journal.figure(key, lambda m=matrix, t=option.type: self._mean_kl({m.name: t}, PROBE_CHUNKS))  # type: ignore[misc]
+            kl = self.journal.figure(key, partial(self._mean_kl, {matrix.name: option.type}, PROBE_CHUNKS))
             self.sensitivities[matrix.name] = max(kl, _LEAST) / max(option.loss, _LEAST)
             self.tell("measuring matrices", number + 1, len(measured))
         for matrix in self.matrices:
@@ -109,71 +110,118 @@ class BudgetSearch:
 
     def _between(self, matrix: QuantizableMatrix, measured: Sequence[QuantizableMatrix]) -> float:
         """From the same kind in the layers before and after."""
-        alike = [known for known in measured if known.kind == matrix.kind and known.layer is not None]
-        layers = [known.layer for known in alike]
-        logs = [log(self.sensitivities[known.name]) for known in alike]
+        alike = [(known.layer or 0, self.sensitivities[known.name]) for known in measured if known.kind == matrix.kind]
+        layers, logs = [layer for layer, _ in alike], [log(sensitivity) for _, sensitivity in alike]
         return exp(float(np.interp(matrix.layer or 0, layers, logs)))
 
     def _mean_kl(self, mix: Mix, n_chunks: int | None = None) -> float:
-        return self.bench.measure(mix, n_chunks=n_chunks).mean
+        return self.bench.measure(mix, SELECTION, n_chunks=n_chunks).mean
 
     # ---- mixes
 
     def _weighted(self, options: Mapping[str, Sequence[Option]]) -> dict[str, list[Option]]:
         """The same with expected KL as loss."""
-        weights = {
-            matrix.name: self.sensitivities[matrix.name] * self.corrections.get(group_of(matrix, self.n_layers), 1.0)
-            for matrix in self.matrices
-        }
         return {
-            name: [Option(option.type, option.size_bytes, option.loss * weights[name]) for option in own]
+            name: [option._replace(loss=option.loss * self.sensitivities[name]) for option in own]
             for name, own in options.items()
         }
 
-    def _measure(self, found: Allocation) -> Round:
-        key = "mix " + " ".join(f"{name}={found.types[name].name}" for name in sorted(found.types))
-        return Round(found.types, self.journal.figure(key, lambda: self._mean_kl(found.types)), found.loss)
+    def _measure(self, mix: Mix, expected: float) -> Round:
+        found = Round(mix, self.journal.figure(f"mix {_key(mix)}", lambda: self._mean_kl(mix)), expected)
+        self.rounds.append(found)
+        self.tell(f"mean KL {found.mean_kl:.5f} after {len(self.rounds)} mixes", len(self.rounds), len(self.rounds))
+        return found
 
-    def _correct(self, options: Mapping[str, Sequence[Option]], at: Round) -> None:
-        """Let each group of matrices have the next larger type, and compare what it gains with what was expected."""
-        weighted = self._weighted(options)
+    def _trade(self, options: Mapping[str, Sequence[Option]], best: Round, budget_bytes: int) -> Round | None:
+        """Take bytes from groups of matrices that hardly miss them, and give them to those that gain most."""
+        moves = self._moves(self._weighted(options), best)
+        sizes = {name: {option.type: option.size_bytes for option in own} for name, own in options.items()}
+        free = budget_bytes - sum(sizes[name][best.mix[name]] for name in sizes)
+        trades = _trades(moves, free)
+        for n_trades in dict.fromkeys((len(trades), -(-len(trades) // 2), 1)):  # all at once, or the best of them
+            changed = {name: t for trade in trades[:n_trades] for move in trade for name, t in move.changed.items()}
+            if not changed:
+                return None
+            expected = best.mean_kl - sum(move.saved for trade in trades[:n_trades] for move in trade)
+            found = self._measure({**best.mix, **changed}, expected)
+            if found.mean_kl < best.mean_kl:
+                return found
+        return None
+
+    def _moves(self, weighted: Mapping[str, Sequence[Option]], at: Round) -> list[_Move]:
+        """Each group of matrices in its next larger and its next smaller types, measured."""
         groups: dict[str, list[str]] = {}
         for matrix in self.matrices:
             groups.setdefault(group_of(matrix, self.n_layers), []).append(matrix.name)
         now = _key(at.mix)
-        base = self.journal.figure(f"{now} base", lambda: self._mean_kl(at.mix, PROBE_CHUNKS * 2))
+        base = self.journal.figure(f"{now} as it is", lambda: self._mean_kl(at.mix, TRADE_CHUNKS))
+        moves: list[_Move] = []
         for number, (group, names) in enumerate(groups.items()):
-            changed, expected = _raised(weighted, at.mix, names)
-            if expected > 0:
-                kl = self.journal.figure(
-                    f"{now} {group}",
-                    lambda c=changed: self._mean_kl({**at.mix, **c}, PROBE_CHUNKS * 2),  # type: ignore[misc]
-                )
-                ratio = min(max((base - kl) / expected, 1 / _CORRECTION), _CORRECTION)
-                self.corrections[group] = self.corrections.get(group, 1.0) * ratio
+            for step in (1, -1):
+                changed, more_bytes = _stepped(weighted, at.mix, names, step)
+                if changed:
+                    mix = {**at.mix, **changed}
+                    measured = partial(self._mean_kl, mix, TRADE_CHUNKS)
+                    kl = self.journal.figure(f"{now} {group} {step:+}", measured)
+                    moves.append(_Move(group, changed, more_bytes, base - kl))
             self.tell("measuring groups", number + 1, len(groups))
+        return moves
+
+
+class _Move(NamedTuple):
+    """Other types for a group of matrices: the bytes that they take more, and the KL that was measured to be saved."""
+
+    group: str
+    changed: Mapping[str, TensorType]
+    more_bytes: int
+    saved: float
+
+    @property
+    def rate(self) -> float:
+        """KL per byte."""
+        return self.saved / self.more_bytes
+
+
+def _trades(moves: Sequence[_Move], free_bytes: int) -> list[list[_Move]]:
+    """Moves that gain, each with those that make room for it; a group moves once. Most gain per byte first."""
+    downs = sorted((move for move in moves if move.more_bytes < 0), key=lambda move: move.rate)
+    ups = sorted((move for move in moves if move.more_bytes > 0 and move.saved > 0), key=lambda move: -move.rate)
+    found: list[list[_Move]] = []
+    moved: set[str] = set()
+    for up in ups:
+        trade, free = [up], free_bytes - up.more_bytes
+        for down in downs:
+            if free >= 0:
+                break
+            if down.group not in moved and down.group != up.group:
+                trade.append(down)
+                free -= down.more_bytes
+        if free >= 0 and up.group not in moved and sum(move.saved for move in trade) > 0:
+            found.append(trade)
+            moved.update(move.group for move in trade)
+            free_bytes = free
+    return found
 
 
 def _key(mix: Mix) -> str:
-    from hashlib import sha256
-
     text = " ".join(f"{name}={mix[name].name}" for name in sorted(mix))
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def _raised(
-    weighted: Mapping[str, Sequence[Option]], mix: Mix, names: Sequence[str]
-) -> tuple[dict[str, TensorType], float]:
-    """The next larger useful type of each of these, and the loss that this should save."""
+def _stepped(
+    weighted: Mapping[str, Sequence[Option]], mix: Mix, names: Sequence[str], step: int
+) -> tuple[dict[str, TensorType], int]:
+    """The next larger (1) or smaller (-1) useful type of each that has one, and the bytes that this takes more."""
     changed: dict[str, TensorType] = {}
-    saved = 0.0
+    more_bytes = 0
     for name in names:
         now = next(option for option in weighted[name] if option.type is mix[name])
-        larger = [option for option in hull(weighted[name]) if option.size_bytes > now.size_bytes]
-        if larger and larger[0].loss < now.loss:
-            changed[name] = larger[0].type
-            saved += now.loss - larger[0].loss
-    return changed, saved
+        others = [option for option in hull(weighted[name]) if (option.size_bytes - now.size_bytes) * step > 0]
+        if others:
+            other = others[0] if step > 0 else others[-1]
+            changed[name] = other.type
+            more_bytes += other.size_bytes - now.size_bytes
+    return changed, more_bytes
 
 
 def _near(types: Sequence[TensorType], bits: float) -> list[TensorType]:

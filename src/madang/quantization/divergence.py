@@ -19,6 +19,7 @@ import numpy.typing as npt
 from madang import _core
 from madang.core.engine import LogitSource
 from madang.core.errors import EngineError, InvalidRequest
+from madang.core.writing import require_disk
 
 CHUNK_TOKENS: Final = 512
 N_RESAMPLES: Final = 10_000
@@ -150,9 +151,11 @@ def fold(parts: Iterable[Divergence]) -> Divergence:
 class KeptLogits:
     """A reference that is read once and compared with often: its logits of some chunks, exact, in files of a folder."""
 
-    def __init__(self, folder: Path, source: LogitSource, chunks: Chunks) -> None:
-        """Compute what is not there yet. Raises OSError when the disk is full."""
+    def __init__(self, folder: Path, source: LogitSource, chunks: Chunks, vocab_size: int) -> None:
+        """Compute what is not there yet. Raises NotEnoughDisk before that."""
         self._source = source
+        missing = [chunk for number, chunk in enumerate(chunks) if not (folder / f"logits-{number}.npy").exists()]
+        require_disk(folder, sum(4 * vocab_size * len(chunk) for chunk in missing))
         self._files = {tuple(chunk[:-1]): folder / f"logits-{number}.npy" for number, chunk in enumerate(chunks)}
         folder.mkdir(parents=True, exist_ok=True)
         for number, chunk in enumerate(chunks):

@@ -7,6 +7,7 @@ the output matrix.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,11 +59,14 @@ class _Sums:
 class Grams:
     """E[x xᵀ] of what is read, by canonical name: float32 [n_columns, n_columns], one array for those alike."""
 
+    at_most_columns: int | None = None
     by_name: dict[str, Floats] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, names: Sequence[str], rows: Floats) -> None:
         """Take in rows, [n, n_columns], that all of the named matrices read."""
+        if self.at_most_columns is not None and rows.shape[1] > self.at_most_columns:
+            return
         first = names[0]
         total = self._counts.get(first, 0) + len(rows)
         gram = self.by_name.get(first)
@@ -72,6 +76,23 @@ class Grams:
         gram *= (total - len(rows)) / total
         gram += (rows.T @ rows) / np.float32(total)
         self._counts[first] = total
+
+    def save(self, folder: Path) -> None:
+        """Each array once, in a file named after the first matrix that has it."""
+        first: dict[int, str] = {}
+        for name, gram in self.by_name.items():
+            if id(gram) not in first:
+                first[id(gram)] = name
+                np.save(folder / f"{name}.npy", gram)
+        readers = {name: first[id(gram)] for name, gram in self.by_name.items()}
+        (folder / "readers.json").write_text(json.dumps(readers), encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Mapping[str, Floats]:
+        """What ``save`` wrote, by canonical name; read when it is looked at."""
+        readers: dict[str, str] = json.loads((folder / "readers.json").read_text(encoding="utf-8"))
+        files = {first: np.load(folder / f"{first}.npy", mmap_mode="r") for first in set(readers.values())}
+        return {name: files[first] for name, first in readers.items()}
 
 
 def measure_importance(

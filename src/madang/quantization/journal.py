@@ -1,4 +1,4 @@
-"""What has been measured so far, so that work that was interrupted goes on where it was: a file of one line per figure."""
+"""What has been measured so far, a line per figure, so that work that was interrupted goes on where it was."""
 
 from __future__ import annotations
 

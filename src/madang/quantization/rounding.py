@@ -1,7 +1,7 @@
-"""Error feedback: what a column loses when it is rounded, the columns after it make up for, as far as their inputs go together.
+"""Error feedback: what columns lose when they are rounded, those after them make up for, as far as inputs go together.
 
-The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), a block of a type's
-columns at a time, so it serves every type of blocks, and the result is an ordinary tensor of that type.
+The update is that of Optimal Brain Quantization (arXiv:2208.11580) in GPTQ's order (arXiv:2210.17323), a block of a
+type's columns at a time, so it serves every type of blocks, and the result is an ordinary tensor of that type.
 """
 
 from __future__ import annotations
