@@ -15,6 +15,7 @@ from typer.main import get_command
 from madang import __version__
 from madang.cli import keys
 from madang.cli.bench import bench
+from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
 from madang.cli.importance import importance
@@ -66,6 +67,7 @@ app.command("rm")(rm)
 app.command("quantize")(quantize)
 app.command("importance")(importance)
 app.command("bench")(bench)
+app.command("compare")(compare)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
 app.command("top")(top)

@@ -41,7 +41,9 @@ IGNORED_EVERYWHERE = {
 MODERATION = Refused("there is no moderation here")
 _SEEDS = 2**64
 # OpenAI's are signed, ours are not: each negative one of 64 bits is the same as the positive of these bits.
-SignedSeed: TypeAlias = Annotated[int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})]
+SignedSeed: TypeAlias = Annotated[
+    int, WithJsonSchema({"type": "integer", "minimum": -_SEEDS // 2, "maximum": _SEEDS - 1})
+]
 
 
 class SampledRequest(WireRequest):
