@@ -11,7 +11,7 @@ import typer
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, note
 from madang.cli.sizing import Teller, read_text
-from madang.core.errors import UnknownOption
+from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -94,12 +94,14 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.evaluation import compare as compare_models
 
     languages = _languages(language)
+    if html is not None and html.is_dir():
+        raise InvalidRequest(f"--html: {html} is a folder.", param="html", hint="Name a file in it.")
     settings = options.settings_of(
         ctx, threads=threads, context=context, engine=engine, precision=precision, kv_type=kv_type
     )
     plan = ComparisonPlan(
         text=_text(text, passages),
-        prompts=PROMPTS if prompts is None else tuple(prompts),
+        prompts=_prompts(prompts),
         tasks=_tasks(tasks),
         answer_tokens=answer_tokens,
         raw=raw,
@@ -128,6 +130,14 @@ def _languages(word: str) -> tuple[Language, ...]:
     if not chosen:
         raise UnknownOption("language", word, [*LANGUAGES, "both"])
     return chosen
+
+
+def _prompts(given: list[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return PROMPTS
+    if not all(prompt.strip() for prompt in given):
+        raise InvalidRequest("A prompt is empty.", param="prompt")
+    return tuple(given)
 
 
 def _text(path: Path | None, passages: int) -> EvaluationText:

@@ -77,18 +77,21 @@ def compare(
     plan: ComparisonPlan,
     *,
     reference: int = 0,
+    keep: bool = True,
     fresh: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Do all steps that are not kept from before, and make the document of the figures.
 
     ``reference`` is the number of the one that the others are measured against. ``tell`` hears which contestant is at
-    work, and how many steps are done, of all. An interrupted comparison goes on when it is called again.
+    work, and how many steps are done, of all. An interrupted comparison goes on when it is called again, unless
+    ``keep`` is false; ``fresh`` forgets what was kept of these contestants.
     """
     folder = settings.home / FOLDER
+    files = [folder / f"{_key(entrant, settings)}.jsonl" if keep else None for entrant in entrants]
     examinations = [
-        Examination(entrant, settings, KeptSteps(folder / f"{_key(entrant, settings)}.jsonl", fresh=fresh))
-        for entrant in entrants
+        Examination(entrant, settings, KeptSteps(file, fresh=fresh))
+        for entrant, file in zip(entrants, files, strict=True)
     ]
     order = [reference, *(number for number in range(len(entrants)) if number != reference)]
     progress = _Progress(tell, len(entrants) * plan.n_steps)

@@ -15,11 +15,13 @@ def key_of(facts: object) -> str:
 
 
 class KeptSteps:
-    """Results by key. A line that was cut off is as if it had not been written."""
+    """Results by key, without a path in memory only. A line that was cut off is as if it had not been written."""
 
-    def __init__(self, path: Path, *, fresh: bool = False) -> None:
+    def __init__(self, path: Path | None, *, fresh: bool = False) -> None:
         self._path = path
         self._results: dict[str, Mapping[str, Any]] = {}
+        if path is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if fresh:
             path.unlink(missing_ok=True)
@@ -42,5 +44,7 @@ class KeptSteps:
     def keep(self, key: str, result: Mapping[str, Any]) -> None:
         """Write it down at once."""
         self._results[key] = result
+        if self._path is None:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps([key, result]) + "\n")
