@@ -47,4 +47,4 @@ class KeptSteps:
         if self._path is None:
             return
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([key, result]) + "\n")
+            file.write("\n" + json.dumps([key, result]))  # so a line that was cut off does not take this one along
