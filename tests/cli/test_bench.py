@@ -9,7 +9,7 @@ SHORT = ("bench", "twin", "--engine", "echo", "--prompt-tokens", "32", "--decode
 
 def test_json_has_the_keys_that_programs_rely_on(madang: Madang) -> None:
     document = madang(*SHORT, "--json").json()
-    assert list(document) == ["model", "engine", "threads", "isa", "prompt", "decode"]
+    assert list(document) == ["model", "engine", "threads", "isa", "prompt", "decode", "time_to_first_token_s"]
     assert (document["model"], document["engine"]) == ("twin", "echo")
     for step in ("prompt", "decode"):
         rate = document[step]["tokens_per_s"]

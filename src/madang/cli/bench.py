@@ -1,27 +1,31 @@
-"""``madang bench``: how fast a model reads prompts and generates, on this machine."""
+"""``madang bench``: how fast models read prompts and generate, on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from madang.cli import options
-from madang.cli.console import data, data_json, data_table
-from madang.core.errors import EngineError
+from madang.cli.console import data, data_json, data_table, note
+from madang.core.units import format_duration
 
 if TYPE_CHECKING:
     from madang.core.engine import Engine
+    from madang.core.settings import Settings
+    from madang.evaluation.contestants import Contestant
+    from madang.evaluation.speed import SpeedRun
 
-WORD = " word"
-SPARE_TOKENS = 32  # for what a tokenizer adds
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Models, each with @ENGINE behind it if it is to be that one.")
+]
 
 
 def bench(  # noqa: PLR0913  (a command line's options are its parameters)
     ctx: typer.Context,
-    model: options.Model,
+    models: Models,
     *,
     prompt_tokens: Annotated[
         int, typer.Option("--prompt-tokens", metavar="N", min=1, max=1_000_000, help="Length of the prompt.")
@@ -40,83 +44,100 @@ def bench(  # noqa: PLR0913  (a command line's options are its parameters)
 ) -> None:
     """Measure prompt and generation speed.
 
-    Prints the median of several runs and their spread; generation continues from the prompt.
+    Prints the median of several runs and their spread; generation continues from the prompt. Several models are
+    measured one after the other, each in a process of its own, by the requests that they answer.
     """
-    from madang.cli.pull import fetcher
-    from madang.core.engine import Benchmarkable
-    from madang.runtime import open_model
+    from madang.evaluation.contestants import parse_contestants
+    from madang.evaluation.speed import SPARE_TOKENS
 
     context = prompt_tokens + decode_tokens + SPARE_TOKENS
     settings = options.settings_of(
         ctx, threads=threads, engine=engine, context=context, precision=precision, kv_type=kv_type
     )
-    with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
-        measure = _bare_steps if isinstance(loaded, Benchmarkable) else _whole_answers
-        runs = [measure(loaded, prompt_tokens, decode_tokens, number) for number in range(repetitions + 1)][1:]
-        document = _document(loaded, runs)
+    contestants = parse_contestants(models, settings.engine)
+    if len(contestants) > 1:
+        _bench_several(contestants, settings, (prompt_tokens, decode_tokens, repetitions), as_json=as_json)
+        return
+    own = contestants[0]
+    if own.engine != settings.engine:
+        settings = options.settings_of(
+            ctx, threads=threads, engine=own.engine, context=context, precision=precision, kv_type=kv_type
+        )
+    document = _bench_one(own.reference, settings, prompt_tokens, decode_tokens, repetitions)
     if as_json:
         data_json(document)
     else:
         _print(document, repetitions)
 
 
-class _Run(NamedTuple):
-    """Tokens and seconds of one run."""
+def _bench_one(model: str, settings: Settings, prompt_tokens: int, decode_tokens: int, runs: int) -> dict[str, Any]:
+    from madang.cli.pull import fetcher
+    from madang.evaluation.speed import summarize
+    from madang.runtime import open_model
 
-    prompt_tokens: int
-    prompt_s: float
-    decode_tokens: int
-    decode_s: float
-
-
-def _bare_steps(engine: Any, prompt_tokens: int, decode_tokens: int, number: int) -> _Run:
-    """Forward steps without sampling or text: the prompt from an empty cache, then the tokens that follow it."""
-    prompt_s, decode_s = engine.benchmark(prompt_tokens, decode_tokens)
-    return _Run(prompt_tokens, prompt_s, decode_tokens, decode_s)
-
-
-def _whole_answers(engine: Engine, prompt_tokens: int, decode_tokens: int, number: int) -> _Run:
-    """What requests measure themselves: the tokens that were read and generated, which may be fewer than asked for."""
-    from madang.core import Request, SamplingParams, collect
-
-    request = Request(
-        prompt=_prompt(engine, prompt_tokens, number),
-        sampling=SamplingParams(temperature=0),
-        max_tokens=decode_tokens + 1,  # the first token belongs to the prompt
-    )
-    timings = collect(engine.generate(request)).done.timings
-    return _Run(timings.prompt_tokens_read, timings.prompt_s, timings.decode_tokens, timings.decode_s)
+    with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
+        found = [_run(loaded, prompt_tokens, decode_tokens, number) for number in range(runs + 1)][1:]
+        return {
+            "model": loaded.info.model,
+            "engine": loaded.info.engine,
+            "threads": getattr(loaded, "threads", None),
+            "isa": getattr(loaded, "isa", None),
+            **summarize(found),
+        }
 
 
-def _prompt(engine: Engine, n_tokens: int, number: int) -> str:
-    """Text of about so many tokens; the number comes first, so that no two runs share a beginning in a cache."""
-    from madang.core import Request, TokenCounter
+def _run(engine: Engine, prompt_tokens: int, decode_tokens: int, number: int) -> SpeedRun:
+    """Bare steps of an engine that can time them, else a whole answer."""
+    from madang.core.engine import Benchmarkable
+    from madang.evaluation.speed import run_answer, run_bare_steps
 
-    n_words = n_tokens
-    if isinstance(engine, TokenCounter):
-        n_words = n_tokens * n_words // engine.count_tokens(Request(prompt=WORD * n_words))
-    return f"{number}{WORD * max(1, n_words - 1)}"
-
-
-def _document(engine: Engine, runs: list[_Run]) -> dict[str, Any]:
-    return {
-        "model": engine.info.model,
-        "engine": engine.info.engine,
-        "threads": getattr(engine, "threads", None),
-        "isa": getattr(engine, "isa", None),
-        "prompt": _summary([(run.prompt_tokens, run.prompt_s) for run in runs]),
-        "decode": _summary([(run.decode_tokens, run.decode_s) for run in runs]),
-    }
+    if isinstance(engine, Benchmarkable):
+        return run_bare_steps(engine, prompt_tokens, decode_tokens)
+    return run_answer(engine, prompt_tokens, decode_tokens, number)
 
 
-def _summary(runs: list[tuple[int, float]]) -> dict[str, Any]:
-    rates = [tokens / seconds for tokens, seconds in runs if seconds > 0]
-    if not rates:
-        raise EngineError("The engine measured no time at all, so there is no rate to report.")
-    return {
-        "tokens": runs[-1][0],
-        "tokens_per_s": {"median": median(rates), "min": min(rates), "max": max(rates)},
-    }
+def _bench_several(
+    contestants: Sequence[Contestant], settings: Settings, sizes: tuple[int, int, int], *, as_json: bool
+) -> None:
+    """All by whole answers, so that no engine is timed by less than another."""
+    from madang.cli.pull import fetcher
+    from madang.cli.sizing import Teller
+    from madang.evaluation import ComparisonPlan, compare, enter
+
+    prompt_tokens, decode_tokens, repetitions = sizes
+    plan = ComparisonPlan(prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, n_runs=repetitions)
+    entrants = enter(contestants, settings, fetcher(settings))
+    found = compare(entrants, settings, plan, keep=False, tell=Teller())["models"]
+    if as_json:
+        data_json({"models": [_row_document(model) for model in found]})
+        return
+    rows = [["MODEL", "ENGINE", "PROMPT T/S", "MIN", "MAX", "DECODE T/S", "MIN", "MAX", "FIRST TOKEN"]]
+    rows += [_row(model) for model in found]
+    data_table(rows, right=range(2, 9))
+    for model in found:
+        for problem in (model["failed"], *model["problems"].values()):
+            if problem is not None:
+                note(f"Note: {model['label']}: {problem}")
+
+
+def _row_document(model: Mapping[str, Any]) -> dict[str, Any]:
+    speed = model["speed"] or {"prompt": None, "decode": None, "time_to_first_token_s": None}
+    problem = model["failed"] or next(iter(model["problems"].values()), None)
+    return {**{name: model[name] for name in ("model", "engine", "threads")}, **speed, "problem": problem}
+
+
+def _row(model: Mapping[str, Any]) -> list[str]:
+    speed = model["speed"]
+    if speed is None:
+        return [model["label"], model["engine"] or "-", *["-"] * 7]
+    rates = [speed[step]["tokens_per_s"] for step in ("prompt", "decode")]
+    first = speed["time_to_first_token_s"]
+    return [
+        model["label"],
+        model["engine"],
+        *(f"{rate[key]:.1f}" for rate in rates for key in ("median", "min", "max")),
+        "-" if first is None else format_duration(first["median"]),
+    ]
 
 
 def _print(document: dict[str, Any], repetitions: int) -> None:

@@ -16,6 +16,7 @@ from madang import __version__
 from madang.cli import keys, models, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
+from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
@@ -72,6 +73,7 @@ app.command("audit")(audit)
 app.command("quantize")(quantize)
 app.command("importance")(importance)
 app.command("bench")(bench)
+app.command("compare")(compare)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
 app.command("top")(top)
