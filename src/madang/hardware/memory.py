@@ -53,10 +53,11 @@ def packed_bits(tensor_type: TensorType) -> float:
 
 def packed_weights_bytes(tensors: Iterable[TensorSource]) -> int:
     """Resident bytes of these tensors once loaded; above the exact figure by at most 320 per 16 rows."""
-    return sum(_packed_tensor_bytes(tensor) for tensor in tensors)
+    return sum(packed_tensor_bytes(tensor) for tensor in tensors)
 
 
-def _packed_tensor_bytes(tensor: TensorSource) -> int:
+def packed_tensor_bytes(tensor: TensorSource) -> int:
+    """The same of one tensor."""
     if len(tensor.shape) < 2:
         return 4 * prod(tensor.shape)  # norms and biases are float32
     n_groups = -(-prod(tensor.shape[:-1]) // ROW_GROUP)
