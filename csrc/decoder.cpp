@@ -3,6 +3,9 @@
 #include <functional>
 #include <numeric>
 #include <stdexcept>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace madang {
 
@@ -66,6 +69,9 @@ void Decoder::complete() {
     joins_after_ffn_ = !ffn_direct_ || s.norms_sum;
     shares_input_ = s.parallel && layer.ffn_norm.empty();
     add_readers();
+#if defined(__GLIBC__)
+    malloc_trim(0);  // the bytes of the files, which were freed tensor by tensor, would stay with this process
+#endif
     is_complete_ = true;
 }
 

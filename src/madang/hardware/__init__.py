@@ -23,6 +23,7 @@ from madang.hardware.memory import (
     estimate_weights_bytes,
     largest_model_bytes,
     packed_weights_bytes,
+    working_bytes,
 )
 from madang.hardware.placement import Placement, PlacementRequest
 from madang.hardware.plan import Plan, PlanRequest, WeightFiles, make_plan, outline_plan
@@ -64,4 +65,5 @@ __all__ = [
     "row_elements",
     "save_profile",
     "work_of",
+    "working_bytes",
 ]
