@@ -18,6 +18,7 @@ from madang.cli.bench import bench
 from madang.cli.console import report_error
 from madang.cli.doctor import doctor
 from madang.cli.list import list_models
+from madang.cli.plan import plan
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.rm import rm
@@ -62,6 +63,7 @@ app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
 app.command("bench")(bench)
+app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
 app.command("top")(top)

@@ -12,8 +12,6 @@ from madang.formats.tensors import TensorSource, TensorType
 
 # How much weights of common types may grow when they are padded to whole tiles, where only a file's size is known.
 REPACKED_FACTOR = 1.15
-ROW_GROUP = 16  # rows are padded to it
-PLANE_BYTES = 64  # each of at most five planes of a row group is padded to it
 # Bits per weight in memory of the types that take more there than in files. They follow from form_of (csrc/layout.h),
 # and tests/hardware/test_memory.py compares them with the core.
 _PACKED_BITS = {
@@ -91,17 +89,21 @@ def packed_bits(tensor_type: TensorType) -> float:
 
 
 def packed_weights_bytes(tensors: Iterable[TensorSource]) -> int:
-    """Resident bytes of these tensors once loaded; above the exact figure by at most 320 per 16 rows."""
+    """Resident bytes of these tensors once loaded, exactly, where the native engine runs their types."""
     return sum(packed_tensor_bytes(tensor) for tensor in tensors)
 
 
 def packed_tensor_bytes(tensor: TensorSource) -> int:
     """The same of one tensor."""
+    from madang import _core
+
+    columns, n_rows = tensor.shape[-1] if tensor.shape else 1, prod(tensor.shape[:-1])
     if len(tensor.shape) < 2:
-        return 4 * prod(tensor.shape)  # norms and biases are float32
-    n_groups = -(-prod(tensor.shape[:-1]) // ROW_GROUP)
-    group_bytes = ROW_GROUP * tensor.shape[-1] * packed_bits(tensor.type) / 8
-    return n_groups * (round(group_bytes) + 5 * PLANE_BYTES)
+        return _FLOAT_BYTES * -(-columns // _BLOCK) * _BLOCK  # norms and biases are float32
+    try:
+        return _core.packed_bytes(int(tensor.type), n_rows, columns)
+    except ValueError:  # a type that only other engines run, or a matrix that none does
+        return round(prod(tensor.shape) * packed_bits(tensor.type) / 8)
 
 
 def estimate_weights_bytes(file_bytes: int) -> int:

@@ -86,17 +86,21 @@ class MachineProfile:
 def read_profile(home: Path) -> MachineProfile | None:
     """The profile in this folder; None where there is none, or one that this version does not understand."""
     try:
-        record = read_machine_file(home)["profile"]
-        return MachineProfile(
-            **{
-                **record,
-                "types": {TensorType[name]: TypeSpeed(**speed) for name, speed in record["types"].items()},
-                "caches": {name: CacheSpeed(**speed) for name, speed in record["caches"].items()},
-                "one_thread": tuple(record["one_thread"]),
-            }
-        )
+        return profile_from(read_machine_file(home)["profile"])
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def profile_from(document: Mapping[str, Any]) -> MachineProfile:
+    """The same from JSON. Raises KeyError, TypeError or AttributeError for what is none."""
+    return MachineProfile(
+        **{
+            **document,
+            "types": {TensorType[name]: TypeSpeed(**speed) for name, speed in document["types"].items()},
+            "caches": {name: CacheSpeed(**speed) for name, speed in document["caches"].items()},
+            "one_thread": tuple(document["one_thread"]),
+        }
+    )
 
 
 def save_profile(home: Path, profile: MachineProfile) -> None:
