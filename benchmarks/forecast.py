@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/forecast.py MODEL.gguf --into benchmarks/results/DATE-forecast.json   # adds to a file
 
 Before each model, this machine's kernels are measured for its types, in a process of their own: memory that is shared
-with others changes its speed by tens of per cent within an hour, so figures of different hours say nothing of each other.
+with others changes its speed by tens of per cent within an hour, so figures of different hours cannot be compared.
 The model is loaded in another process. Runs in which other processes took the processors do not count; a point of which
 all runs were disturbed says so. What a forecast adds up is told in src/madang/hardware/forecast.py.
 """
@@ -27,6 +27,7 @@ from peers import free_result_path, save
 
 CLEAN_SHARE = 0.93  # of the processors' time that this process had, while it computed
 CLEAN_RUNS, MOST_S = 3, 12.0
+MOST_DISTURBED = 0.1  # of a profile's figures
 DECODE_TOKENS = 24
 LIMITS = {"memory": 0.05, "decode": 0.15, "prompt": 0.20}
 
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else _new_document()
     for model in options.models:
         profile = _child("profile", model, options)
+        if profile["disturbed_share"] > MOST_DISTURBED:
+            print(
+                f"{model.name} is left out: other processes computed while the kernels were measured", file=sys.stderr
+            )
+            continue
         measured = [_child("points", model, options, depth) for depth in options.depths.split(",")]
         points = _compare(model, profile, measured, options.threads)
         names = {(point["model"], point["depth_tokens"]) for point in points}
@@ -92,6 +98,7 @@ def _profile(options: argparse.Namespace) -> Any:
 def _points(options: argparse.Namespace) -> Any:
     """Of one depth: in another process, what was left behind would count for the next."""
     import psutil
+
     from madang.core.settings import load_settings
     from madang.native import NativeEngine
     from madang.runtime import open_model

@@ -166,6 +166,8 @@ def _print_forecast(forecast: Mapping[str, Any]) -> None:
         for name, speed in profile["types"].items()
     ]
     data_table([["TYPE", "DECODE", "PROMPT"], *rows], right=[1, 2])
+    if profile["disturbed_share"] > 0:
+        data(f"Of these figures, {profile['disturbed_share']:.0%} were taken while other programs computed.")
     for kind, learned in forecast["errors"].items():
         errors = [f"{name} {one['error']:.0%} of {one['runs']} runs" for name, one in learned.items() if one["runs"]]
         data(f"The usual error for {kind}: {', '.join(errors)}.")

@@ -53,6 +53,7 @@ class MachineProfile:
     step_s, layer_s       of one token's step, and of each of its layers, beside what is read: waiting for one another
     row_elements_per_s    elements of activations, in chunks of a prompt (forecast.py says how many a layer has)
     one_thread            decode and prompt speed of one thread, as parts of those of all
+    disturbed_share       of the figures: taken while other processes computed, so that they may be too low
     """
 
     measured_at: str
@@ -66,6 +67,7 @@ class MachineProfile:
     layer_s: float
     row_elements_per_s: float
     one_thread: tuple[float, float] = (1.0, 1.0)
+    disturbed_share: float = 0.0
 
     def type_speed(self, tensor_type: TensorType) -> TypeSpeed:
         """That of the type, or of the measured one that takes the most similar memory: such types lie alike."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,8 +30,10 @@ MEASURED_TYPES: Final = (
 )
 CHUNK_TOKENS: Final = 256
 DEPTH_TOKENS: Final = 4096
-# Beyond the last cache of most machines, or a step would read from there what a model reads from memory.
+# More than caches hold, or a step would read from there what a model reads from memory. What a kernel can do shows with
+# less, as long as it is not all in a cache; how fast memory is, with more.
 DECODE_BYTES: Final = 80_000_000
+MEMORY_BYTES: Final = 400_000_000
 PASSES: Final = 2
 LEAST_S: Final = 0.02  # that a figure is measured for, in each pass
 MOST_S: Final = 0.3
@@ -42,6 +44,7 @@ _Key: TypeAlias = tuple[str, str]  # what is measured, and of which type
 _ROUND_S = 1e-3
 _CLEAN_SHARE = 0.9
 _SHORTEST_S = 1e-12
+_ONE = "one thread"
 _VOCABULARY = 64
 _ROPE = RopeSpec("half", (1.0,) * 32)
 _NORM = 1e-3  # keeps what lies in the cache within float16
@@ -60,18 +63,21 @@ def measure_machine(
     threads = threads or machine.physical_cores or 1
     kinds = tuple(dict.fromkeys((_T.Q8_0, *types)))
     passes = [dict(_steps(kinds, threads)) for _ in range(PASSES)]
-    seconds = {key: min(found[key] for found in passes) for key in passes[0]}
+    best = {key: min(found[key] for found in passes) for key in passes[0]}
+    seconds = {key: timing.seconds for key, timing in best.items()}
     step_s, layer_s = _waiting_s(seconds)
     caches = {kv_type: _cache_speed(seconds, kv_type) for kv_type in KV_TYPES}
     pair_s = 1 / caches[KV_TYPES[0]].prompt_pairs_per_s
     row_s = _row_s(seconds, pair_s)
 
+    memory_rate = _bytes_per_s(_T.Q8_0, MEMORY_BYTES, seconds["memory", ""], step_s, layer_s)
+
     def speed(kind: TensorType) -> TypeSpeed:
         step = seconds["decode", kind.name]
         token_s = seconds["chunk", kind.name] / CHUNK_TOKENS
         products_s = token_s - row_s * row_elements(_WIDE) - pair_s * _chunk_pairs(_WIDE)
-        read_s = max(step - step_s - _n_layers(kind) * layer_s, step / 2)
-        return TypeSpeed(_decode_bytes(kind) / read_s, _weights(_WIDE) / max(products_s, token_s / 2))
+        rate = _bytes_per_s(kind, DECODE_BYTES, step, step_s, layer_s)
+        return TypeSpeed(min(rate, memory_rate), _weights(_WIDE) / max(products_s, token_s / 2))
 
     return MachineProfile(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,11 +90,12 @@ def measure_machine(
         step_s=step_s,
         layer_s=layer_s,
         row_elements_per_s=1 / row_s,
-        one_thread=(_one_thread(seconds, "decode"), _one_thread(seconds, "chunk")),
+        one_thread=(_one_thread(seconds, "memory", ""), _one_thread(seconds, "chunk", _T.Q8_0.name)),
+        disturbed_share=sum(timing.is_disturbed for timing in best.values()) / len(best),
     )
 
 
-def _steps(kinds: Iterable[TensorType], threads: int) -> Iterator[tuple[_Key, float]]:
+def _steps(kinds: Iterable[TensorType], threads: int) -> Iterator[tuple[_Key, _Timing]]:
     """Everything that is measured: what it is, and the seconds of a step."""
     for name, spec in (("few", _FEW), ("many", _MANY)):
         yield (name, ""), _Steps(spec, _T.Q8_0, threads).seconds(1)
@@ -96,12 +103,14 @@ def _steps(kinds: Iterable[TensorType], threads: int) -> Iterator[tuple[_Key, fl
     for kv_type in KV_TYPES:
         steps = _Steps(_DEEP, _T.Q8_0, threads, kv_type)
         for name, n_tokens in (("token", 1), ("tokens", CHUNK_TOKENS)):
-            yield (name, kv_type), steps.seconds(n_tokens, DEPTH_TOKENS) - steps.seconds(n_tokens)
+            deep, first = steps.seconds(n_tokens, DEPTH_TOKENS), steps.seconds(n_tokens)
+            yield (name, kv_type), _Timing(deep.is_disturbed or first.is_disturbed, deep.seconds - first.seconds)
     for kind in kinds:
         yield ("chunk", kind.name), _Steps(_WIDE, kind, threads).seconds(CHUNK_TOKENS)
-        yield ("decode", kind.name), _Steps(_wide(_n_layers(kind)), kind, threads).seconds(1)
-    yield ("chunk", ""), _Steps(_WIDE, _T.Q8_0, 1).seconds(CHUNK_TOKENS)
-    yield ("decode", ""), _Steps(_wide(_n_layers(_T.Q8_0)), _T.Q8_0, 1).seconds(1)
+        yield ("decode", kind.name), _Steps(_wide(_n_layers(kind, DECODE_BYTES)), kind, threads).seconds(1)
+    yield ("chunk", _ONE), _Steps(_WIDE, _T.Q8_0, 1).seconds(CHUNK_TOKENS)
+    for name, n_threads in (("", threads), (_ONE, 1)):
+        yield ("memory", name), _Steps(_wide(_n_layers(_T.Q8_0, MEMORY_BYTES)), _T.Q8_0, n_threads).seconds(1)
 
 
 def _spec(n_layers: int, n_embd: int, n_ff: int, n_heads: int, n_kv_heads: int) -> DecoderSpec:
@@ -150,6 +159,13 @@ def _weights(spec: DecoderSpec) -> int:
     return sum(rows * columns for rows, columns in _matrices(spec).values())
 
 
+class _Timing(NamedTuple):
+    """Of one step. Undisturbed ones come first in order, then shorter ones."""
+
+    is_disturbed: bool  # by other processes, in every round
+    seconds: float
+
+
 class _Steps:
     """A decoder with weights of one type, and steps of one sequence."""
 
@@ -172,7 +188,7 @@ class _Steps:
         n_bytes = rows * columns // kind.block_elements * kind.block_bytes
         self._decoder.set_tensor(name, int(kind), rows, columns, self._noise[:n_bytes])
 
-    def seconds(self, n_tokens: int, depth_tokens: int = 0) -> float:
+    def seconds(self, n_tokens: int, depth_tokens: int = 0) -> _Timing:
         """A step of so many tokens behind so many others, whose keys and values are whatever lies in new pages."""
         n_pages = -(-(depth_tokens + n_tokens) // KV_PAGE_TOKENS)
         if n_pages > self._decoder.n_pages:
@@ -184,10 +200,10 @@ class _Steps:
         def step() -> None:
             self._decoder.step(tokens, positions, sequences, pages, _NO_OUTPUTS)
 
-        return _typical_s(step, self._decoder.n_threads)
+        return _typical(step, self._decoder.n_threads)
 
 
-def _typical_s(work: Callable[[], None], threads: int) -> float:
+def _typical(work: Callable[[], None], threads: int) -> _Timing:
     """Seconds of one call: of the rounds in which nobody else took the processors, one of the better ones.
 
     Threads of the core wait awake, so a process that got less time than all of its threads could have was kept waiting.
@@ -202,7 +218,7 @@ def _typical_s(work: Callable[[], None], threads: int) -> float:
         shortest_s = min(shortest_s, wall_s / n_calls)
         if cpu_s >= _CLEAN_SHARE * threads * wall_s:
             clean.append(wall_s / n_calls)
-    return sorted(clean)[len(clean) // 4] if clean else shortest_s
+    return _Timing(False, sorted(clean)[len(clean) // 4]) if clean else _Timing(True, shortest_s)
 
 
 def _seconds_of(work: Callable[[], None], n_calls: int) -> tuple[float, float]:
@@ -240,15 +256,17 @@ def _chunk_pairs(spec: DecoderSpec) -> float:
     return spec.n_heads * spec.head_dim * (CHUNK_TOKENS + 1) / 2
 
 
-def _n_layers(kind: TensorType) -> int:
-    """So many that they take about ``DECODE_BYTES``."""
-    return max(round(DECODE_BYTES * 8 / packed_bits(kind) / _weights(_WIDE)), 1)
+def _n_layers(kind: TensorType, n_bytes: int) -> int:
+    """So many wide ones take about that."""
+    return max(round(n_bytes * 8 / packed_bits(kind) / _weights(_WIDE)), 1)
 
 
-def _decode_bytes(kind: TensorType) -> float:
-    return _n_layers(kind) * _weights(_WIDE) * packed_bits(kind) / 8
+def _bytes_per_s(kind: TensorType, n_bytes: int, seconds: float, step_s: float, layer_s: float) -> float:
+    n_layers = _n_layers(kind, n_bytes)
+    read_s = max(seconds - step_s - n_layers * layer_s, seconds / 2)
+    return n_layers * _weights(_WIDE) * packed_bits(kind) / 8 / read_s
 
 
-def _one_thread(seconds: Mapping[_Key, float], step: str) -> float:
+def _one_thread(seconds: Mapping[_Key, float], step: str, kind: str) -> float:
     """The speed of one thread, as a part of that of all."""
-    return min(seconds[step, _T.Q8_0.name] / seconds[step, ""], 1.0)
+    return min(seconds[step, kind] / seconds[step, _ONE], 1.0)
