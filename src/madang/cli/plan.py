@@ -50,12 +50,10 @@ def plan(  # noqa: PLR0913  (a command line's options are its parameters)
 
 
 def _show_plan(model: str, settings: Settings, as_json: bool) -> None:
-    from madang.models import Store
-    from madang.runtime import find_files
-    from madang.runtime.forecasting import reason
+    from madang.runtime.forecasting import planned_files, reason
 
-    files = find_files(model, Store(settings.home))
-    reasoning = reason(files, settings)
+    with planned_files(model, settings) as files:
+        reasoning = reason(files, settings)
     if as_json:
         data_json(_document(reasoning))
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from madang.core.errors import MadangError
@@ -23,9 +25,18 @@ from madang.hardware import (
     working_bytes,
 )
 from madang.hardware.corrections import Learned, Quantity, kind_of, learn, read_corrections
-from madang.models import ModelFiles, Store, parse_reference, read_endpoint
+from madang.models import (
+    ModelFiles,
+    NameReference,
+    Store,
+    load_catalog,
+    parse_reference,
+    read_endpoint,
+)
+from madang.models.headers import header_files
+from madang.models.references import HubReference, OllamaReference
 from madang.runtime.choosing import OWN_ENGINE, choose_for
-from madang.runtime.open import plan_for
+from madang.runtime.open import find_files, plan_for
 
 DEPTHS_TOKENS = (512, 4096)
 SHORTEST_PROMPT_TOKENS = 64  # of what is learned from: less is mostly waiting
@@ -67,6 +78,27 @@ class Reasoning:
     speeds: tuple[Speed, ...] = ()
     measured_at: str | None = None
     corrected: bool = False
+
+
+@contextmanager
+def planned_files(reference: str, settings: Settings) -> Iterator[ModelFiles]:
+    """The model's files, or, of one that is not here, their headers: a few megabytes, for as long as the block lasts.
+
+    Raises what ``find_files`` and ``header_files`` raise.
+    """
+    if reference.startswith("https://"):
+        with header_files(reference) as files:
+            yield files
+        return
+    parsed, store = parse_reference(reference), Store(settings.home)
+    if store.find(parsed) is None:
+        entry = load_catalog().find(parsed) if isinstance(parsed, NameReference) else None
+        source = parsed if entry is None else entry.source
+        if isinstance(source, HubReference | OllamaReference):
+            with header_files(source, registry=settings.ollama_registry) as files:
+                yield files
+            return
+    yield find_files(reference, store)
 
 
 def reason(files: ModelFiles, settings: Settings) -> Reasoning:

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -202,3 +202,8 @@ def _checked(name: str, file: _RemoteFile, path: Path, pin: Pin) -> StagedFile:
         shutil.rmtree(path.parent, ignore_errors=True)
         raise
     return StagedFile(name, path, size_bytes, actual)
+
+
+def errors_of_hub(reference: HubReference) -> AbstractContextManager[None]:
+    """Inside of it, the library's errors become ours."""
+    return _errors_of(reference, None)

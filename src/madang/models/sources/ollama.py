@@ -91,6 +91,12 @@ class OllamaSource:
         staged = StagedFile("model.gguf", partial, weights.size_bytes, weights.sha256)
         return Fetched("gguf", (staged,), f"{reference}@sha256:{weights.sha256}", sampling, preset)
 
+    def weights_url(self, reference: OllamaReference) -> str:
+        """Where the weights can be read. Raises as ``fetch``."""
+        with self._errors_of(reference):
+            weights = _weights(reference, self._layers(reference))
+        return f"{self._url(reference)}/blobs/sha256:{weights.sha256}"
+
     def _layers(self, reference: OllamaReference) -> list[_Layer]:
         url = f"{self._url(reference)}/manifests/{reference.tag}"
         with self._open(url, {"Accept": _MANIFEST}) as response:
@@ -183,6 +189,11 @@ class _OwnSchemeOnly(urllib.request.HTTPRedirectHandler):
         if urlsplit(url).scheme != self._scheme:
             raise SourceError(f"The registry sends us to {urlsplit(url).scheme}, away from {self._scheme}.")
         return super().redirect_request(*args)
+
+
+def own_scheme_only(url: str) -> urllib.request.OpenerDirector:
+    """What opens this address and where it leads to, as long as that speaks the same protocol."""
+    return urllib.request.build_opener(_OwnSchemeOnly(urlsplit(url).scheme))
 
 
 def _layer(reference: OllamaReference, entry: Mapping[str, Any]) -> _Layer:
