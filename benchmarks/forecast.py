@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/forecast.py benchmarks/.models/*.gguf --depths 512,2048
     .venv/bin/python benchmarks/forecast.py MODEL.gguf --into benchmarks/results/DATE-forecast.json   # adds to a file
 
-Before each model, this machine's kernels are measured for its types, in a process of their own: memory that is shared
-with others changes its speed by tens of per cent within an hour, so figures of different hours cannot be compared.
-The model is loaded in another process. Runs in which other processes took the processors do not count; a point of which
+Before and after each model, this machine's kernels are measured for its types, in processes of their own: shared memory
+changes its speed by tens of per cent within minutes, so figures of different times cannot be compared. A forecast is the
+mean of both. The model is loaded in another process. Runs in which other processes took the processors do not count; a point of which
 all runs were disturbed says so. What a forecast adds up is told in src/madang/hardware/forecast.py.
 """
 
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import harmonic_mean, median
 from typing import Any
 
 from machine import describe_checkout, describe_machine, physical_cores
@@ -28,7 +29,7 @@ from peers import free_result_path, save
 CLEAN_SHARE = 0.93  # of the processors' time that this process had, while it computed
 CLEAN_RUNS, MOST_S = 3, 12.0
 MOST_DISTURBED = 0.1  # of a profile's figures
-DECODE_TOKENS = 24
+DECODE_TOKENS = 48
 LIMITS = {"memory": 0.05, "decode": 0.15, "prompt": 0.20}
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             )
             continue
         measured = [_child("points", model, options, depth) for depth in options.depths.split(",")]
-        points = _compare(model, profile, measured, options.threads)
+        points = _compare(model, (profile, _child("profile", model, options)), measured, options.threads)
         names = {(point["model"], point["depth_tokens"]) for point in points}
         earlier = [p for p in document["points"] if (p["model"], p["depth_tokens"]) not in names]
         document["points"] = sorted([*earlier, *points], key=lambda p: (p["model"], p["depth_tokens"]))
@@ -118,8 +119,8 @@ def _points(options: argparse.Namespace) -> Any:
         "depth_tokens": depth,
         "n_runs": len(runs),
         "n_clean": len(clean),
-        "prompt_s": min(run["prompt_s"] for run in clean or runs),
-        "decode_s": min(run["decode_s"] for run in clean or runs),
+        "prompt_s": median(run["prompt_s"] for run in clean or runs),
+        "decode_s": median(run["decode_s"] for run in clean or runs),
         "resident_bytes": psutil.Process().memory_info().rss,
     }
 
@@ -135,17 +136,18 @@ _CHILDREN = {"profile": _profile, "points": _points}
 
 
 def _compare(
-    model: Path, profile: dict[str, Any], measured: list[dict[str, Any]], threads: int
+    model: Path, profiles: Sequence[dict[str, Any]], measured: list[dict[str, Any]], threads: int
 ) -> list[dict[str, Any]]:
     from madang.formats.families import describe_model
     from madang.hardware import forecast_decode, forecast_prompt, work_of
     from madang.hardware.profile import profile_from
 
-    machine, description = profile_from(profile), describe_model(model, "gguf")
+    machines, description = [profile_from(profile) for profile in profiles], describe_model(model, "gguf")
     work = work_of(description)
     points = []
     for point in measured:
         depth, n_tokens = point["depth_tokens"], point["depth_tokens"] + DECODE_TOKENS
+        decode_depth = depth + DECODE_TOKENS // 2
         found = {
             "memory": point["resident_bytes"],
             "decode": DECODE_TOKENS / point["decode_s"],
@@ -153,8 +155,8 @@ def _compare(
         }
         forecast = {
             "memory": _needed_bytes(description, n_tokens),
-            "decode": forecast_decode(machine, work, depth + DECODE_TOKENS // 2, threads=threads),
-            "prompt": forecast_prompt(machine, work, depth, threads=threads),
+            "decode": harmonic_mean([forecast_decode(m, work, decode_depth, threads=threads) for m in machines]),
+            "prompt": harmonic_mean([forecast_prompt(m, work, depth, threads=threads) for m in machines]),
         }
         points.append(
             {
@@ -164,7 +166,7 @@ def _compare(
                 "forecast": forecast,
                 "error": {name: forecast[name] / found[name] - 1 for name in found},
                 "runs": {"all": point["n_runs"], "undisturbed": point["n_clean"]},
-                "profile": profile,
+                "profiles": list(profiles),
             }
         )
     return points

@@ -46,18 +46,18 @@ class Ranges(Protocol):
 
 @contextmanager
 def header_files(
-    reference: HubReference | OllamaReference | str, *, registry: str | None = None
+    reference: HubReference | OllamaReference | str, *, registry: str | None = None, endpoint: str | None = None
 ) -> Iterator[ModelFiles]:
     """The model's files with their headers alone, for as long as the block lasts. A text is the address of a GGUF file.
 
-    Raises ModelNotFound, NetworkUnavailable, SourceError, InvalidReference when the choice is the user's, and what the
-    readers of headers raise.
+    ``registry`` and ``endpoint`` are an Ollama registry and a hub in place of the usual ones. Raises ModelNotFound,
+    NetworkUnavailable, SourceError, InvalidReference when the choice is the user's, and what readers of headers raise.
     """
     with tempfile.TemporaryDirectory(prefix="madang-header-") as name:
         folder = Path(name)
         if isinstance(reference, HubReference):
-            with errors_of_hub(reference):
-                files = _hub_files(reference, folder)
+            with errors_of_hub(reference, endpoint):
+                files = _hub_files(reference, folder, endpoint)
         elif isinstance(reference, OllamaReference):
             url = OllamaSource(registry or REGISTRY).weights_url(reference)
             files = _gguf_files(str(reference), _Web(url), folder / "model.gguf")
@@ -66,23 +66,24 @@ def header_files(
         yield files
 
 
-def _hub_files(reference: HubReference, folder: Path) -> ModelFiles:
+def _hub_files(reference: HubReference, folder: Path, endpoint: str | None) -> ModelFiles:
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(reference.repo, revision=reference.revision, files_metadata=True, timeout=TIMEOUT_S)
+    api = HfApi(endpoint=endpoint)
+    info = api.model_info(reference.repo, revision=reference.revision, files_metadata=True, timeout=TIMEOUT_S)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     chosen = choose_files(f"hf:{reference.repo}", list(sizes), reference.file)
     at = HubReference(reference.repo, None, info.sha)
     if chosen.format == "gguf":
         path = chosen.paths[0]
-        return _gguf_files(f"hf:{reference.repo}/{path}", _Hub(at, path), folder / PurePosixPath(path).name)
+        return _gguf_files(f"hf:{reference.repo}/{path}", _Hub(at, path, endpoint), folder / PurePosixPath(path).name)
     for name, path in zip(chosen.names, chosen.paths, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".safetensors"):
-            _copy_safetensors_header(_Hub(at, path), target)
+            _copy_safetensors_header(_Hub(at, path, endpoint), target)
         elif name.endswith(".json") and sizes[path] <= MAX_CONFIG_BYTES:
-            target.write_bytes(_Hub(at, path).get(0, MAX_CONFIG_BYTES)[0])
+            target.write_bytes(_Hub(at, path, endpoint).get(0, MAX_CONFIG_BYTES)[0])
     return _model_files(str(reference), "huggingface", folder, sum(sizes[path] for path in chosen.paths))
 
 
@@ -146,8 +147,8 @@ class _SparseCopy:
 class _Hub:
     """A file of a repository, through huggingface_hub, which gives its token to nobody but the hub."""
 
-    def __init__(self, at: HubReference, path: str) -> None:
-        self._at, self._path = at, path
+    def __init__(self, at: HubReference, path: str, endpoint: str | None) -> None:
+        self._at, self._path, self._endpoint = at, path, endpoint
 
     def get(self, begin: int, n_bytes: int) -> tuple[bytes, int]:
         from huggingface_hub import hf_hub_url
@@ -157,7 +158,7 @@ class _Hub:
             http_stream_backoff,
         )
 
-        url = hf_hub_url(self._at.repo, self._path, revision=self._at.revision)
+        url = hf_hub_url(self._at.repo, self._path, revision=self._at.revision, endpoint=self._endpoint)
         headers = {**build_hf_headers(library_name="madang"), **_range_headers(begin, n_bytes)}
         answer = http_stream_backoff("GET", url, headers=headers, timeout=TIMEOUT_S, retry_on_exceptions=())
         with answer as response:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 
-from madang.core.errors import MadangError
+from madang.core.errors import MadangError, NotEnoughMemory
 from madang.core.events import Done, Timings, Usage
 from madang.core.settings import Settings
+from madang.core.units import format_bytes
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import TensorType
 from madang.hardware import (
@@ -25,6 +27,7 @@ from madang.hardware import (
     working_bytes,
 )
 from madang.hardware.corrections import Learned, Quantity, kind_of, learn, read_corrections
+from madang.hardware.memory import packed_bits
 from madang.models import (
     ModelFiles,
     NameReference,
@@ -41,6 +44,7 @@ from madang.runtime.open import find_files, plan_for
 DEPTHS_TOKENS = (512, 4096)
 SHORTEST_PROMPT_TOKENS = 64  # of what is learned from: less is mostly waiting
 SHORTEST_DECODE_TOKENS = 16
+_SMALLER_TYPES = (TensorType.Q8_0, TensorType.Q6_K, TensorType.Q5_K, TensorType.Q4_K, TensorType.Q3_K, TensorType.Q2_K)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,12 @@ def planned_files(reference: str, settings: Settings) -> Iterator[ModelFiles]:
 def reason(files: ModelFiles, settings: Settings) -> Reasoning:
     """What would run the model, how, and how fast. Raises what ``plan_for`` raises."""
     chosen = choose_for(files, settings.engine)
-    plan, entry = plan_for(files, settings), chosen.choice.entry
+    entry = chosen.choice.entry
+    try:
+        plan = plan_for(files, settings)
+    except NotEnoughMemory as refusal:
+        refusal.hint = _smaller(chosen.description, refusal) or refusal.hint
+        raise
     profile = read_profile(settings.home)
     if chosen.description is None:
         return Reasoning(files.name, entry.name, chosen.choice.reason, plan)
@@ -118,6 +127,22 @@ def reason(files: ModelFiles, settings: Settings) -> Reasoning:
     return Reasoning(
         files.name, entry.name, chosen.choice.reason, plan, types, speeds, profile.measured_at, is_corrected
     )
+
+
+def _smaller(description: ModelDescription | None, refusal: NotEnoughMemory) -> str | None:
+    """What would fit: the same context with weights of fewer bits, beside what the refusal already says."""
+    if description is None or refusal.available_bytes is None:
+        return None
+    matrices = [tensor for tensor in description.tensors.values() if len(tensor.shape) > 1]
+    weights_bytes = packed_weights_bytes(matrices)
+    n_weights = sum(prod(tensor.shape) for tensor in matrices)
+    for kind in _SMALLER_TYPES:
+        smaller_bytes = round(n_weights * packed_bits(kind) / 8)
+        needed_bytes = refusal.needed_bytes - weights_bytes + smaller_bytes
+        if smaller_bytes < weights_bytes and needed_bytes <= refusal.available_bytes:
+            hint = f"With weights of {kind.name} it would need about {format_bytes(needed_bytes)}."
+            return hint if refusal.hint is None else f"{refusal.hint} {hint}"
+    return f"Not even with weights of {_SMALLER_TYPES[-1].name} would it fit; choose a smaller model."
 
 
 def _speed(

@@ -204,6 +204,6 @@ def _checked(name: str, file: _RemoteFile, path: Path, pin: Pin) -> StagedFile:
     return StagedFile(name, path, size_bytes, actual)
 
 
-def errors_of_hub(reference: HubReference) -> AbstractContextManager[None]:
+def errors_of_hub(reference: HubReference, endpoint: str | None) -> AbstractContextManager[None]:
     """Inside of it, the library's errors become ours."""
-    return _errors_of(reference, None)
+    return _errors_of(reference, endpoint)
