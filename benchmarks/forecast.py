@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/forecast.py MODEL.gguf --into benchmarks/results/DATE-forecast.json   # adds to a file
 
 Before and after each model, this machine's kernels are measured for its types, in processes of their own: shared memory
-changes its speed by tens of per cent within minutes, so figures of different times cannot be compared. A forecast is the
-mean of both. The model is loaded in another process. Runs in which other processes took the processors do not count; a point of which
-all runs were disturbed says so. What a forecast adds up is told in src/madang/hardware/forecast.py.
+changes its speed by tens of per cent within minutes, so figures of different times cannot be compared. A forecast is
+the mean of both. The model is loaded in another process. Runs in which other processes took the processors do not
+count; a point of which all runs were disturbed says so. What is added up: src/madang/hardware/forecast.py.
 """
 
 from __future__ import annotations
