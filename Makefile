@@ -47,6 +47,7 @@ check: $(VENV)/for-tests
 	$(PYTHON) -m madang.server.reference --check
 	$(PYTHON) -m madang.server.metrics_page --check
 	$(PYTHON) -m madang.server.openapi --check
+	$(PYTHON) -m madang.runtime.models_page --check
 
 test: check
 	$(PYTHON) -m pytest
@@ -83,6 +84,7 @@ reference: $(VENV)/for-tests
 	$(PYTHON) -m madang.server.reference
 	$(PYTHON) -m madang.server.metrics_page
 	$(PYTHON) -m madang.server.openapi
+	$(PYTHON) -m madang.runtime.models_page
 
 compatibility: $(VENV)/for-tests
 	$(PYTHON) -m tests.compatibility.matrix

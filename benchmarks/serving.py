@@ -42,6 +42,7 @@ N_CLIENTS = 16
 SOAK_CLIENTS = 64
 ANSWER_TOKENS = 96
 SOAK_TOKENS = 24
+SOAK_SAMPLES = 12  # of the server's memory
 CONTEXT_TOKENS = 2048
 FIRST_TOKEN_REQUESTS = 20
 
@@ -246,7 +247,12 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
     answers: list[Answered] = []
     errors: list[str] = []
     until = time.perf_counter() + seconds
-    before = server.process.memory_info().rss
+    resident = [server.process.memory_info().rss]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(seconds / SOAK_SAMPLES)
+            resident.append(server.process.memory_info().rss)
 
     async def client(number: int) -> None:
         turn = 0
@@ -257,7 +263,9 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
             except (RuntimeError, OSError) as error:
                 errors.append(str(error))
 
+    watching = asyncio.ensure_future(watch())
     await asyncio.gather(*(client(number) for number in range(SOAK_CLIENTS)))
+    watching.cancel()
     return {
         "seconds": seconds,
         "requests": len(answers),
@@ -266,8 +274,7 @@ async def soak(server: Server, seconds: float) -> dict[str, Any]:
         "first_token_s": percentiles(answer.first_token_s for answer in answers),
         "total_s": percentiles(answer.total_s for answer in answers),
         "tokens_per_s": sum(answer.n_tokens for answer in answers) / seconds,
-        "resident_bytes_before": before,
-        "resident_bytes_after": server.process.memory_info().rss,
+        "resident_bytes": resident,  # before, and as the time goes by
     }
 
 
@@ -314,7 +321,7 @@ def show(document: dict[str, Any]) -> None:
     print(
         f"{SOAK_CLIENTS} clients for {found['seconds']} s: {found['requests']} answers, {found['n_errors']} errors, "
         f"first token p50 {found['first_token_s']['p50']:.2f} s, p99 {found['first_token_s']['p99']:.2f} s, resident "
-        f"{found['resident_bytes_before'] / 1e6:.0f} to {found['resident_bytes_after'] / 1e6:.0f} MB"
+        f"{', '.join(f'{n_bytes / 1e6:.0f}' for n_bytes in found['resident_bytes'])} MB"
     )
 
 

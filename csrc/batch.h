@@ -22,6 +22,7 @@ struct Batch {
     std::span<const int32_t> adapters = {};       // per sequence: the id of its adapter, or -1
     std::span<const float> adapter_scales = {};   // per sequence
     bool trace = false;
+    bool inputs = false;  // keep what each matrix reads
 
     int size() const { return int(tokens.size()); }
     size_t n_sequences() const { return page_tables.size() / (size_t(n_groups) * page_table_stride); }

@@ -10,6 +10,7 @@
 
 #include "decoder.h"
 #include "likelihood.h"
+#include "quantizers/quantizers.h"
 #include "sampler.h"
 
 namespace nb = nanobind;
@@ -64,6 +65,47 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> unpacked(uint32_t type, int rows, int
     return copy_of<float, 2>(values, {size_t(rows), size_t(columns)});
 }
 
+// Rows of logits against a reference's: [n][3] divergence and the log-probabilities of the target; and whether the likeliest agree.
+nb::tuple divergences(const Matrix& reference, const Matrix& logits, const Ints& targets) {
+    const size_t n = reference.shape(0), width = reference.shape(1);
+    if (logits.shape(0) != n || logits.shape(1) != width || targets.shape(0) != n)
+        throw std::invalid_argument("rows, words and targets do not belong together");
+    std::vector<double> figures(3 * n);
+    std::vector<uint8_t> agree(n);
+    {
+        nb::gil_scoped_release release;
+        const Kernels& kernels = select_kernels("");
+        for (size_t i = 0; i < n; ++i) {
+            const Divergence found = divergence({reference.data() + i * width, width}, {logits.data() + i * width, width},
+                                                targets.data()[i], kernels);
+            figures[3 * i] = found.kl, figures[3 * i + 1] = found.reference_logprob, figures[3 * i + 2] = found.logprob;
+            agree[i] = found.agrees;
+        }
+    }
+    return nb::make_tuple(copy_of<double, 2>(figures, {n, 3}), copy_of<uint8_t>(agree));
+}
+
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>> quantized(uint32_t type, const Matrix& values, const std::optional<Reals>& importance,
+                                                       const std::optional<Matrix>& passed_on, int n_threads,
+                                                       const std::string& isa) {
+    const TypeTraits& traits = traits_of(type);
+    const int64_t rows = int64_t(values.shape(0)), columns = int64_t(values.shape(1));
+    if (columns % traits.block_elements != 0) throw std::invalid_argument("a row must be a whole number of its type's blocks");
+    if (importance && int64_t(importance->size()) != columns) throw std::invalid_argument("importance must have a number per column");
+    if (passed_on && (int64_t(passed_on->shape(0)) != columns || int64_t(passed_on->shape(1)) != columns))
+        throw std::invalid_argument("what is passed on must be a matrix of columns by columns");
+    const int64_t row_bytes = columns / traits.block_elements * traits.block_bytes;
+    std::vector<uint8_t> blocks(size_t(rows * row_bytes));
+    {
+        const nb::gil_scoped_release release;
+        ThreadPool pool(n_threads);
+        const RowsToQuantize matrix{values.data(), importance ? importance->data() : nullptr, rows, columns,
+                                    passed_on ? passed_on->data() : nullptr};
+        quantize_rows(select_quantizers(isa), traits.file_type, matrix, pool, blocks.data());
+    }
+    return copy_of<uint8_t, 2>(blocks, {size_t(rows), size_t(row_bytes)});
+}
+
 void bind_types(nb::module_& m) {
     m.def(
         "tensor_types",
@@ -78,6 +120,8 @@ void bind_types(nb::module_& m) {
         "type"_a, "rows"_a, "columns"_a, "What a matrix takes in memory.");
     m.def("unpacked", &unpacked, "type"_a, "rows"_a, "columns"_a, "data"_a,
           "The float32 values of a matrix that was packed: what products and embeddings see.");
+    m.def("quantized", &quantized, "type"_a, "values"_a, "importance"_a.none(), "passed_on"_a.none(), "n_threads"_a, "isa"_a = "",
+          "The bytes of a matrix in a type of blocks, [rows, bytes of a row].");
 }
 
 void bind_shape(nb::module_& m) {
@@ -125,6 +169,12 @@ void bind_shape(nb::module_& m) {
 void bind_decoder(nb::module_& m) {
     nb::enum_<KvType>(m, "KvType").value("f16", KvType::f16).value("int8", KvType::int8);
 
+    nb::enum_<Input>(m, "Input")
+        .value("attention", Input::attention)
+        .value("attention_output", Input::attention_output)
+        .value("ffn", Input::ffn)
+        .value("ffn_down", Input::ffn_down);
+
     nb::class_<Decoder>(m, "Decoder")
         .def(nb::init<DecoderShape, int, const std::string&, float, KvType>(), "shape"_a, "n_threads"_a, "isa"_a,
              "outlier"_a = 0.0f, "kv_type"_a = KvType::f16)
@@ -160,7 +210,7 @@ void bind_decoder(nb::module_& m) {
             "step",
             [](Decoder& self, const Ints& tokens, const Ints& positions, const Ints& sequences, const Table& page_tables,
                const Ints& outputs, bool wants_logits, const std::optional<Ints>& long_rope,
-               const std::optional<Ints>& adapters, const std::optional<Reals>& adapter_scales, bool trace) {
+               const std::optional<Ints>& adapters, const std::optional<Reals>& adapter_scales, bool trace, bool inputs) {
                 const Batch batch{.tokens = span_of(tokens),
                                   .positions = span_of(positions),
                                   .sequences = span_of(sequences),
@@ -172,12 +222,14 @@ void bind_decoder(nb::module_& m) {
                                   .long_rope = span_of(long_rope),
                                   .adapters = span_of(adapters),
                                   .adapter_scales = span_of(adapter_scales),
-                                  .trace = trace};
+                                  .trace = trace,
+                                  .inputs = inputs};
                 nb::gil_scoped_release release;
                 self.step(batch);
             },
             "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a, nb::kw_only(), "wants_logits"_a = true,
-            "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "trace"_a = false)
+            "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "trace"_a = false,
+            "inputs"_a = false)
         .def(
             "log_probabilities",
             [](const Decoder& self, int row, const Ints& tokens) {
@@ -205,6 +257,21 @@ void bind_decoder(nb::module_& m) {
             return copy_of<float, 4>(self.trace().attention(), {layers, heads, n, positions});
         })
         .def("drop_trace", &Decoder::drop_trace)
+        .def(
+            "kept_inputs",
+            [](const Decoder& self, int layer, Input place) {
+                const std::span<const float> kept = self.inputs().of(layer, place);
+                return copy_of<float, 2>(kept, {size_t(self.inputs().rows(place)), size_t(self.inputs().width(place))});
+            },
+            "layer"_a, "place"_a)
+        .def(
+            "kept_slots",
+            [](const Decoder& self, int layer) {
+                const std::span<const Inputs::Slot> slots = self.inputs().slots(layer);
+                return copy_of<int32_t, 2>({reinterpret_cast<const int32_t*>(slots.data()), 2 * slots.size()}, {slots.size(), 2});
+            },
+            "layer"_a)
+        .def("drop_inputs", &Decoder::drop_inputs)
         .def(
             "read_out",
             [](Decoder& self, const Matrix& states) {
@@ -286,6 +353,8 @@ void bind_sampler(nb::module_& m) {
 
 NB_MODULE(_core, m) {
     m.attr("PAGE_TOKENS") = kPageTokens;
+    m.def("divergences", &divergences, "reference"_a, "logits"_a, "targets"_a,
+          "KL and log-probabilities of the targets [n, 3], and whether the likeliest tokens agree [n].");
     m.def("available_isas", &available_isas, "Instruction sets that can run here, best first.");
     bind_types(m);
     bind_shape(m);

@@ -37,7 +37,7 @@ std::vector<int32_t> counted(int n) {
 
 Decoder::Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier, KvType kv_type)
     : shape_(checked(std::move(shape))), kernels_(select_kernels(isa)), pool_(n_threads), weights_(shape_), cache_(shape_, kv_type),
-      attention_(shape_, kernels_, cache_, pool_.size()), routing_(shape_), adapters_(weights_), trace_(shape_) {
+      attention_(shape_, kernels_, cache_, pool_.size()), routing_(shape_), adapters_(weights_), trace_(shape_), inputs_(shape_) {
     const DecoderShape& s = shape_;
     for (Rows* rows : {&hidden_, &branch_, &expert_out_}) rows->set_width(s.n_embd);
     // Queries, keys, values, routers and the last rows always keep 15 bits: little work, and much depends on it.
@@ -68,18 +68,20 @@ void Decoder::complete() {
     joins_after_attention_ = !s.parallel && (!attention_direct_ || s.norms_sum);
     joins_after_ffn_ = !ffn_direct_ || s.norms_sum;
     shares_input_ = s.parallel && layer.ffn_norm.empty();
-    add_readers();
+    if (add_readers())  // the next step makes room
+        for (Rows* rows : {&hidden_, &last_}) rows->resize(0);
 #if defined(__GLIBC__)
     malloc_trim(0);  // the bytes of the files, which were freed tensor by tensor, would stay with this process
 #endif
     is_complete_ = true;
 }
 
-void Decoder::add_readers() {
+bool Decoder::add_readers() {
+    bool any_new = false;
     const auto reads = [&](Rows& rows, const Linear& linear) {
-        if (!linear.matrix.empty()) rows.add_reader(linear.matrix, kernels_);
+        if (!linear.matrix.empty()) any_new |= rows.add_reader(linear.matrix, kernels_);
     };
-    if (shape_.causal) last_.add_reader(weights_.output_matrix(), kernels_);
+    if (shape_.causal) any_new |= last_.add_reader(weights_.output_matrix(), kernels_);
     Rows& ffn_in = shares_input_ ? attention_in_ : ffn_in_;
     for (const Layer& layer : weights_.layers) {
         for (const Linear* linear : {&layer.query, &layer.key, &layer.value}) reads(attention_in_, *linear);
@@ -92,6 +94,7 @@ void Decoder::add_readers() {
             reads(gate_, expert.down);
         }
     }
+    return any_new;
 }
 
 void Decoder::resize(int n_tokens, int n_outputs) {
@@ -135,6 +138,7 @@ void Decoder::prepare(const Batch& batch) {
     part_tokens_ = tokens_per_part(batch.size());
     attention_.prepare(batch, part_tokens_);
     trace_.prepare(batch);
+    inputs_.prepare(batch);
 }
 
 void Decoder::step(const Batch& batch) {
@@ -361,6 +365,8 @@ void Decoder::begin_layer(int index, int token) {
     if (trace_.on()) trace_.keep_hidden(index, token, hidden_.row(token));
     read_stream(layer.attention_norm, attention_in_, token, token);
     if (shape_.parallel && !shares_input_) read_stream(layer.ffn_norm, ffn_in_, token, token);
+    if (inputs_.on()) inputs_.keep(index, Input::attention, token, attention_in_.row(token));
+    if (inputs_.on() && shape_.parallel) inputs_.keep(index, Input::ffn, token, ffn_input().row(token));
 }
 
 // ---- a step ----------------------------------------------------------------------------------------------------------
@@ -394,20 +400,28 @@ void Decoder::run_attention(const Part& part, int index, int thread) {
         if (attention_.is_split()) attention_.merge(index, t, thread);
         attention_.attended.encode(kernels_, t);
         if (trace_.on()) trace_.keep_attention(index, t, attention_);
+        if (inputs_.on()) inputs_.keep(index, Input::attention_output, t, attention_.attended.row(t));
     };
     between(part, encode, ahead({&layer.attention_output.matrix}, part));
     const Output out = attention_direct_ ? hidden_.output(true) : branch_.output();
     multiply({{layer.attention_output, out}}, attention_.attended, part, token_runs_);
 }
 
-void Decoder::run_ffn(const Part& part, const Layer& layer) {
+// What ffn_down reads, once it is all there.
+void Decoder::end_gate(int layer, int row) {
+    gate_.encode(kernels_, row);
+    if (inputs_.on()) inputs_.keep(layer, Input::ffn_down, row, gate_.row(row));
+}
+
+void Decoder::run_ffn(const Part& part, int index) {
+    const Layer& layer = weights_.layers[size_t(index)];
     const Rows& in = ffn_input();
     if (!token_runs_.empty()) lower({{layer.ffn.gate, gate_.output()}, {layer.ffn.up, up_.output()}}, in, part, token_runs_);
     const Activations activations = in.activations();
     share_groups(part, layer.ffn.up.matrix.groups(), [&](Range groups) {
         gate_and_up(layer.ffn, activations, groups, part.tokens, token_runs_);
     });
-    between(part, [&](int t) { gate_.encode(kernels_, t); }, ahead({&layer.ffn.down.matrix}, part));
+    between(part, [&](int t) { end_gate(index, t); }, ahead({&layer.ffn.down.matrix}, part));
     multiply({{layer.ffn.down, ffn_direct_ ? hidden_.output(true) : branch_.output(branches_add())}}, gate_, part, token_runs_);
 }
 
@@ -426,7 +440,8 @@ void Decoder::share_experts(const Layer& layer, int groups, int n, Work work) {
     });
 }
 
-void Decoder::run_experts(const Part& part, const Layer& layer) {
+void Decoder::run_experts(const Part& part, int index) {
+    const Layer& layer = weights_.layers[size_t(index)];
     const Rows& in = ffn_input();
     const int n = part.size(), n_slots = n * shape_.n_experts_used;
     const auto gather = [&](Range slots) {
@@ -439,6 +454,7 @@ void Decoder::run_experts(const Part& part, const Layer& layer) {
     multiply({{layer.router, router_.output()}}, in, part, token_runs_);
     pool_.barrier([&] {
         routing_.assign(router_, n);
+        if (inputs_.on()) inputs_.keep_slots(index, routing_);
         if (n <= kSerialTokens) gather({0, n_slots});
     });
     if (n > kSerialTokens) {
@@ -448,7 +464,7 @@ void Decoder::run_experts(const Part& part, const Layer& layer) {
     share_experts(layer, layer.experts[0].up.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
         gate_and_up(expert, expert_in_.activations(), groups, slots, {});
     });
-    between({{0, n_slots}, false}, [&](int s) { gate_.encode(kernels_, s); });
+    between({{0, n_slots}, false}, [&](int s) { end_gate(index, s); });
     share_experts(layer, layer.experts[0].down.matrix.groups(), n, [&](const FeedForward& expert, Range groups, Range slots) {
         project({expert.down, expert_out_.output()}, gate_.activations(), groups, slots);
     });
@@ -464,12 +480,13 @@ void Decoder::run_rest(const Part& part, int index, int thread) {
         const auto join = [&](int t) {
             if (joins_after_attention_) join_stream(layer.attention_post_norm, attention_direct_, t);
             read_stream(layer.ffn_norm, ffn_in_, t, t);
+            if (inputs_.on()) inputs_.keep(index, Input::ffn, t, ffn_in_.row(t));
         };
         const PackedMatrix& up = layer.ffn.up.matrix;  // of no groups where there are experts
         between(part, join, shape_.gated ? ahead({&layer.ffn.gate.matrix, &up}, part, true) : ahead({&up}, part));
     }
-    if (shape_.n_experts > 0) run_experts(part, layer);
-    else run_ffn(part, layer);
+    if (shape_.n_experts > 0) run_experts(part, index);
+    else run_ffn(part, index);
 }
 
 void Decoder::run_output(int n) {

@@ -12,6 +12,7 @@
 #include "cache.h"
 #include "cpu.h"
 #include "experts.h"
+#include "inputs.h"
 #include "rows.h"
 #include "shape.h"
 #include "thread_pool.h"
@@ -27,7 +28,7 @@ public:
     Decoder(DecoderShape shape, int n_threads, const std::string& isa, float outlier, KvType kv_type);
 
     void set_tensor(const std::string& name, uint32_t type, int rows, int columns, std::span<const uint8_t> bytes);
-    // Call once after the last tensor. Throws std::invalid_argument naming the first that is missing.
+    // Call after the last tensor, and again after others took the place of some. Throws std::invalid_argument naming the first that is missing.
     void complete();
     size_t weight_bytes() const { return weights_.bytes(); }
 
@@ -45,6 +46,8 @@ public:
     std::span<const float> hidden(int row) const;
     const Trace& trace() const { return trace_; }
     void drop_trace() { trace_.clear(); }
+    const Inputs& inputs() const { return inputs_; }
+    void drop_inputs() { inputs_.clear(); }
     // Rows as a step leaves them, of states of the residual stream, [n][n_embd], of any layer; without adapters. Throws
     // std::invalid_argument for an encoder, and when the states are not whole rows.
     void read_out(std::span<const float> states);
@@ -63,7 +66,7 @@ private:
     };
     using Runs = std::vector<AdapterRun>;
 
-    void add_readers();
+    bool add_readers();
     void resize(int n_tokens, int n_outputs);
     void prepare_adapters(const Batch& batch);
     void prepare(const Batch& batch);
@@ -101,10 +104,11 @@ private:
 
     void run_keys(const Part& part, int index, int thread);
     void run_attention(const Part& part, int index, int thread);
-    void run_ffn(const Part& part, const Layer& layer);
+    void end_gate(int layer, int row);
+    void run_ffn(const Part& part, int index);
     template <class Work>
     void share_experts(const Layer& layer, int groups, int n, Work work);
-    void run_experts(const Part& part, const Layer& layer);
+    void run_experts(const Part& part, int index);
     void run_rest(const Part& part, int index, int thread);
     void run_output(int n);
     void run_together(int n, int thread);
@@ -120,6 +124,7 @@ private:
     Routing routing_;
     Adapters adapters_;
     Trace trace_;
+    Inputs inputs_;
 
     bool is_complete_ = false;
     // How branches join the residual stream: `direct` ones are added by the product itself, others wait in branch_.

@@ -21,9 +21,21 @@ public:
 
     float operator()(float logit) const { return float(double(logit - top_) - log_sum_); }
 
+    // The logarithm of the sum of all exponentials: of a logit l, the log-probability is l minus this.
+    double log_total() const { return double(top_) + log_sum_; }
+
 private:
     float top_;
     double log_sum_;
 };
+
+struct Divergence {
+    double kl;  // of the row from the reference, in nats
+    double reference_logprob, logprob;  // of the target
+    bool agrees;  // the likeliest token is the same
+};
+
+// What one row of logits loses against another. Throws NotNumbers, std::invalid_argument for a target outside of the row.
+Divergence divergence(std::span<const float> reference, std::span<const float> logits, int target, const Kernels& kernels);
 
 }  // namespace madang

@@ -11,9 +11,12 @@ void Rows::set_width(int n, float outlier) {
     outlier_ = outlier;
 }
 
-void Rows::add_reader(const PackedMatrix& matrix, const Kernels& kernels) {
-    wants_quants_ |= is_quantized(matrix.type());
-    wants_bfloats_ |= matrix.type() == Type::BF16 && kernels.wants_bfloats;
+bool Rows::add_reader(const PackedMatrix& matrix, const Kernels& kernels) {
+    const bool quants = !wants_quants_ && is_quantized(matrix.type());
+    const bool bfloats = !wants_bfloats_ && matrix.type() == Type::BF16 && kernels.wants_bfloats;
+    wants_quants_ |= quants;
+    wants_bfloats_ |= bfloats;
+    return quants || bfloats;
 }
 
 void Rows::resize(int n) {

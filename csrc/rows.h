@@ -8,8 +8,9 @@ class Rows {
 public:
     // Room for rows of n elements. `outlier` as in Kernels::quantize; 0 keeps 15 bits everywhere.
     void set_width(int n, float outlier = 0);
-    // Asks for the form of activations that products with this matrix take.
-    void add_reader(const PackedMatrix& matrix, const Kernels& kernels);
+    // Asks for the form of activations that products with this matrix take. True when it was not asked for before: rows that
+    // there are have no room for it.
+    bool add_reader(const PackedMatrix& matrix, const Kernels& kernels);
     // Makes room for n rows; what was there is lost.
     void resize(int n);
     int size() const { return n_rows_; }

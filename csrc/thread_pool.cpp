@@ -2,6 +2,9 @@
 
 #if defined(_MSC_VER)
 #include <intrin.h>
+#elif defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
 #endif
 
 namespace madang {
@@ -29,6 +32,22 @@ void wait_for_change(const std::atomic<unsigned>& value, unsigned old) {
     value.wait(old, std::memory_order_acquire);
 }
 
+// Where threads are as many as the processors that they may use, each keeps to its own; the caller of run() is free to
+// take the one that is left. Otherwise a short visitor, as an event loop, makes the kernel put two of them on one
+// processor, and they meet at barriers there for milliseconds (docs/decisions/0003).
+void stay_on_own_processor(int thread, int n_threads) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) != n_threads) return;
+    int processor = -1;
+    for (int left = thread + 1; left > 0; left -= CPU_ISSET(processor, &allowed)) ++processor;
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET(processor, &own);
+    pthread_setaffinity_np(pthread_self(), sizeof own, &own);
+#endif
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads) {
@@ -53,6 +72,7 @@ void ThreadPool::run(const std::function<void(int)>& job) {
 
 void ThreadPool::work(int thread) {
     thread_ = thread;
+    stay_on_own_processor(thread, n_threads_);
     for (unsigned seen = 0;;) {
         wait_for_change(generation_, seen);
         seen = generation_.load(std::memory_order_acquire);

@@ -51,6 +51,10 @@ static inline F32 scale_by_power(F32 a, F32 n) { return {_mm256_mul_ps(a.lo, pow
 static inline F32 zero_below(F32 a, F32 x, F32 bound) {
     return {_mm256_and_ps(a.lo, _mm256_cmp_ps(x.lo, bound.lo, _CMP_GE_OQ)), _mm256_and_ps(a.hi, _mm256_cmp_ps(x.hi, bound.hi, _CMP_GE_OQ))};
 }
+// a where x >= bound, b elsewhere
+static inline F32 choose(F32 x, F32 bound, F32 a, F32 b) {
+    return {_mm256_blendv_ps(b.lo, a.lo, _mm256_cmp_ps(x.lo, bound.lo, _CMP_GE_OQ)), _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, bound.hi, _CMP_GE_OQ))};
+}
 static inline float reduce_add(F32 a) {
     const __m256 sum = _mm256_add_ps(a.lo, a.hi);
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));

@@ -35,6 +35,8 @@ static inline F32 round_nearest(F32 a) { return _mm512_roundscale_ps(a, _MM_FROU
 static inline F32 scale_by_power(F32 a, F32 n) { return _mm512_scalef_ps(a, n); }
 // a, but 0 where x < bound
 static inline F32 zero_below(F32 a, F32 x, F32 bound) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), a); }
+// a where x >= bound, b elsewhere
+static inline F32 choose(F32 x, F32 bound, F32 a, F32 b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), b, a); }
 static inline float reduce_add(F32 a) { return _mm512_reduce_add_ps(a); }
 static inline float reduce_max(F32 a) { return _mm512_reduce_max_ps(a); }
 

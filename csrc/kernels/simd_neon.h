@@ -53,6 +53,10 @@ static inline F32 zero_below(F32 a, F32 x, F32 bound) {
         return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v[i]), vcgeq_f32(x.v[i], bound.v[i])));
     });
 }
+// a where x >= bound, b elsewhere
+static inline F32 choose(F32 x, F32 bound, F32 a, F32 b) {
+    return quarters([&](int i) { return vbslq_f32(vcgeq_f32(x.v[i], bound.v[i]), a.v[i], b.v[i]); });
+}
 static inline float reduce_add(F32 a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[1]), vaddq_f32(a.v[2], a.v[3]))); }
 static inline float reduce_max(F32 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
 

@@ -45,6 +45,8 @@ static inline F32 scale_by_power(F32 a, F32 n) {
 }
 // a, but 0 where x < bound
 static inline F32 zero_below(F32 a, F32 x, F32 bound) { return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : 0.0f; }); }
+// a where x >= bound, b elsewhere
+static inline F32 choose(F32 x, F32 bound, F32 a, F32 b) { return lanes([&](int i) { return x.v[i] >= bound.v[i] ? a.v[i] : b.v[i]; }); }
 static inline float reduce_add(F32 a) {
     for (int width = 8; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) a.v[i] += a.v[i + width];

@@ -23,6 +23,31 @@ def packed_bytes(type: int, rows: int, columns: int) -> int:
 def unpacked(type: int, rows: int, columns: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """[rows, columns] of a tensor that was packed: what products and embeddings see. ValueError as in set_tensor."""
 
+def divergences(
+    reference: npt.NDArray[np.float32], logits: npt.NDArray[np.float32], targets: Ints
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Logits [n, v] against a reference's, and the n tokens that came next.
+
+    Gives [n, 3]: KL(reference || other) in nats, and the log-probability of the target in either; and [n]: 1 where the
+    likeliest tokens are the same. RuntimeError for rows that are not numbers, ValueError for wrong shapes.
+    """
+
+def quantized(
+    type: int,
+    values: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None,
+    passed_on: npt.NDArray[np.float32] | None,
+    n_threads: int,
+    isa: str = "",
+) -> npt.NDArray[np.uint8]:
+    """[rows, bytes of a row] of finite values [rows, columns], with an importance per column or None.
+
+    passed_on   [columns, columns]: with error feedback, column i gives passed_on[i, j] of what column j < i lost
+
+    The same bytes from every instruction set and number of threads. ValueError for a type without
+    quantizer, or whose blocks do not divide the columns.
+    """
+
 class Activation(enum.Enum):
     silu = ...
     gelu = ...
@@ -70,12 +95,21 @@ class KvType(enum.Enum):
     f16 = ...
     int8 = ...
 
+class Input(enum.Enum):
+    """Where a layer's matrices read: query, key and value; attention_output; router, gate and up; ffn_down."""
+
+    attention = ...
+    attention_output = ...
+    ffn = ...
+    ffn_down = ...
+
 class Decoder:
     def __init__(
         self, shape: DecoderShape, n_threads: int, isa: str, outlier: float = 0.0, kv_type: KvType = ...
     ) -> None: ...
     def set_tensor(self, name: str, type: int, rows: int, columns: int, data: npt.NDArray[np.uint8]) -> None: ...
-    def complete(self) -> None: ...
+    def complete(self) -> None:
+        """After the last tensor, and again after others took the place of some."""
     def reserve_pages(self, n: int) -> None: ...
     def copy_page(self, source: int, target: int) -> None: ...
     def read_page(self, page: int) -> npt.NDArray[np.uint8]:
@@ -99,12 +133,14 @@ class Decoder:
         adapters: Ints | None = None,
         adapter_scales: npt.NDArray[np.float32] | None = None,
         trace: bool = False,
+        inputs: bool = False,
     ) -> None:
         """tokens, positions, sequences [n]; page_tables [s * g, p]; outputs: batch indices. ValueError if wrong.
 
         long_rope       [s]: 1 rotates a sequence with the shape's ``long_rope``
         adapters        [s]: ids, or -1; with adapter_scales [s]
         trace           keep what ``traced_hidden`` and ``traced_attention`` give, until the next step
+        inputs          keep what ``kept_inputs`` and ``kept_slots`` give, until the next step
         """
     def log_probabilities(self, row: int, tokens: Ints) -> tuple[list[float], int]:
         """Of each of ``tokens`` the natural logarithm of its probability, as Choice has it; and the likeliest token."""
@@ -117,6 +153,12 @@ class Decoder:
     def traced_attention(self) -> npt.NDArray[np.float32]:
         """[layers, heads, n, positions]: probabilities over the positions of each token's own sequence."""
     def drop_trace(self) -> None:
+        """Free what the last step kept; the next one would."""
+    def kept_inputs(self, layer: int, place: Input) -> npt.NDArray[np.float32]:
+        """What the matrices at a place of a layer read, [n, width]; of experts' ffn_down, [n * experts used, width]."""
+    def kept_slots(self, layer: int) -> npt.NDArray[np.int32]:
+        """Whose rows of ``ffn_down`` those are: [rows, (token, expert)]; empty where there are no experts."""
+    def drop_inputs(self) -> None:
         """Free what the last step kept; the next one would."""
     def read_out(self, states: npt.NDArray[np.float32]) -> None:
         """Leave rows as a step does, of states of any layer, [n, n_embd], without adapters. ValueError: an encoder."""

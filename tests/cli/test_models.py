@@ -67,7 +67,8 @@ def test_the_catalog(madang: Madang) -> None:
     assert None not in starter["sampling_defaults"].values()
     assert starter["is_here"] is False
     rows = [line.split() for line in madang("list", "--catalog").out.splitlines()]
-    assert ["smollm2:135m", "135M", "8192", "chat", "en", "Apache-2.0"] in rows
+    assert ["smollm2:135m", "135M", "8192", "general", "en", "Apache-2.0", "yes"] in rows
+    assert (starter["task"], starter["tasks"], starter["commercial"]) == ("chat", ["general"], "yes")
 
 
 def test_show(madang: Madang, stored: Path) -> None:

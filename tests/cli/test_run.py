@@ -86,7 +86,7 @@ def test_json_has_the_keys_that_programs_rely_on(echo: Madang) -> None:
     ]
     assert (document["model"], document["engine"], document["text"]) == ("twin", "echo", "hello")
     assert document["finish_reason"] == "stop"
-    assert document["usage"] == {"prompt_tokens": 6, "cached_tokens": 0, "completion_tokens": 3}
+    assert document["usage"] == {"prompt_tokens": 6, "cached_tokens": 0, "completion_tokens": 3, "reasoning_tokens": 0}
     assert list(document["timings"]) == [
         "load_s",
         "time_to_first_token_s",

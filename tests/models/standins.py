@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from madang.models import SilentProgress
 
@@ -30,6 +31,15 @@ class Recorder(SilentProgress):
 
     def finished(self) -> None:
         self.n_finished += 1
+
+
+class Interrupting(Recorder):
+    """Ctrl-C in the middle."""
+
+    def advanced(self, n_bytes: int) -> None:
+        super().advanced(n_bytes)
+        if sum(self.steps) > 0:
+            raise KeyboardInterrupt
 
 
 def sha256(content: bytes) -> str:
@@ -59,6 +69,8 @@ class Hub:
     large         served with a sha256, as Git LFS files are
     served        content that differs from what the listing promises
     cut_after     bytes after which the connection breaks, one entry per break
+    busy          how many questions are refused for now
+    meeting       large files are only sent to as many at a time as it waits for
     """
 
     large: dict[str, bytes] = field(default_factory=dict)
@@ -66,6 +78,8 @@ class Hub:
     served: dict[str, bytes] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)
     gated: bool = False
+    busy: int = 0
+    meeting: threading.Barrier | None = None
     ignores_ranges: bool = False
     commit: str = "c" * 40
     url: str = ""
@@ -83,6 +97,32 @@ class Hub:
 
     def content(self, name: str) -> bytes | None:
         return {**self.large, **self.small, **self.served}.get(name)
+
+    def resolved(self, path: str) -> bytes | None:
+        """What lies at the address of a file."""
+        name = path.removeprefix(f"/org/repo/resolve/{self.commit}/")
+        return None if name == path else self.content(name)
+
+    def told(self, path: str) -> tuple[int, bytes, dict[str, str]] | None:
+        """The answer to a question about a repository; None for other questions."""
+        if re.fullmatch(r"/api/models/org/repo(/revision/(main|c{40}))?", path):
+            return 200, json.dumps(self.listing()).encode(), {"Content-Type": "application/json"}
+        if path.startswith("/api/models/org/repo/revision/"):
+            return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
+        if path.startswith("/api/models/odd/"):
+            return 200, b"<html>please log in to the wireless network</html>", {}
+        return None
+
+    def next_cut(self) -> int | None:
+        """After how many bytes the next answer ends."""
+        return self.cut_after.pop(0) if self.cut_after else None
+
+    def refusal(self) -> int | None:
+        """The status to refuse the next question with."""
+        if self.busy == 0:
+            return None
+        self.busy -= 1
+        return 503 if self.busy % 2 else 429
 
     def ranges(self) -> list[str | None]:
         """The Range headers of all downloads, in order."""
@@ -103,14 +143,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             hub.requests.append((self.command, self.path, self.headers.get("Range")))
             path = self.path.split("?")[0]
-            if re.fullmatch(r"/api/models/org/repo(/revision/(main|c{40}))?", path):
-                return self.answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
-            if path.startswith("/api/models/org/repo/revision/"):
-                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            if path.startswith("/api/models/odd/"):
-                return self.answer(200, b"<html>please log in to the wireless network</html>")
-            resolved = path.removeprefix(f"/org/repo/resolve/{hub.commit}/")
-            content = hub.content(resolved) if resolved != path else None
+            if (status := hub.refusal()) is not None:
+                return self.answer(status, b"{}", {"Retry-After": "0"})
+            if (told := hub.told(path)) is not None:
+                return self.answer(*told)
+            content = hub.resolved(path)
             if content is None:
                 return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
             if hub.gated:
@@ -118,20 +155,30 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             return self.send_content(content)
 
         def send_content(self, content: bytes) -> None:
+            if hub.meeting is not None and len(content) > 1000:
+                hub.meeting.wait(20)
             start, status, headers = 0, 200, {}
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
             if match is not None and not hub.ignores_ranges:
                 start, status = int(match[1]), 206
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self.answer(status, content[start:], headers, hub.cut_after.pop(0) if hub.cut_after else None)
+            self.answer(status, content[start:], headers, hub.next_cut())
 
-        def answer(
-            self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None
-        ) -> None:
-            self.send_response(status)
-            for key, value in {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(body if cut is None else body[:cut])
+        def answer(self, *args: Any, **kwargs: Any) -> None:
+            _answer(self, *args, **kwargs)
 
     return Handler
+
+
+def _answer(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    headers: dict[str, str] | None = None,
+    cut: int | None = None,
+) -> None:
+    handler.send_response(status)
+    for key, value in {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}.items():
+        handler.send_header(key, value)
+    handler.end_headers()
+    handler.wfile.write(body if cut is None else body[:cut])

@@ -49,8 +49,20 @@ def test_a_named_file() -> None:
     assert "m-Q4_K_M.gguf" in (caught.value.hint or "")
     with pytest.raises(InvalidReference, match="not a GGUF"):
         choose_files("hf:o/r", GGUFS, "README.md")
-    with pytest.raises(SourceError, match="one of 3 parts"):
-        choose_files("hf:o/r", ["m-00001-of-00003.gguf"], "m-00001-of-00003.gguf")
+    parts = [f"m-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    with pytest.raises(SourceError, match="one of 3 parts; madang does not join"):
+        choose_files("hf:o/r", parts, parts[0])
+    with pytest.raises(SourceError, match=r"lacks m-00002-of-00003\.gguf, one of 3 parts"):
+        choose_files("hf:o/r", parts[::2], parts[0])
+
+
+def test_a_folder_that_is_not_whole() -> None:
+    with pytest.raises(SourceError, match=r"lacks model-00002-of-00002\.safetensors, one of 2 parts"):
+        choose_files("hf:o/r", [path for path in FOLDER if "00002-of" not in path])
+    with pytest.raises(SourceError, match=r"lacks 2 of 3 parts.*: model-00001-of-00003\.safetensors, model-00003"):
+        choose_files("hf:o/r", ["config.json", "tokenizer.json", "model-00002-of-00003.safetensors"])
+    with pytest.raises(SourceError, match="no tokenizer"):
+        choose_files("hf:o/r", ["config.json", "model.safetensors"])
 
 
 def test_a_folder_of_safetensors() -> None:

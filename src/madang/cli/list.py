@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,9 @@ from madang.core.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from madang.models import CatalogEntry, ModelFiles, Store
+
+CATALOG_HEADER = ["NAME", "PARAMETERS", "CONTEXT", "TASKS", "LANGUAGES", "LICENSE", "SELL", "HERE"]
+MOST_LANGUAGES = 5
 
 
 def list_models(
@@ -50,36 +54,51 @@ def _list_catalog(store: Store, as_json: bool) -> None:
 
     entries = [(entry, store.find(entry.reference) is not None) for entry in load_catalog().entries.values()]
     if as_json:
-        data_json({"models": [_document(entry, is_here) for entry, is_here in entries]})
+        data_json({"models": [catalog_document(entry, is_here) for entry, is_here in entries]})
         return
-    header = ["NAME", "PARAMETERS", "CONTEXT", "TASK", "LANGUAGES", "LICENSE", "HERE"]
-    data_table([header, *(_row(entry, is_here) for entry, is_here in entries)], right=[1, 2])
+    data_table([CATALOG_HEADER, *(catalog_row(entry, is_here) for entry, is_here in entries)], right=[1, 2])
 
 
-def _row(entry: CatalogEntry, is_here: bool) -> list[str]:
+def catalog_row(entry: CatalogEntry, is_here: bool) -> list[str]:
+    """What is known of it, in the columns of CATALOG_HEADER."""
     return [
         str(entry.reference),
         "-" if entry.parameters is None else format_count(entry.parameters),
         "-" if entry.context_tokens is None else str(entry.context_tokens),
-        entry.task,
-        " ".join(entry.languages) or "-",
-        entry.license or "-",
+        " ".join(entry.tasks),
+        _languages(entry.languages),
+        "-" if entry.license is None else entry.license.name,
+        "-" if entry.license is None else entry.license.commercial,
         "yes" if is_here else "",
     ]
 
 
-def _document(entry: CatalogEntry, is_here: bool) -> dict[str, object]:
+def _languages(codes: Sequence[str]) -> str:
+    more = f" +{len(codes) - MOST_LANGUAGES}" if len(codes) > MOST_LANGUAGES else ""
+    return " ".join(sorted(codes, key=("ko", "en").__contains__, reverse=True)[:MOST_LANGUAGES]) + more or "-"
+
+
+def catalog_document(entry: CatalogEntry, is_here: bool) -> dict[str, object]:
+    """The same and more for programs; None is unknown."""
     sampling = {name: value for name, value in asdict(entry.sampling).items() if value is not None}
     return {
         "name": str(entry.reference),
         "source": str(entry.source),
         "format": entry.format,
+        "repository": entry.repository,
         "task": entry.task,
+        "tasks": entry.tasks,
+        "family": entry.family,
         "parameters": entry.parameters,
         "size_bytes": entry.size_bytes,
         "context_tokens": entry.context_tokens,
         "languages": entry.languages,
-        "license": entry.license,
+        "license": None if entry.license is None else entry.license.name,
+        "commercial": None if entry.license is None else entry.license.commercial,
+        "commercial_reason": None if entry.license is None else entry.license.reason,
+        "year": entry.year,
+        "types": entry.types,
+        "prefixes": asdict(entry.prefixes),
         "sampling_defaults": sampling,
         "is_here": is_here,
     }

@@ -13,14 +13,19 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, sessions
+from madang.cli import keys, models, sessions
+from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.console import report_error
+from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.importance import importance
+from madang.cli.importing import import_models
 from madang.cli.list import list_models
 from madang.cli.plan import plan
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
+from madang.cli.quantize import quantize
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
@@ -59,9 +64,14 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("serve")(serve)
 app.command("pull")(pull)
+app.command("import")(import_models)
 app.command("list")(list_models)
 app.command("show")(show)
 app.command("rm")(rm)
+app.command("convert")(convert)
+app.command("audit")(audit)
+app.command("quantize")(quantize)
+app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
@@ -74,6 +84,10 @@ _keys.command("add")(keys.add)
 _keys.command("list")(keys.list_keys)
 _keys.command("rm")(keys.rm)
 app.add_typer(_keys, name="keys")
+_models = typer.Typer(cls=Verbs, help="Models that madang knows by name: find one, choose one.", rich_markup_mode=None)
+_models.command("search")(models.search)
+_models.command("recommend")(models.recommend)
+app.add_typer(_models, name="models")
 _sessions = typer.Typer(cls=Verbs, help="Conversations that were kept, by chats or a server.", rich_markup_mode=None)
 _sessions.command("list")(sessions.list_sessions)
 _sessions.command("show")(sessions.show)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, note
+from madang.core.errors import InvalidRequest
 from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
@@ -21,12 +22,22 @@ if TYPE_CHECKING:
     from madang.models import ModelFiles, Progress, Reference, Store
 
 
-def pull(ctx: typer.Context, model: options.Model, as_json: options.Json = False) -> None:
-    """Fetch a model. One that is here already is not fetched again."""
+def pull(
+    ctx: typer.Context,
+    model: options.Model,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HEX", help="What the file at an https:// address must have.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fetch a model. One that is here already is not fetched again, and one that broke off is gone on with."""
     from madang.models import Store, parse_reference
 
     settings = options.settings_of(ctx)
-    files = fetcher(settings)(parse_reference(model), Store(settings.home))
+    reference = parse_reference(model)
+    if sha256 is not None:
+        reference = _with_checksum(model, reference, sha256)
+    files = fetcher(settings)(reference, Store(settings.home))
     if as_json:
         data_json(model_document(files))
     else:
@@ -41,10 +52,20 @@ def fetcher(settings: Settings) -> Callable[[Reference, Store], ModelFiles]:
     sources = sources_of(settings)
 
     def fetch(reference: Reference, store: Store) -> ModelFiles:
-        with _watching(f"Pulling {reference}") as progress:
-            return pull_model(reference, store, progress, sources)
+        with watching(f"Pulling {reference}") as progress:
+            return pull_model(reference, store, progress, sources, note)
 
     return fetch
+
+
+def _with_checksum(text: str, reference: Reference, sha256: str) -> Reference:
+    from madang.models import UrlReference, parse_reference
+
+    if not isinstance(reference, UrlReference) or reference.sha256 not in (None, sha256.lower()):
+        raise InvalidRequest(
+            f"{text} has its checksum from where it comes from.", param="sha256", hint="Leave --sha256 out."
+        )
+    return parse_reference(f"{reference.url}#sha256={sha256}")
 
 
 def model_document(files: ModelFiles) -> dict[str, object]:
@@ -60,8 +81,8 @@ def model_document(files: ModelFiles) -> dict[str, object]:
 
 
 @contextmanager
-def _watching(title: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, two lines anywhere else."""
+def watching(title: str) -> Iterator[Progress]:
+    """Shows how far work on a file is: a progress bar on a terminal, two lines anywhere else."""
     if not sys.stderr.isatty():
         yield _Lines(title)
         return

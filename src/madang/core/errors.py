@@ -19,7 +19,10 @@
     ├── ModelError                       something is wrong with a model or its files
     │   ├── ModelNotFound
     │   ├── MalformedFile                damaged, truncated or hostile file
+    │   ├── FileLost                     a file of another program, gone or changed since it was imported
     │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
+    │   ├── CannotQuantize               weights that a tensor type cannot hold
+    │   ├── CannotConvert                the other format has no form for it
     │   └── UnsupportedModel             well-formed, but this engine cannot run it
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
@@ -229,6 +232,21 @@ class MalformedFile(ModelError):
         self.problem = problem
 
 
+class FileLost(ModelError):
+    """A model uses a file of another program in place of a copy, and it is not the same any more."""
+
+    code = "file_lost"
+
+    def __init__(self, name: str, path: object, what: str) -> None:
+        super().__init__(
+            f"{name} uses {path}, which {what} since it was imported.",
+            hint=f"Fetch it again with 'madang pull {name}', or forget it with 'madang rm {name}'.",
+        )
+        self.name = name
+        self.path = str(path)
+        self.what = what
+
+
 # Engines that know most of what ours does not: of GGUF files, and of Hugging Face folders.
 GGUF_ENGINE = "llamacpp"
 FOLDER_ENGINE = "transformers"
@@ -260,6 +278,26 @@ class AdapterMismatch(ModelError):
         )
         self.name = name
         self.tensor = tensor
+
+
+class CannotQuantize(ModelError):
+    """A tensor cannot be written in the type that was asked for; nothing was written."""
+
+    code = "cannot_quantize"
+
+    def __init__(self, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"Cannot quantize: {problem}.", hint=hint)
+        self.problem = problem
+
+
+class CannotConvert(ModelError):
+    """A model that the other format cannot say; nothing was written."""
+
+    code = "cannot_convert"
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"The model cannot be converted: {what}.", hint=hint)
+        self.what = what
 
 
 class SourceError(MadangError):

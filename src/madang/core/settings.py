@@ -66,13 +66,22 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
     Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
+    Setting("hf_endpoint", "text", None, "address of the hub that 'hf:' means; unset: HF_ENDPOINT, or huggingface.co"),
     Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
+    Setting("connections", "number", None, "connections that a pull uses at once; unset: 4", (1, 32)),
+    Setting("reuse", "switch", True, "use files that other programs (Hugging Face, Ollama, LM Studio) have already"),
+    Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
+
+_OF_NEIGHBOURS = (
+    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"),
+    *("OLLAMA_MODELS", "HOME", "USERPROFILE"),
+)
 
 # Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
 _NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
@@ -82,7 +91,8 @@ _NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
 class Settings:
     """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang.
 
-    secret   what the variable that ``remote_key`` names holds; it is in no row and no repr
+    secret       what the variable that ``remote_key`` names holds; it is in no row and no repr
+    neighbours   variables that tell where other programs keep their models, as they are
     """
 
     home: Path
@@ -99,12 +109,17 @@ class Settings:
     dtype: str | None
     quantize: str | None
     attention: str | None
+    hf_endpoint: str | None
     ollama_registry: str | None
+    connections: int | None
+    reuse: bool
+    offline: bool
     remote_key: str | None
     traces: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)
+    neighbours: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def for_all_models(self) -> Settings:
         """For a server, whose command line is about all its models: those without use for a word run as well."""
@@ -136,7 +151,8 @@ def load_settings(command_line: Mapping[str, Value], environment: Mapping[str, s
         origins[setting.name] = origin
         if setting.name == "home":
             config = _read_config(values["home"] / CONFIG_FILE)
-    return Settings(**values, origins=origins, secret=_secret(values["remote_key"], environment))
+    neighbours = {name: environment[name] for name in _OF_NEIGHBOURS if environment.get(name)}
+    return Settings(**values, origins=origins, secret=_secret(values["remote_key"], environment), neighbours=neighbours)
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:

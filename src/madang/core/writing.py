@@ -41,18 +41,40 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     A ``private`` file can be read by this user only, from its first byte on. Raises NotEnoughDisk, and OSError for what
     else the system refuses.
     """
+    with within_disk(path.parent, len(text.encode("utf-8", "surrogatepass"))), replacing(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write a file or a folder under, which takes its place when the block ends.
+
+    It is on the disk then. Whatever the block raises, an interrupt included, ``path`` stays what it was and nothing is
+    left beside it. A folder takes no place that another one has.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{token_hex(4)}")
-    with within_disk(path.parent, len(text.encode("utf-8", "surrogatepass"))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            sync(temporary)
-            temporary.replace(path)
-            sync(path.parent)
-        finally:
+    try:
+        yield temporary
+        for file in temporary.rglob("*") if temporary.is_dir() else ():
+            sync(file)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
             temporary.unlink(missing_ok=True)
+
+
+def require_disk(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:
+    """Raise NotEnoughDisk when ``needed_bytes`` more would not fit below ``folder``."""
+    free = free_bytes(folder)
+    if needed_bytes > free:
+        raise NotEnoughDisk(folder, needed_bytes, free)
 
 
 def sync(path: Path) -> None:

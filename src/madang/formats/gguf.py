@@ -44,9 +44,9 @@ MAX_TENSOR_NAME_BYTES: Final = 64
 MAX_DIMS: Final = 4
 MAX_ELEMENTS: Final = 2**63 - 1
 
-_BOOL, _STRING, _ARRAY = 7, 8, 9
-_SCALARS: Final[Mapping[int, str]] = MappingProxyType(
-    {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", _BOOL: "<B", 10: "<Q", 11: "<q", 12: "<d"}
+BOOL, STRING, ARRAY = 7, 8, 9
+SCALARS: Final[Mapping[int, str]] = MappingProxyType(
+    {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", BOOL: "<B", 10: "<Q", 11: "<q", 12: "<d"}
 )
 _LENGTH_BYTES: Final = 8
 _unpack_length = struct.Struct("<Q").unpack_from
@@ -67,10 +67,20 @@ _UNLISTED_TYPES: Final[Mapping[int, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GGUFFile(CheckedMetadata):
-    """A checked header. In ``metadata``, arrays are read-only numpy arrays, or lists when they hold strings."""
+    """A checked header. In ``metadata``, arrays are read-only numpy arrays, or lists when they hold strings.
+
+    number_types   how the file keeps the numbers that are no arrays
+    """
 
     version: int
     tensors: Mapping[str, TensorInfo]
+    number_types: Mapping[str, np.dtype[Any]]
+
+    @property
+    def typed_metadata(self) -> Mapping[str, MetadataValue | np.generic]:
+        """The metadata with each number as the numpy scalar of its type in the file, for writing it again."""
+        typed = {key: dtype.type(self.metadata[key]) for key, dtype in self.number_types.items()}
+        return MappingProxyType({**self.metadata, **typed})
 
     @property
     def architecture(self) -> str:
@@ -105,12 +115,18 @@ def read_gguf_header(file: Bytes) -> GGUFFile:
     version = _read_version(cursor)
     n_tensors = cursor.count("tensors", MAX_TENSORS)
     n_keys = cursor.count("metadata keys", MAX_KEYS)
-    metadata = _read_metadata(cursor, n_keys)
+    metadata, number_types = _read_metadata(cursor, n_keys)
     header = CheckedMetadata(file.path, metadata)
     _refuse_split(header)
     entries = [_read_tensor_entry(cursor) for _ in range(n_tensors)]
     tensors = _place_tensors(cursor, entries, _alignment_bytes(header))
-    return GGUFFile(file.path, MappingProxyType(metadata), version, MappingProxyType(tensors))
+    return GGUFFile(
+        file.path,
+        MappingProxyType(metadata),
+        version,
+        MappingProxyType(tensors),
+        MappingProxyType(number_types),
+    )
 
 
 class _Cursor:
@@ -207,26 +223,29 @@ def _read_version(cursor: _Cursor) -> int:
     )
 
 
-def _read_metadata(cursor: _Cursor, n_keys: int) -> dict[str, MetadataValue]:
+def _read_metadata(cursor: _Cursor, n_keys: int) -> tuple[dict[str, MetadataValue], dict[str, np.dtype[Any]]]:
     metadata: dict[str, MetadataValue] = {}
+    number_types: dict[str, np.dtype[Any]] = {}
     for index in range(n_keys):
         key = cursor.name(f"metadata key {index}", MAX_KEY_BYTES)
         what = f"metadata '{key:.80}'"
         if key in metadata:
             raise cursor.malformed(f"{what} occurs twice")
-        metadata[key] = _read_value(cursor, what)
-    return metadata
+        value_type: int = cursor.scalar("<I", what)
+        metadata[key] = _read_value(cursor, value_type, what)
+        if value_type in SCALARS and value_type != BOOL:
+            number_types[key] = np.dtype(SCALARS[value_type])
+    return metadata, number_types
 
 
-def _read_value(cursor: _Cursor, what: str) -> MetadataValue:
-    value_type: int = cursor.scalar("<I", what)
-    if value_type == _STRING:
+def _read_value(cursor: _Cursor, value_type: int, what: str) -> MetadataValue:
+    if value_type == STRING:
         return cursor.string(what)
-    if value_type == _ARRAY:
+    if value_type == ARRAY:
         return _read_array(cursor, what)
     code = _scalar_code(cursor, value_type, what)
     value: int | float = cursor.scalar(code, what)
-    if value_type != _BOOL:
+    if value_type != BOOL:
         return value
     if value not in (0, 1):
         raise cursor.malformed(f"{what} is a boolean with the value {value}")
@@ -236,18 +255,18 @@ def _read_value(cursor: _Cursor, what: str) -> MetadataValue:
 def _read_array(cursor: _Cursor, what: str) -> list[str] | npt.NDArray[Any]:
     item_type: int = cursor.scalar("<I", what)
     n_items: int = cursor.scalar("<Q", what)
-    if item_type == _ARRAY:
+    if item_type == ARRAY:
         raise cursor.malformed(f"{what} is an array of arrays, which no model needs")
-    code = "<Q" if item_type == _STRING else _scalar_code(cursor, item_type, what)  # a string is at least its length
+    code = "<Q" if item_type == STRING else _scalar_code(cursor, item_type, what)  # a string is at least its length
     n_bytes = n_items * struct.calcsize(code)
     if n_bytes > cursor.end - cursor.position:
         raise cursor.malformed(f"{what} claims {n_items} items, more than the file can hold")
-    if item_type == _STRING:
+    if item_type == STRING:
         return _read_strings(cursor, n_items, what)
     start = cursor.advance(n_bytes, what)
     # On bytes of its own: it must not keep the header alive, and nobody may write to it.
     array = np.frombuffer(bytes(cursor.data[start : start + n_bytes]), code)
-    if item_type != _BOOL:
+    if item_type != BOOL:
         return array
     if array.size and array.max() > 1:
         raise cursor.malformed(f"{what} is an array of booleans with the value {array.max()}")
@@ -280,7 +299,7 @@ def _read_strings(cursor: _Cursor, n_items: int, what: str) -> list[str]:
 
 
 def _scalar_code(cursor: _Cursor, value_type: int, what: str) -> str:
-    code = _SCALARS.get(value_type)
+    code = SCALARS.get(value_type)
     if code is None:
         raise cursor.malformed(f"{what} has the unknown value type {value_type}")
     return code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,3 +79,63 @@ class Llama3:
 def long_rope_magnitude(factor: float, original_context_tokens: int) -> float:
     """LongRoPE's factor on cosine and sine (arXiv:2402.13753) for a context ``factor`` times the original one."""
     return math.sqrt(1 + math.log(factor) / math.log(original_context_tokens)) if factor > 1 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RopeSettings:
+    """How a model's files say what its rotation is; :class:`RopeSpec` is what comes of it.
+
+    base, n_dims     the base of the frequencies, and how many elements of a head are rotated
+    factor           of "linear", "llama3" and "yarn"
+    magnitude        factor on cosine and sine, where the files give one
+    low_turns, high_turns, beta_fast, beta_slow   as in :class:`Llama3` and :class:`Yarn`
+    divisors         what frequencies are divided by: "divided" in general, "longrope" up to the original context
+    long_divisors    and past it
+    """
+
+    base: float
+    n_dims: int
+    kind: Literal["default", "linear", "llama3", "yarn", "longrope", "divided"] = "default"
+    factor: float = 1.0
+    original_context_tokens: int = 0
+    magnitude: float | None = None
+    low_turns: float = 1.0
+    high_turns: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    divisors: tuple[float, ...] = ()
+    long_divisors: tuple[float, ...] = ()
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """Those of the usual rotation, scaled."""
+        plain = base_frequencies(self.base, self.n_dims)
+        match self.kind:
+            case "default":
+                return plain
+            case "linear":
+                return scale_linear(plain, self.factor)
+            case "llama3":
+                scaling = Llama3(self.factor, self.low_turns, self.high_turns, self.original_context_tokens)
+                return scaling.scale(plain)
+            case "yarn":
+                return self.yarn.scale(plain)
+        return plain / np.array(self.divisors, np.float64)
+
+    @property
+    def long_frequencies(self) -> Frequencies:
+        """Those of sequences longer than the original context, under "longrope"."""
+        return base_frequencies(self.base, self.n_dims) / np.array(self.long_divisors, np.float64)
+
+    @property
+    def yarn(self) -> Yarn:
+        """Its scaling, under "yarn"."""
+        original = self.original_context_tokens
+        return Yarn(self.factor, self.base, original, beta_fast=self.beta_fast, beta_slow=self.beta_slow)
+
+    @property
+    def stated_magnitude(self) -> float:
+        """The factor on cosine and sine."""
+        if self.magnitude is not None:
+            return self.magnitude
+        return self.yarn.magnitude if self.kind == "yarn" else 1.0

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from madang.formats.rope import RopeSettings
 from madang.formats.tensors import TensorSource
 
 Norm = Literal["rms", "layer"]
@@ -86,6 +87,7 @@ class DecoderSpec:
     attention_scale       factor of query . key; None is 1 / sqrt(head_dim)
     *_softcap             cap * tanh(x / cap) on attention scores, on logits (arXiv:2408.00118); None is off
     *_scale               factors of the embeddings, of what each branch adds, of the logits
+    rope_settings         how the files say what ``ropes`` are, for writing them again; nothing is computed from it
     """
 
     architecture: str
@@ -114,6 +116,7 @@ class DecoderSpec:
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
+    rope_settings: RopeSettings | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

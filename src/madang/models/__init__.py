@@ -5,12 +5,15 @@ Invariants: a model is in the store whole and checked, or not at all; names and 
 nothing leaves the store's root; the home folder is an argument, the environment is never read.
 """
 
-from madang.models.catalog import Catalog, CatalogEntry, load_catalog, parse_reference, read_catalog
-from madang.models.deriving import adopt, copy_model, derive
+from madang.models.catalog import load_catalog, parse_reference, read_catalog
+from madang.models.deriving import adopt, copy_model, derive, make_folder_model, make_model
 from madang.models.endpoints import EndpointReference, read_endpoint
+from madang.models.entry import Catalog, CatalogEntry, License, Prefixes, Shape
 from madang.models.fetching import Progress, SilentProgress
 from madang.models.files import ModelFiles, ModelFormat
+from madang.models.importing import import_model
 from madang.models.manifest import Manifest, ManifestFile
+from madang.models.neighbours import Folder, FoundModel, Neighbour, find_neighbours
 from madang.models.preset import Preset
 from madang.models.pulling import Sources, pull, sources_of
 from madang.models.references import (
@@ -21,6 +24,7 @@ from madang.models.references import (
     PackageReference,
     Reference,
     StoredReference,
+    UrlReference,
 )
 from madang.models.store import Store
 
@@ -29,25 +33,36 @@ __all__ = [
     "CatalogEntry",
     "EndpointReference",
     "FileReference",
+    "Folder",
+    "FoundModel",
     "HubReference",
+    "License",
     "Manifest",
     "ManifestFile",
     "ModelFiles",
     "ModelFormat",
     "NameReference",
+    "Neighbour",
     "OllamaReference",
     "PackageReference",
+    "Prefixes",
     "Preset",
     "Progress",
     "Reference",
+    "Shape",
     "SilentProgress",
     "Sources",
     "Store",
     "StoredReference",
+    "UrlReference",
     "adopt",
     "copy_model",
     "derive",
+    "find_neighbours",
+    "import_model",
     "load_catalog",
+    "make_folder_model",
+    "make_model",
     "parse_reference",
     "pull",
     "read_catalog",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from madang.core.errors import InvalidRequest, MalformedFile, ModelNotFound
+from madang.core.errors import InvalidRequest, MalformedFile
 from madang.core.sampling import SamplingParams
+from madang.models.entry import FILE_TYPE, Catalog, CatalogEntry, Commercial, License, Prefixes, Shape, Task
 from madang.models.fetching import Pin, Wanted
 from madang.models.files import ModelFormat
 from madang.models.references import (
@@ -23,61 +24,28 @@ from madang.models.references import (
     read_reference,
 )
 
-SCHEMA = 1
-Task = Literal["chat", "embedding"]
+SCHEMA = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    """One model. What is not known is None or empty."""
-
-    reference: NameReference
-    source: HubReference | PackageReference
-    format: ModelFormat
-    task: Task
-    parameters: int | None = None
-    context_tokens: int | None = None
-    license: str | None = None
-    languages: tuple[str, ...] = ()
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    wanted: Wanted = field(default_factory=Wanted)
-
-    @property
-    def size_bytes(self) -> int | None:
-        """Bytes on disk once pulled; None when a file's size is not known."""
-        pins = (self.wanted.files or {}).values()
-        sizes = [pin.size_bytes for pin in pins if pin.size_bytes is not None]
-        return sum(sizes) if sizes and len(sizes) == len(pins) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """All entries, by canonical name, and what a name without a tag means."""
-
-    entries: Mapping[str, CatalogEntry]
-    aliases: Mapping[str, str]
-
-    def find(self, reference: Reference) -> CatalogEntry | None:
-        """The entry of that name, or the one that comes from exactly this package or repository file."""
-        if isinstance(reference, NameReference):
-            return self.entries.get(str(reference))
-        return next((entry for entry in self.entries.values() if entry.source == reference), None)
-
-    def get(self, reference: NameReference) -> CatalogEntry:
-        """The entry of that name. Raises ModelNotFound, with a suggestion."""
-        entry = self.find(reference)
-        if entry is None:
-            raise ModelNotFound(str(reference), [*self.entries, *self.aliases])
-        return entry
 
 
 def parse_reference(text: str, catalog: Catalog | None = None) -> Reference:
     """What ``text`` refers to; a name without a tag gets the catalog's default, else ``latest``.
 
+    ``ax:skt/A.X-4.0`` is a backend's prefix and a repository: the catalog's model from there, or the repository itself.
     ``str()`` of the result is the canonical form. Raises InvalidReference.
     """
-    return read_reference(text, (catalog or load_catalog()).aliases)
+    catalog = catalog or load_catalog()
+    backend, colon, repository = text.partition(":")
+    if colon and backend in catalog.backends and "/" in repository:
+        hub = read_reference(f"hf:{repository}", {})
+        known = (entry for entry in catalog.entries.values() if _is_from(entry, hub))
+        return next((entry.reference for entry in known), hub)
+    return read_reference(text, catalog.aliases)
+
+
+def _is_from(entry: CatalogEntry, hub: Reference) -> bool:
+    repository = hub.repo.lower() if isinstance(hub, HubReference) and hub.file is hub.revision is None else None
+    return entry.repository is not None and entry.repository.lower() == repository
 
 
 @cache
@@ -92,18 +60,45 @@ def read_catalog(text: str, origin: str = "catalog.toml") -> Catalog:
         record = tomllib.loads(text)
         if record.pop("schema", None) != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
-        models = _table(record.pop("models", {}), "models")
-        aliases = _table(record.pop("aliases", {}), "aliases")
+        tables = {key: _table(record.pop(key, {}), key) for key in ("models", "aliases", "backends")}
+        shared = _Shared.read(record)
         _refuse_rest(record, "the top")
-        entries = {name: _entry(name, _table(fields, name)) for name, fields in models.items()}
-        for alias, target in aliases.items():
+        entries = {name: _entry(name, _table(fields, name), shared) for name, fields in tables["models"].items()}
+        for alias, target in tables["aliases"].items():
             _check_alias(alias, target, entries)
     except (ValueError, InvalidRequest) as error:
         raise MalformedFile(origin, str(error), hint="This is a mistake in the catalog; please report it.") from error
-    return Catalog(entries, aliases)
+    return Catalog(entries, tables["aliases"], tables["backends"])
 
 
-def _entry(name: str, fields: dict[str, Any]) -> CatalogEntry:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What entries refer to."""
+
+    licenses: Mapping[str, License]
+    publishers: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> _Shared:
+        licenses = _table(record.pop("licenses", {}), "licenses")
+        publishers = _table(record.pop("publishers", {}), "publishers")
+        shapes = _table(record.pop("shapes", {}), "shapes")
+        return cls(
+            {name: _license(name, _table(fields, name)) for name, fields in licenses.items()},
+            {name: tuple(types) for name, types in publishers.items()},
+            {name: _table(fields, name) for name, fields in shapes.items()},
+        )
+
+
+def _license(name: str, fields: dict[str, Any]) -> License:
+    commercial = _one_of(_take(fields, "commercial", str), get_args(Commercial))
+    found = License(name, commercial, _take(fields, "reason", str))
+    _refuse_rest(fields, name)
+    return found
+
+
+def _entry(name: str, fields: dict[str, Any], shared: _Shared) -> CatalogEntry:
     try:
         reference = read_reference(name, {})
         source = read_reference(_take(fields, "source", str), {})
@@ -112,22 +107,70 @@ def _entry(name: str, fields: dict[str, Any]) -> CatalogEntry:
         if not isinstance(source, HubReference | PackageReference):
             raise ValueError("its source is neither a repository nor a package")
         format = _one_of(_take(fields, "format", str), get_args(ModelFormat))
+        shape = _shape(fields, shared.shapes)
+        license = _take(fields, "license", str, None)
         entry = CatalogEntry(
             reference=reference,
             source=source,
             format=format,
-            task=_one_of(_take(fields, "task", str), get_args(Task)),
+            tasks=tuple(_one_of(task, get_args(Task)) for task in _take(fields, "tasks", list)),
+            repository=_take(fields, "repository", str, source.repo if isinstance(source, HubReference) else None),
+            family=_take(fields, "family", str, None if shape is None else shape.config["model_type"]),
+            shape=shape,
             parameters=_take(fields, "parameters", int, None),
             context_tokens=_take(fields, "context_tokens", int, None),
-            license=_take(fields, "license", str, None),
+            license=None if license is None else _known(shared.licenses, license, "license"),
+            year=_take(fields, "year", int, None),
             languages=tuple(_take(fields, "languages", list, [])),
+            note=_take(fields, "note", str, None),
+            types=_types(fields, source, format, shared.publishers),
+            prefixes=Prefixes(**_take(fields, "prefixes", dict, {})),
             sampling=SamplingParams.from_mapping(_take(fields, "sampling", dict, {})),
             wanted=_wanted(fields, format),
         )
         _refuse_rest(fields, "it")
-    except (ValueError, InvalidRequest) as error:
+    except (ValueError, TypeError, InvalidRequest) as error:
         raise ValueError(f"in {name}, {error}") from error
     return entry
+
+
+def _shape(fields: dict[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> Shape | None:
+    """Its shape with what is different in it."""
+    name, config = _take(fields, "shape", str, None), _take(fields, "config", dict, {})
+    if name is None:
+        if config:
+            raise ValueError("config changes no shape")
+        return None
+    settings = {**_known(shapes, name, "shape"), **config}
+    parts = frozenset(settings.pop("parts", ()))
+    return Shape(settings, parts)
+
+
+def _types(
+    fields: dict[str, Any],
+    source: HubReference | PackageReference,
+    format: ModelFormat,
+    publishers: Mapping[str, tuple[str, ...]],
+) -> tuple[str, ...]:
+    """What the entry says, else its publisher; the type in its own file's name is one of them."""
+    stated = tuple(_take(fields, "types", list, []))
+    if format != "gguf":
+        if stated:
+            raise ValueError("a folder has no types")
+        return ()
+    if not isinstance(source, HubReference):
+        return stated
+    types = stated or publishers.get(source.repo.partition("/")[0], ())
+    own = FILE_TYPE.search(source.file or "")
+    if own is None or (types and own[1].upper() not in types):
+        raise ValueError("the type in its file's name is not one of its types")
+    return types or (own[1].upper(),)
+
+
+def _known(table: Mapping[str, Any], name: str, kind: str) -> Any:
+    if name not in table:
+        raise ValueError(f"there is no {kind} {name}")
+    return table[name]
 
 
 def _wanted(fields: dict[str, Any], format: ModelFormat) -> Wanted:

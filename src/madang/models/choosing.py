@@ -17,6 +17,14 @@ MAX_LISTED = 12
 _SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 # Projectors of vision models and importance matrices are GGUF files, but no models.
 _COMPANION = re.compile(r"(^|[-_.])(mmproj|imatrix)", re.IGNORECASE)
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.safetensors|\.gguf)")
+# What engines take a tokenizer from, whichever library it was made with.
+_TOKENIZERS = frozenset(
+    (
+        *("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt"),
+        *("spiece.model", "sentencepiece.bpe.model"),
+    )
+)
 _CONFIG_SUFFIXES = frozenset({".json", ".txt", ".model", ".jinja"})
 _POOLING = re.compile(r"\d+_[A-Za-z]+/config\.json")
 _NEVER = frozenset({"README.txt", "LICENSE.txt", "data_config.json"})
@@ -45,7 +53,7 @@ def choose_files(origin: str, paths: Sequence[str], wanted: str | None = None) -
     paths = [path for path in paths if _is_plain(path)]
     if wanted is not None:
         return _named(origin, paths, wanted)
-    ggufs = sorted(path for path in paths if _is_whole_gguf(path))
+    ggufs = sorted(path for path in paths if is_whole_gguf(path))
     if ggufs:
         return _gguf(_preferred(origin, ggufs))
     weights = [path for path in paths if path.endswith(".safetensors")]
@@ -66,6 +74,7 @@ def _named(origin: str, paths: Sequence[str], wanted: str) -> Chosen:
             f"'{wanted}' is not a GGUF file.", param="model", hint=f"For the safetensors files write {origin}."
         )
     if (split := _SPLIT.search(wanted)) is not None:
+        _refuse_missing_shards(origin, [path for path in paths if _SPLIT.sub("", path) == _SPLIT.sub("", wanted)])
         raise SourceError(f"'{wanted}' is one of {int(split[1])} parts; madang does not join split files yet.")
     return _gguf(wanted)
 
@@ -93,8 +102,31 @@ def _folder(origin: str, paths: Sequence[str], folder: str) -> Chosen:
     weights = [name for name in weights if name.startswith("model")] or weights
     if "config.json" not in names:
         raise SourceError(f"{origin} has safetensors files but no config.json, so it is not a whole model.")
+    _refuse_missing_shards(origin, weights)
+    if not _TOKENIZERS.intersection(names):
+        raise SourceError(
+            f"{origin} has no tokenizer (tokenizer.json, tokenizer.model or the like), so it is not a whole model.",
+            hint="Take the repository that it was made from, or one that adds the tokenizer.",
+        )
     configs = [name for name in names if _is_config(name)]
     return Chosen("huggingface", folder, tuple(prefix + name for name in sorted(configs + weights)))
+
+
+def _refuse_missing_shards(origin: str, names: Sequence[str]) -> None:
+    """Of parts that are numbered all must be there."""
+    for name in names:
+        match = _SHARD.fullmatch(name)
+        if match is None:
+            continue
+        shards = [f"{match[1]}-{number:05}-of-{match[2]}{match[3]}" for number in range(1, int(match[2]) + 1)]
+        missing = [shard for shard in shards if shard not in names]
+        if missing:
+            raise SourceError(
+                f"{origin} lacks {_listed(missing)}, one of {int(match[2])} parts of the weights."
+                if len(missing) == 1
+                else f"{origin} lacks {len(missing)} of {int(match[2])} parts of the weights: {_listed(missing)}.",
+                hint="Without it the others are of no use; look for a whole copy of the model.",
+            )
 
 
 def _is_plain(path: str) -> bool:
@@ -105,7 +137,8 @@ def _is_plain(path: str) -> bool:
     return True
 
 
-def _is_whole_gguf(path: str) -> bool:
+def is_whole_gguf(path: str) -> bool:
+    """Whether it is the file of a model by its name: neither a part of one nor a companion."""
     name = PurePosixPath(path).name
     return name.lower().endswith(".gguf") and not _SPLIT.search(name) and not _COMPANION.search(name)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +68,64 @@ def adopt(store: Store, files: Mapping[str, str], name: StoredReference, preset:
         preset=None if preset == Preset() else preset,
     )
     return store.commit(manifest, staged)
+
+
+def make_model(
+    store: Store, name: StoredReference, parent: ModelFiles, source: str, write: Callable[[Path], StagedFile]
+) -> ModelFiles:
+    """A model of one new GGUF file, in the place of the one that has that name; sampling defaults are ``parent``'s.
+
+    write    makes the file at the path that it is given, whole or not at all
+    source   what the store remembers of where it came from
+
+    Raises what ``write`` raises; the store is as it was then.
+    """
+    with store.lock(name):
+        folder = store.partial_path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            staged = write(folder / "model.gguf")
+            manifest = Manifest(
+                reference=name,
+                format="gguf",
+                source=source,
+                files=(ManifestFile(staged.name, staged.size_bytes, f"sha256:{staged.sha256}"),),
+                modified=_now(),
+                sampling=parent.sampling_defaults,
+            )
+            return store.commit(manifest, (staged,))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder_model(
+    store: Store, name: StoredReference, parent: ModelFiles, source: str, write: Callable[[Path], object]
+) -> ModelFiles:
+    """The same for a model of a new Hugging Face folder, which ``write`` makes at the path that it is given."""
+    with store.lock(name):
+        workspace = store.partial_path(name)
+        workspace.mkdir(parents=True, exist_ok=True)
+        try:
+            folder = workspace / "made"
+            write(folder)
+            staged = tuple(_hashed(folder, path) for path in sorted(folder.rglob("*")) if path.is_file())
+            manifest = Manifest(
+                reference=name,
+                format="huggingface",
+                source=source,
+                files=tuple(ManifestFile(file.name, file.size_bytes, f"sha256:{file.sha256}") for file in staged),
+                modified=_now(),
+                sampling=parent.sampling_defaults,
+            )
+            return store.commit(manifest, staged)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _hashed(folder: Path, path: Path) -> StagedFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return StagedFile(path.relative_to(folder).as_posix(), path, path.stat().st_size, digest)
 
 
 def _checked_adapter(store: Store, parent: StoredReference, digest: str) -> StagedFile:

@@ -1,14 +1,16 @@
-"""What the sources share: progress, a place to put things, and what they bring back."""
+"""What the sources share: a place to put things, and what they bring back; downloading.py does the work."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from madang.core.errors import ChecksumMismatch, SourceError
+from madang.core.progress import Progress as Progress
+from madang.core.progress import SilentProgress as SilentProgress
 from madang.core.sampling import SamplingParams
 from madang.models.files import ModelFormat
 from madang.models.preset import Preset
@@ -16,33 +18,19 @@ from madang.models.preset import Preset
 CHUNK_BYTES = 1 << 20
 
 
-class Progress(Protocol):
-    """Told how a fetch goes on; rendering is someone else's. May be called from another thread, one call at a time.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that another program, or the store, has already and that may be the one wanted: its digest will tell.
 
-    A model that is there already causes no call at all.
+    holder   whose it is, for sentences; None when it is the store's own
     """
 
-    def started(self, total_bytes: int | None) -> None:
-        """Called once, before bytes come; None when the source does not say how many."""
-
-    def advanced(self, n_bytes: int) -> None:
-        """So many more bytes are here, resumed ones included; negative when a source had to start a file again."""
-
-    def finished(self) -> None:
-        """The model is in the store. A failed fetch raises instead."""
+    path: Path
+    holder: str | None = None
 
 
-class SilentProgress:
-    """For callers that do not watch."""
-
-    def started(self, total_bytes: int | None) -> None:
-        """Ignored."""
-
-    def advanced(self, n_bytes: int) -> None:
-        """Ignored."""
-
-    def finished(self) -> None:
-        """Ignored."""
+def _nowhere(name: str, size_bytes: int, sha256: str) -> Iterable[Found]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +38,12 @@ class Workspace:
     """Where one fetch may write. What is left in ``folder`` after an interruption is there again at the next attempt.
 
     require_space   raises NotEnoughDisk when so many more bytes would not fit
+    look_up         (name, size_bytes, sha256) -> files on this machine that may hold that content
     """
 
     folder: Path
     require_space: Callable[[int], None]
+    look_up: Callable[[str, int, str], Iterable[Found]] = _nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +79,37 @@ class StagedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferencedFile:
+    """A complete, checked file of another program, which stays where it is.
+
+    modified_ns   of the moment when it was checked
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    modified_ns: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """A source's answer. ``source`` names exactly what was fetched; ``sampling`` and ``preset`` came along with it."""
+    """A source's answer. ``source`` names exactly what was fetched; ``sampling`` and ``preset`` came along with it.
+
+    notes   sentences that whoever asked for the model should read
+    """
 
     format: ModelFormat
-    files: tuple[StagedFile, ...]
+    files: tuple[StagedFile | ReferencedFile, ...]
     source: str
     sampling: SamplingParams = field(default_factory=SamplingParams)
     preset: Preset | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def staged(self) -> tuple[StagedFile, ...]:
+        """The files that the store takes in."""
+        return tuple(file for file in self.files if isinstance(file, StagedFile))
 
 
 def copy_and_hash(source: IO[bytes], target: Path, size_bytes: int) -> str:

@@ -9,25 +9,27 @@ from __future__ import annotations
 import re
 import tempfile
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from madang.core.errors import MalformedFile, ModelNotFound, NetworkUnavailable, SourceError
+from madang.core.errors import MalformedFile, ModelNotFound, SourceError
 from madang.formats.gguf import read_gguf_header
 from madang.models.choosing import choose_files
+from madang.models.connections import Client, LineBroken
+from madang.models.downloading import line_errors
 from madang.models.files import ModelFiles
-from madang.models.references import HubReference, OllamaReference
+from madang.models.references import HubReference, OllamaReference, UrlReference
 from madang.models.sources.huggingface import errors_of_hub
-from madang.models.sources.ollama import REGISTRY, OllamaSource, own_scheme_only
+from madang.models.sources.ollama import REGISTRY, OllamaSource
 
 TIMEOUT_S: Final = 30.0
 MAX_CONFIG_BYTES: Final = 4 << 20  # of what is fetched as a whole beside weights: config, index, pooling
@@ -46,9 +48,12 @@ class Ranges(Protocol):
 
 @contextmanager
 def header_files(
-    reference: HubReference | OllamaReference | str, *, registry: str | None = None, endpoint: str | None = None
+    reference: HubReference | OllamaReference | UrlReference,
+    *,
+    registry: str | None = None,
+    endpoint: str | None = None,
 ) -> Iterator[ModelFiles]:
-    """The model's files with their headers alone, for as long as the block lasts. A text is the address of a GGUF file.
+    """The model's files with their headers alone, for as long as the block lasts.
 
     ``registry`` and ``endpoint`` are an Ollama registry and a hub in place of the usual ones. Raises ModelNotFound,
     NetworkUnavailable, SourceError, InvalidReference when the choice is the user's, and what readers of headers raise.
@@ -62,7 +67,7 @@ def header_files(
             url = OllamaSource(registry or REGISTRY).weights_url(reference)
             files = _gguf_files(str(reference), _Web(url), folder / "model.gguf")
         else:
-            files = _gguf_files(reference, _Web(reference), folder / "model.gguf")
+            files = _gguf_files(str(reference), _Web(reference.url), folder / "model.gguf")
         yield files
 
 
@@ -76,14 +81,16 @@ def _hub_files(reference: HubReference, folder: Path, endpoint: str | None) -> M
     at = HubReference(reference.repo, None, info.sha)
     if chosen.format == "gguf":
         path = chosen.paths[0]
-        return _gguf_files(f"hf:{reference.repo}/{path}", _Hub(at, path, endpoint), folder / PurePosixPath(path).name)
+        return _gguf_files(
+            f"hf:{reference.repo}/{path}", _hub_file(at, path, endpoint), folder / PurePosixPath(path).name
+        )
     for name, path in zip(chosen.names, chosen.paths, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".safetensors"):
-            _copy_safetensors_header(_Hub(at, path, endpoint), target)
+            _copy_safetensors_header(_hub_file(at, path, endpoint), target)
         elif name.endswith(".json") and sizes[path] <= MAX_CONFIG_BYTES:
-            target.write_bytes(_Hub(at, path, endpoint).get(0, MAX_CONFIG_BYTES)[0])
+            target.write_bytes(_hub_file(at, path, endpoint).get(0, MAX_CONFIG_BYTES)[0])
     return _model_files(str(reference), "huggingface", folder, sum(sizes[path] for path in chosen.paths))
 
 
@@ -144,67 +151,42 @@ class _SparseCopy:
         self._file.write(content)
 
 
-class _Hub:
-    """A file of a repository, through huggingface_hub, which gives its token to nobody but the hub."""
-
-    def __init__(self, at: HubReference, path: str, endpoint: str | None) -> None:
-        self._at, self._path, self._endpoint = at, path, endpoint
-
-    def get(self, begin: int, n_bytes: int) -> tuple[bytes, int]:
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]
-            build_hf_headers,
-            hf_raise_for_status,
-            http_stream_backoff,
-        )
-
-        url = hf_hub_url(self._at.repo, self._path, revision=self._at.revision, endpoint=self._endpoint)
-        headers = {**build_hf_headers(library_name="madang"), **_range_headers(begin, n_bytes)}
-        answer = http_stream_backoff("GET", url, headers=headers, timeout=TIMEOUT_S, retry_on_exceptions=())
-        with answer as response:
-            hf_raise_for_status(response)
-            size_bytes = _whole_size(url, response.status_code, response.headers, begin)
-            content = bytearray()
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) >= n_bytes:
-                    break
-        return bytes(content[:n_bytes]), size_bytes
-
-
 class _Web:
-    """A file that anybody may read."""
+    """A file by its address; ``headers`` hold the token, which redirects give to nobody else."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._opener = own_scheme_only(url)
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        self._url, self._headers = url, headers or {}
+        self._client = Client()
 
     def get(self, begin: int, n_bytes: int) -> tuple[bytes, int]:
-        request = urllib.request.Request(self._url, headers={"User-Agent": "madang", **_range_headers(begin, n_bytes)})
-        try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as response:
-                size_bytes = _whole_size(self._url, response.status, response.headers, begin)
-                return response.read(n_bytes), size_bytes
-        except urllib.error.HTTPError as error:
-            if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNAUTHORIZED):
+        """The range, in one attempt: nothing that takes long is lost with it."""
+        asked = {**self._headers, "Range": f"bytes={begin}-{begin + n_bytes - 1}"}
+        with line_errors(urlsplit(self._url).netloc, self._url):
+            try:
+                with self._client.open(self._url, asked) as response:
+                    return response.read(n_bytes), _whole_size(self._url, response, begin)
+            except urllib.error.HTTPError as error:
+                if error.code not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                    raise
                 raise ModelNotFound(self._url, hint="The server has no such file.") from error
-            raise SourceError(f"{self._url} answered {error.code}.", hint="Try again later.") from error
-        except (OSError, HTTPException) as error:
-            raise NetworkUnavailable(
-                f"{self._url} did not answer ({type(error).__name__}).", hint="Check the connection."
-            ) from error
+            except (OSError, HTTPException) as error:
+                raise LineBroken(type(error).__name__) from error
 
 
-def _range_headers(begin: int, n_bytes: int) -> dict[str, str]:
-    return {"Range": f"bytes={begin}-{begin + n_bytes - 1}", "Accept-Encoding": "identity"}
+def _hub_file(at: HubReference, path: str, endpoint: str | None) -> _Web:
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(at.repo, path, revision=at.revision, endpoint=endpoint)
+    return _Web(url, build_hf_headers(library_name="madang"))
 
 
-def _whole_size(url: str, status: int, headers: Mapping[str, str], begin: int) -> int:
+def _whole_size(url: str, response: HTTPResponse, begin: int) -> int:
     """Of the whole file. Raises SourceError when the answer is not the range that was asked for."""
-    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
-    if status == HTTPStatus.PARTIAL_CONTENT and match is not None and int(match[1]) == begin:
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
+    if response.status == HTTPStatus.PARTIAL_CONTENT and match is not None and int(match[1]) == begin:
         return int(match[2])
-    length = headers.get("Content-Length") or ""
-    if status == HTTPStatus.OK and begin == 0 and length.isdigit():
+    length = response.headers.get("Content-Length") or ""
+    if response.status == HTTPStatus.OK and begin == 0 and length.isdigit():
         return int(length)
     raise SourceError(f"{url} does not send parts of files, so its header alone cannot be read.", hint="Pull it first.")

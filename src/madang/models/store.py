@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from madang.core.errors import InvalidReference, MalformedFile, ModelNotFound, NotEnoughDisk
-from madang.core.writing import free_disk_bytes, sync, within_disk, write_atomically
+from madang.core.errors import FileLost, InvalidReference, MalformedFile, ModelNotFound
+from madang.core.writing import free_disk_bytes, require_disk, sync, within_disk, write_atomically
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -58,6 +58,19 @@ class Store:
             return open_in_place(reference) if reference.path.exists() else None
         path = self.manifest_path(reference)
         return self._files(read_manifest(path)) if path.is_file() else None
+
+    def lost(self, reference: Reference) -> FileLost | None:
+        """What is wrong with a model that uses a file of another program; None when nothing is.
+
+        Raises MalformedFile when its manifest is damaged.
+        """
+        if isinstance(reference, FileReference) or not self.manifest_path(reference).is_file():
+            return None
+        for file in read_manifest(self.manifest_path(reference)).files:
+            if file.path is not None and not self._is_there(file):
+                what = "was changed" if Path(file.path).exists() else "is gone"
+                return FileLost(str(reference), file.path, what)
+        return None
 
     def list(self) -> list[ModelFiles]:
         """All complete models, by name. A damaged manifest hides its own model only, with one warning in the log."""
@@ -131,9 +144,9 @@ class Store:
             _prune(folder.parent, self.root)
             return _remove_tree(partial) + self._collect_garbage()
 
-    def lock(self, reference: StoredReference) -> AbstractContextManager[None]:
-        """Held by whoever fetches or removes this model; the next one waits."""
-        return file_lock(self._inside("locks", f"{_token(reference)}.lock"))
+    def lock(self, reference: StoredReference, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Held by whoever fetches or removes this model; the next one waits, or gets Busy without ``wait``."""
+        return file_lock(self._inside("locks", f"{_token(reference)}.lock"), wait=wait)
 
     def clean_abandoned(self, *, older_than_s: float = ABANDONED_S) -> int:
         """Delete what interrupted pulls left behind, if nobody works on it and nobody did for so long.
@@ -154,9 +167,7 @@ class Store:
 
     def require_space(self, n_bytes: int) -> None:
         """Raise NotEnoughDisk when ``n_bytes`` more would not fit."""
-        free_bytes = self.free_bytes()
-        if n_bytes > free_bytes:
-            raise NotEnoughDisk(self.root, n_bytes, free_bytes)
+        require_disk(self.root, n_bytes, self._free_bytes)
 
     def within_disk(self, n_bytes: int = 1) -> AbstractContextManager[None]:
         """A block that writes ``n_bytes``; raises NotEnoughDisk when the disk turns out to be full meanwhile."""
@@ -250,7 +261,7 @@ class Store:
         for file in manifest.files:
             link = fresh / checked_relative(file.name)
             link.parent.mkdir(parents=True, exist_ok=True)
-            _link(self._content(file), link)
+            _link(self._content(file), link, symbolic=file.path is not None)
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh.replace(folder)
@@ -279,8 +290,15 @@ def _remove_tree(folder: Path) -> int:
     return freed_bytes
 
 
-def _link(target: Path, link: Path) -> None:
-    """A hard link shares the content and cannot dangle; some file systems have no links at all."""
+def _link(target: Path, link: Path, *, symbolic: bool) -> None:
+    """A hard link shares the content and cannot dangle; some file systems have no links at all.
+
+    To files of others it is a ``symbolic`` one, or removing them there would free nothing.
+    """
+    if symbolic:
+        with suppress(OSError):  # Windows allows them to some users only
+            link.symlink_to(target)
+            return
     try:
         link.hardlink_to(target)
     except OSError:

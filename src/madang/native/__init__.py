@@ -8,6 +8,7 @@ else is computed with it.
 
 from madang.native.embedder import NativeEmbedder
 from madang.native.engine import NativeEngine
+from madang.native.mutable import Inputs, MutableModel
 from madang.native.opening import load
 
-__all__ = ["NativeEmbedder", "NativeEngine", "load"]
+__all__ = ["Inputs", "MutableModel", "NativeEmbedder", "NativeEngine", "load"]

@@ -31,7 +31,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     InvalidRequest when a draft model has another vocabulary.
     """
     started = time.perf_counter()
-    description, tokenizer = _read(files.path, files.format)
+    description, tokenizer = read_model(files.path, files.format)
     if description.embedding is None and not description.spec.causal:
         raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
     groups = page_groups(description.spec)
@@ -57,7 +57,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     return NativeEngine(info, model, scheduler)
 
 
-def _read(path: Path, model_format: ModelFormat) -> tuple[ModelDescription, Tokenizer]:
+def read_model(path: Path, model_format: ModelFormat) -> tuple[ModelDescription, Tokenizer]:
     if model_format == "gguf":
         file = read_gguf(path)
         description, tokenizer = describe_gguf(file), tokenizer_from_gguf(file)
@@ -91,7 +91,7 @@ def _make_guesser(tokenizer: Tokenizer, column_bytes: int, plan: Plan) -> Callab
 
 def _load_draft(path: Path, tokenizer: Tokenizer, plan: Plan, n_columns: int) -> DraftModel:
     """A model that guesses for one with this tokenizer. Raises InvalidRequest when its own is another."""
-    description, own = _read(path, "huggingface" if path.is_dir() else "gguf")
+    description, own = read_model(path, "huggingface" if path.is_dir() else "gguf")
     if own.vocabulary.texts != tokenizer.vocabulary.texts:
         raise InvalidRequest(
             f"The draft model {path.name} has another vocabulary: {own.vocab_size} tokens, not the same "

@@ -37,7 +37,7 @@ from madang.models import (
     read_endpoint,
 )
 from madang.models.headers import header_files
-from madang.models.references import HubReference, OllamaReference
+from madang.models.references import HubReference, OllamaReference, UrlReference
 from madang.runtime.choosing import OWN_ENGINE, choose_for
 from madang.runtime.open import find_files, plan_for
 
@@ -90,16 +90,12 @@ def planned_files(reference: str, settings: Settings) -> Iterator[ModelFiles]:
 
     Raises what ``find_files`` and ``header_files`` raise.
     """
-    if reference.startswith("https://"):
-        with header_files(reference) as files:
-            yield files
-        return
     parsed, store = parse_reference(reference), Store(settings.home)
     if store.find(parsed) is None:
         entry = load_catalog().find(parsed) if isinstance(parsed, NameReference) else None
         source = parsed if entry is None else entry.source
-        if isinstance(source, HubReference | OllamaReference):
-            with header_files(source, registry=settings.ollama_registry) as files:
+        if isinstance(source, HubReference | OllamaReference | UrlReference):
+            with header_files(source, registry=settings.ollama_registry, endpoint=settings.hf_endpoint) as files:
                 yield files
             return
     yield find_files(reference, store)

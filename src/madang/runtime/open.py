@@ -195,11 +195,13 @@ def _with_draft_file(plan: Plan, store: Store, fetch: Fetch | None) -> Plan:
 
 
 def find_files(reference: str, store: Store, *, fetch: Fetch | None = None) -> ModelFiles:
-    """The model's files on this machine. Raises ModelNotFound with the command that gets it, if any does."""
+    """The model's files on this machine. Raises ModelNotFound with the command that gets it, FileLost."""
     parsed = parse_reference(reference)
     files = store.find(parsed)
     if files is not None:
         return files
+    if (lost := store.lost(parsed)) is not None:
+        raise lost
     if fetch is not None:
         return fetch(parsed, store)
     raise _not_here(parsed, store)

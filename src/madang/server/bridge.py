@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from anyio import CancelScope
 from starlette.requests import ClientDisconnect
@@ -31,6 +31,7 @@ QUEUE_EVENTS = 64  # that a slow client lets pile up before its generation waits
 
 _outside_of_requests = Admission()
 _THREADS = Threads()
+_RUNNING: WeakSet[_Generation] = WeakSet()
 _BELLS: WeakValueDictionary[asyncio.AbstractEventLoop, _Bell] = WeakValueDictionary()  # as long as something uses it
 
 
@@ -42,6 +43,7 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
     """
     async with _counted(engine) as seen:
         generation = _Generation(engine, request)
+        _RUNNING.add(generation)
         _THREADS.run(generation.run)
         try:
             while batch := await generation.take():
@@ -51,6 +53,12 @@ async def events(engine: Engine, request: Request) -> AsyncGenerator[Event, None
                     yield event
         finally:
             await generation.leave()
+
+
+def end_all(reason: Exception) -> None:
+    """Have every stream that runs in this process raise it after what has come already; in the loop."""
+    for generation in list(_RUNNING):
+        generation.fail(reason)
 
 
 @asynccontextmanager
@@ -169,16 +177,27 @@ class _Generation:
         self._is_left = True
         if self._ended.is_set():
             return
+        self._cancel()
+        await undisturbed(self._ended.wait())
+
+    def fail(self, reason: Exception) -> None:
+        """End it as if the engine had failed."""
+        self._is_left = True
+        self._cancel()
+        self._end(reason)
+
+    def _cancel(self) -> None:
         self._room.release()
         if self._stream is not None:
             self._stream.cancel()
-        await undisturbed(self._ended.wait())
 
     def _arrive(self, events: Sequence[Event]) -> None:
         self._arrived += events
         self._wake()
 
     def _end(self, failure: BaseException | None) -> None:
+        if self._ended.is_set():
+            return
         self._failure = failure
         self._ended.set()
         self._wake()

@@ -41,7 +41,7 @@ def as_json(value: object) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-class Template:
+class Stencil:
     """A piece of a stream that comes again and again, each time with another text in it."""
 
     def __init__(self, written: Callable[[str], bytes]) -> None:

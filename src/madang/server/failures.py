@@ -18,6 +18,7 @@ STATUS: dict[type[errors.MadangError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,
+    errors.FileLost: HTTPStatus.NOT_FOUND,
     errors.UnsupportedModel: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.AdapterMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -53,6 +54,8 @@ def sentence_of(error: BaseException) -> str:
         return "The server failed; its log says why."
     if isinstance(error, errors.MalformedFile):  # where a server keeps its files is nobody's business
         return f"The file of this model is damaged: {error.problem}."
+    if isinstance(error, errors.FileLost):
+        return f"The file of this model {error.what} since it was imported."
     if isinstance(error, errors.NotEnoughDisk):
         return "The server's disk is full."
     return error.message if error.hint is None else f"{error.message} {error.hint}"

@@ -221,6 +221,11 @@ class Drain:
         return self.n_running == 0
 
 
+def stopping() -> Overloaded:
+    """What is refused, and what is cut off, while the server stops."""
+    return Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S)
+
+
 class DrainLayer:
     """Refuses new requests while the server stops, but for the question whether it is alive."""
 
@@ -234,7 +239,7 @@ class DrainLayer:
             await self._app(scope, receive, send)
             return
         if self._drain.is_draining:
-            await refuse(scope, receive, send, Overloaded("The server is stopping.", retry_after_s=DRAIN_RETRY_S))
+            await refuse(scope, receive, send, stopping())
             return
         self._drain.enter()
         try:

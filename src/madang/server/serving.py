@@ -12,12 +12,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from madang.core.errors import Overloaded
+from madang.server.bridge import end_all
 from madang.server.event_stream import as_json
-from madang.server.layers import Drain
+from madang.server.layers import Drain, stopping
 from madang.server.limits import CONNECTIONS, DRAIN_S, HEADER_S
 from madang.server.openai.errors import error_body
 
 _log = logging.getLogger("madang.server")
+TOLD_S = 2.0  # that streams which are cut off have to say so
 CANCELLED_S = 5  # that requests have to notice that they were cancelled
 
 
@@ -81,7 +83,8 @@ def _full(most: int) -> bytes:
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first signal: refuse what is new with 503, wait up to ``drain_s`` for what runs, then stop.
+    """On the first signal: refuse what is new with 503, wait up to ``drain_s`` for what runs, then end it
+    with an error and stop.
 
     On the second one: stop at once.
     """
@@ -116,5 +119,7 @@ class DrainingServer(uvicorn.Server):
         _log.info("stopping", extra={"running": self._drain.n_running, "limit_s": self._drain_s})
         if not await self._drain.finished(self._drain_s):
             _log.warning("requests are cancelled", extra={"running": self._drain.n_running})
+            end_all(stopping())
+            await self._drain.finished(TOLD_S)
             self.config.timeout_graceful_shutdown = 0
         self.should_exit = True

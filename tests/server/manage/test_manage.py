@@ -182,3 +182,38 @@ def test_pulls_that_make_no_sense(client: TestClient, body: Any) -> None:
     got(client, "/pulls/none", 404)
     got(client, "/pulls/none/events", 404)
     got(client, "/pulls/none", 404, "DELETE")
+
+
+def test_a_file_of_another_program_that_is_gone(client: TestClient, state: ServerState, tmp_path: Path) -> None:
+    lost = tmp_path / "lost.gguf"
+    lost.write_bytes(b"GGUF")
+    file = ManifestFile("m.gguf", 4, None, str(lost), lost.stat().st_mtime_ns)
+    state.store.commit(Manifest(TINY, "gguf", "test", (file,), datetime(2026, 1, 2, tzinfo=UTC)))
+    lost.unlink()
+    answer = client.get("/madang/v1/models/tiny:f32")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "The file of this model is gone since it was imported."
+    assert str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize("address", ["https://127.0.0.1:1/m.gguf", "http://127.0.0.1:1/m.gguf"])
+def test_addresses_are_not_fetched_for_clients(client: TestClient, store: Store, address: str) -> None:
+    for url in ("/madang/v1/pulls", "/api/pull"):
+        answer = client.post(url, json={"model": address})
+        assert answer.status_code == 400
+        assert "fetches no addresses" in answer.text
+
+
+def test_both_apis_tell_the_same_of_a_download(client: TestClient, registry: Registry) -> None:
+    ours = [json.loads(line) for line in follow(client)]
+    registry.layers["system"] = b"another one"
+    client.delete("/madang/v1/models/ollama:tiny:1b")
+    theirs = [json.loads(line) for line in client.post("/api/pull", json={"model": "tiny:1b"}).text.splitlines()]
+    last = [line for line in theirs if "completed" in line][-1]
+    assert (ours[-1]["completed_bytes"], ours[-1]["total_bytes"]) == (last["completed"], last["total"])
+    assert (ours[-1]["state"], theirs[-1]["status"]) == ("done", "success")
+
+
+def follow(client: TestClient) -> list[str]:
+    started = got(client, "/pulls", 202, "POST", json={"model": "tiny:1b"})
+    return client.get(f"/madang/v1/pulls/{started['id']}/events").text.splitlines()

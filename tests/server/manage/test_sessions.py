@@ -166,7 +166,12 @@ def test_every_generation_is_a_run(guarded: dict[str, TestClient], script: Scrip
     assert "secret" not in runs.text
     second, first = runs.json()["runs"]
     assert (first["model"], first["status"], first["facts"]["request_id"]) == ("scripted:latest", "done", "r-1")
-    assert first["facts"]["usage"] == {"prompt_tokens": 7, "cached_tokens": 3, "completion_tokens": 5}
+    assert first["facts"]["usage"] == {
+        "prompt_tokens": 7,
+        "cached_tokens": 3,
+        "completion_tokens": 5,
+        "reasoning_tokens": 0,
+    }
     assert first["facts"]["timings"]["decode_s"] == 2.0
     assert first["facts"]["ledger"]["n_ctx"] == 100
     page = guarded["alice"].get(f"{BASE}/runs?before={second['id']}").json()["runs"]

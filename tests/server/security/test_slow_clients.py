@@ -183,10 +183,11 @@ def test_who_leaves_before_an_answer_is_whole_frees_its_place(
     request = post(path, json.dumps({"model": "endless", **body, "stream": False}).encode())
     with running.connect() as leaves:
         leaves.sendall(request)
-        for _ in range(400):
+        for _ in range(2000):
             if endless.n_streams:
                 break
             time.sleep(0.01)
+        assert endless.n_streams, "it has not begun"
     assert endless.ended.wait(20)
     assert is_alive(running)
 
@@ -203,3 +204,17 @@ def test_an_upload_may_take_longer_than_a_request_but_not_stop(slow_state: Serve
     with served(create_app(slow_state)) as server, server.connect() as connection:
         connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nxx" % path)
         assert read_answer(connection).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+def test_a_stream_that_outlasts_the_drain_ends_with_one_error(slow_state: ServerState, path: str) -> None:
+    body = {"model": "endless", "messages": [{"role": "user", "content": "a"}], "stream": True, "max_tokens": 10**6}
+    if path == "/api/chat":
+        del body["max_tokens"]
+    with served(create_app(slow_state), drain_s=0.2) as server, server.connect() as connection:
+        connection.sendall(post(path, json.dumps(body).encode(), "Connection: close"))
+        assert connection.recv(1024)
+        server.stop()
+        answer = read_answer(connection)
+    assert answer.count(b"The server is stopping.") == 1
+    assert answer.endswith(b"\r\n0\r\n\r\n")  # a body that is whole: nothing was torn off

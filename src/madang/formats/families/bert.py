@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.encoders import DEFAULT_EMBEDDING, TYPE_EMBEDDING, as_encoder, describe_gguf_encoder
+from madang.formats.families.encoders import (
+    DEFAULT_EMBEDDING,
+    TYPE_EMBEDDING,
+    as_encoder,
+    describe_gguf_encoder,
+    encoder_config,
+    gguf_encoder_form,
+)
+from madang.formats.families.forms import FolderForm, GGUFForm, renamed
 from madang.formats.families.names import ATTENTION, PLAIN, Names, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding
 from madang.formats.families.reading import activation, folder_dims, folder_spec
@@ -65,3 +73,15 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     spec = folder_spec(folder, dims, tensors, rotation=None, norm="layer", epsilon="layer_norm_eps")
     spec = replace(as_encoder(spec), gated=False, activation=activation(folder, default="gelu"))
     return ModelDescription(spec, tensors, folder_embedding(folder, DEFAULT_EMBEDDING))
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``bert.*``."""
+    return gguf_encoder_form("bert", description, {})
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``bert`` folder, which computes what RoBERTa does once the unused positions are gone."""
+    names = _FOLDER.using({}, top={"embeddings.position_embeddings": "position_embedding"})
+    config = renamed(encoder_config(description, "bert", "BertModel"), head_dim=None)
+    return FolderForm(names, "", config)

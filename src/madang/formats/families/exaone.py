@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.names import ATTENTION, GATED, GGUF, Names, Parts, canonical_tensors
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
+from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Names, Parts, canonical_tensors
 from madang.formats.families.reading import (
     activation,
     folder_dims,
@@ -53,3 +55,13 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     rotation = usual_rope(folder, dims)
     spec = folder_spec(folder, dims, tensors, rotation=rotation, epsilon="layer_norm_epsilon")
     return ModelDescription(replace(spec, activation=activation(folder, "activation_function")), tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``exaone.*``."""
+    return usual_form("exaone", description)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``llama`` folder: it computes the same, and EXAONE's own needs code that comes with the model."""
+    return FolderForm(LLAMA, "model.", folder_config(description, "llama", "LlamaForCausalLM"))

@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from madang.core.errors import MalformedFile
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, layer_types
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Parts, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -23,6 +27,7 @@ from madang.formats.families.reading import (
 )
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
+from madang.formats.gguf_writing import ValueToWrite
 from madang.formats.spec import DecoderSpec, ModelDescription
 
 _PARTS = Parts(f"{ATTENTION} query_norm key_norm attention_post_norm {GATED} ffn_post_norm")
@@ -71,3 +76,21 @@ def _hybrid(spec: DecoderSpec, window: int, slides: tuple[bool, ...]) -> Decoder
         return spec
     ropes = tuple(rope if is_local else None for is_local, rope in zip(slides, spec.ropes, strict=True))
     return replace(with_window(spec, window, slides), ropes=ropes)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``exaone4.*``; which layers rotate follows from which have a window."""
+    windows = description.spec.window_tokens
+    pattern: dict[str, ValueToWrite] = (
+        {"attention.sliding_window_pattern": np.array(windows) > 0} if any(windows) else {}
+    )
+    return usual_form("exaone4", description, metadata=pattern)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write an ``exaone4`` folder."""
+    spec = description.spec
+    window = max(spec.window_tokens) or None
+    more = {"sliding_window": window, "sliding_window_pattern": _PERIOD if window else None}
+    config = folder_config(description, "exaone4", "Exaone4ForCausalLM", layer_types=layer_types(spec), **more)
+    return FolderForm(_FOLDER, "model.", config)

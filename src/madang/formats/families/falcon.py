@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
-from madang.formats.families.names import ATTENTION, GGUF, PLAIN, Names, Parts, biased, canonical_tensors
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, has, query_rows, renamed
+from madang.formats.families.forms import gguf_form as usual_form
+from madang.formats.families.names import ATTENTION, GGUF, PLAIN, Entry, Names, Parts, biased, canonical_tensors
 from madang.formats.families.reading import (
     activation,
     folder_dims,
@@ -27,6 +30,7 @@ _PARTS = Parts(
     f"{biased(PLAIN, '?')}",
     top="token_embedding output_norm output_norm.bias output?",
 )
+_TWO_NORMS: Final = {"attn_norm": "ffn_norm", "attn_norm_2": "attention_norm"}
 _FOLDER = Names(
     top={"word_embeddings": "token_embedding", "ln_f": "output_norm", "lm_head": "output"},
     layer={
@@ -48,7 +52,7 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
     dims = gguf_dims(file)
     names = GGUF.using({"attn_qkv": fused(dims.query_rows)})
     if "blk.0.attn_norm_2.weight" in file.tensors:
-        names = names.using({"attn_norm": "ffn_norm", "attn_norm_2": "attention_norm"})
+        names = names.using(_TWO_NORMS)
     tensors = canonical_tensors(file, names, _PARTS, dims.n_layers)
     spec = gguf_spec(file, dims, tensors, layout="half", norm="layer")
     return ModelDescription(replace(spec, parallel=True, gated=False, activation="gelu"), tensors)
@@ -83,3 +87,34 @@ def _require_rotation(source: Source) -> None:
     require_off(source, "alibi")
     if not (source.get_bool("parallel_attn", True) or source.get_bool("new_decoder_architecture", False)):
         raise unsupported(source, "the setting 'parallel_attn'")
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``falcon.*``."""
+    qkv: dict[str, Entry] = {"attn_qkv": fused(query_rows(description.spec))}
+    return usual_form("falcon", description, qkv | (_TWO_NORMS if has(description, "ffn_norm") else {}))
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``falcon`` folder: with one key-value head and one norm, the form of the 7B."""
+    spec = description.spec
+    two_norms = has(description, "ffn_norm")
+    is_old = spec.n_kv_heads == 1 and not two_norms
+    qkv = grouped(spec.n_heads, spec.n_kv_heads, spec.head_dim)
+    layer = {
+        name: entry for name, entry in _FOLDER.layer.items() if name != ("input_layernorm" if two_norms else "ln_attn")
+    }
+    config = folder_config(
+        description,
+        "falcon",
+        "FalconForCausalLM",
+        alibi=False,
+        bias=has(description, "query.bias"),
+        parallel_attn=True,
+        multi_query=True,
+        new_decoder_architecture=not is_old,
+        num_ln_in_parallel_attn=None if is_old else 1 + two_norms,
+    )
+    names = {"num_key_value_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size", "hidden_act": "activation"}
+    config = renamed(config, **names, layer_norm_eps="layer_norm_epsilon", head_dim=None)
+    return FolderForm(replace(_FOLDER, layer={"self_attention.query_key_value": qkv, **layer}), "transformer.", config)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Names, Parts, canonical_tensors
 from madang.formats.families.reading import folder_dims, folder_spec, gguf_dims, gguf_spec, usual_rope
 from madang.formats.families.reshaping import plus_one
@@ -64,3 +66,14 @@ def gemma_spec(spec: DecoderSpec) -> DecoderSpec:
 def tied(tensors: dict[str, TensorSource]) -> dict[str, TensorSource]:
     """Without the output matrix."""
     return {name: tensor for name, tensor in tensors.items() if name != "output"}
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``gemma.*``."""
+    return usual_form("gemma", description)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``gemma`` folder."""
+    act = {"hidden_activation": "gelu_pytorch_tanh"}
+    return FolderForm(_FOLDER, "model.", folder_config(description, "gemma", "GemmaForCausalLM", **act))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, Settings, folder_config, layer_types
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.gemma import SANDWICH, SANDWICH_FOLDER, gemma_spec, tied
 from madang.formats.families.names import GGUF, canonical_tensors
 from madang.formats.families.reading import (
@@ -22,7 +24,7 @@ from madang.formats.families.reading import (
 from madang.formats.families.sources import require_off
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
-from madang.formats.spec import ModelDescription
+from madang.formats.spec import DecoderSpec, ModelDescription
 
 _SOFTCAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 _LAYERS_OF_27B = 46
@@ -65,3 +67,30 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
         logit_softcap=folder.get_float("final_logit_softcapping", None, low=1e-6),
     )
     return ModelDescription(spec, tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``gemma2.*``; a cap of 0 is none."""
+    caps = {
+        "attn_logit_softcapping": description.spec.attention_softcap or 0.0,
+        "final_logit_softcapping": description.spec.logit_softcap or 0.0,
+    }
+    return usual_form("gemma2", description, metadata=caps)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``gemma2`` folder."""
+    config = folder_config(description, "gemma2", "Gemma2ForCausalLM", **sandwich_config(description.spec))
+    return FolderForm(SANDWICH_FOLDER, "model.", config)
+
+
+def sandwich_config(spec: DecoderSpec) -> Settings:
+    """What config.json says of windows, caps and the scale of attention."""
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": spec.head_dim if spec.attention_scale is None else round(spec.attention_scale**-2),
+        "attn_logit_softcapping": spec.attention_softcap,
+        "final_logit_softcapping": spec.logit_softcap,
+        "sliding_window": max(spec.window_tokens),
+        "layer_types": layer_types(spec),
+    }

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.gemma import SANDWICH, SANDWICH_FOLDER, gemma_spec, tied
-from madang.formats.families.gemma2 import gguf_attention_scale
+from madang.formats.families.gemma2 import gguf_attention_scale, sandwich_config
 from madang.formats.families.names import GGUF, canonical_tensors
 from madang.formats.families.reading import (
     every,
@@ -21,6 +25,7 @@ from madang.formats.families.ropes import folder_rope
 from madang.formats.families.sources import require_off
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
+from madang.formats.gguf_writing import ValueToWrite
 from madang.formats.rope import base_frequencies
 from madang.formats.spec import DecoderSpec, ModelDescription, RopeSpec
 
@@ -91,3 +96,31 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
 def _with_local_layers(spec: DecoderSpec, window: int, slides: tuple[bool, ...], local: RopeSpec) -> DecoderSpec:
     ropes = tuple(local if is_local else rope for is_local, rope in zip(slides, spec.ropes, strict=True))
     return replace(with_window(spec, window, slides), ropes=ropes)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``gemma3.*``."""
+    keys: dict[str, ValueToWrite] = {"rope.freq_base_swa": _local_theta(description.spec)}
+    if description.spec.logit_softcap is not None:
+        keys["final_logit_softcapping"] = description.spec.logit_softcap
+    return usual_form("gemma3", description, metadata=keys)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``gemma3_text`` folder."""
+    spec = description.spec
+    config = folder_config(description, "gemma3_text", "Gemma3ForCausalLM", **sandwich_config(spec))
+    local = {"rope_type": "default", "rope_theta": _local_theta(spec)}
+    config["rope_parameters"] = {"full_attention": config["rope_parameters"], "sliding_attention": local}
+    config["rope_local_base_freq"] = local["rope_theta"]
+    return FolderForm(_NAMES, "model.", config)
+
+
+def _local_theta(spec: DecoderSpec) -> float:
+    """The base of the layers with a window, from the second of their frequencies."""
+    ropes = (rope for rope, window in zip(spec.ropes, spec.window_tokens, strict=True) if window and rope is not None)
+    rope = next(ropes, None)
+    if rope is None:
+        return _LOCAL_THETA
+    frequencies = rope.inverse_frequencies
+    return float(np.float32(frequencies[1] ** -len(frequencies)))

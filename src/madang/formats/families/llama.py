@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from madang.formats.families import mixtral
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, has
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding, gguf_embedding
 from madang.formats.families.reading import (
@@ -50,3 +52,21 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     return ModelDescription(
         replace(with_window(spec, window), activation=activation(folder)), tensors, folder_embedding(folder)
     )
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``llama.*``, for Mistral and Mixtral too."""
+    return usual_form("llama", description, interleaved=True)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``llama`` folder, or ``mistral`` or ``mixtral`` for what only they have."""
+    if description.spec.experts is not None:
+        return mixtral.folder_form(file, description)
+    window = max(description.spec.window_tokens)
+    if window:
+        return FolderForm(
+            LLAMA, "model.", folder_config(description, "mistral", "MistralForCausalLM", sliding_window=window)
+        )
+    biases = {"attention_bias": has(description, "query.bias"), "mlp_bias": has(description, "ffn_up.bias")}
+    return FolderForm(LLAMA, "model.", folder_config(description, "llama", "LlamaForCausalLM", **biases))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, EXPERTS, GGUF, LLAMA, Parts, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -59,3 +61,16 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     spec = folder_spec(folder, dims, tensors, rotation=usual_rope(folder, dims, theta=1e6))
     spec = with_window(spec, folder.get_int("sliding_window", 0))
     return ModelDescription(replace(spec, activation=activation(folder), experts=Experts(n_experts, n_used)), tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``llama.*`` with experts."""
+    return usual_form("llama", description, interleaved=True)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``mixtral`` folder."""
+    experts, window = description.spec.experts, max(description.spec.window_tokens)
+    more = {} if experts is None else {"num_local_experts": experts.n_experts, "num_experts_per_tok": experts.n_used}
+    config = folder_config(description, "mixtral", "MixtralForCausalLM", sliding_window=window or None, **more)
+    return FolderForm(_FOLDER, "model.", config)

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from madang.core.errors import MalformedFile
-from madang.formats.families.sources import Source, unsupported
+from madang.formats.families.implied import implied_tensors
+from madang.formats.families.sources import Blueprint, Source, unsupported
 from madang.formats.tensors import TensorInfo, TensorSource
 
-# One tensor of a file that holds several canonical ones, or one in another form -> those.
-Split: TypeAlias = Callable[[TensorInfo], Mapping[str, TensorSource]]
-Entry: TypeAlias = str | Split
+Shape: TypeAlias = tuple[int, ...]
+Matrix: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    """How one tensor of a file holds several canonical ones, or one in another form.
+
+    parts   the canonical ones that it holds
+    split   the file's tensor -> those
+    join    their values, in the order of ``parts`` -> those of the file's tensor
+    shape   the same for their shapes
+    plain   whether ``join`` only puts one behind the other, so that it can be done piece by piece
+    """
+
+    parts: tuple[str, ...]
+    split: Callable[[TensorInfo], Mapping[str, TensorSource]]
+    join: Callable[[Sequence[Matrix]], Matrix]
+    shape: Callable[[Sequence[Shape]], Shape]
+    plain: bool = False
+
+
+Entry: TypeAlias = str | Reshaped
 
 _KINDS: Final = {"weight": "", "bias": ".bias", "gamma": "", "beta": ".bias"}  # the last two as TensorFlow says it
 
@@ -34,8 +58,9 @@ class Names:
     ignored: str = r"(?!)"
 
     def using(self, layer: Mapping[str, Entry], top: Mapping[str, Entry] | None = None) -> Names:
-        """The same with more entries, or other ones."""
-        return replace(self, layer={**self.layer, **layer}, top={**self.top, **(top or {})})
+        """The same with more entries, or other ones, all of them behind those that stay."""
+        kept = {name: entry for name, entry in self.layer.items() if name not in layer}
+        return replace(self, layer={**kept, **layer}, top={**self.top, **(top or {})})
 
     def find(self, name: str) -> tuple[str, Entry, str, str] | None:
         """The layer's prefix, the entry, the number for its ``*`` and the suffix of a tensor; None if unknown."""
@@ -142,12 +167,14 @@ class Parts:
 def canonical_tensors(
     source: Source, names: Names, parts: Parts, n_layers: int, n_experts: int = 0
 ) -> dict[str, TensorSource]:
-    """The source's tensors by canonical name.
+    """The source's tensors by canonical name; a blueprint's are those that it must have.
 
     Raises UnsupportedModel for a tensor that the family does not know, MalformedFile for one that is missing or there
     twice.
     """
     wanted = dict(parts.expanded(n_layers, n_experts))
+    if isinstance(source, Blueprint):
+        return implied_tensors(source, wanted.items())
     found: dict[str, TensorSource] = {}
     for name in source.tensors:
         if re.fullmatch(names.ignored, name):
@@ -169,6 +196,6 @@ def canonical_tensors(
 def _placed(
     tensor: TensorInfo, layer: str, entry: Entry, number: str, suffix: str
 ) -> Iterator[tuple[str, TensorSource]]:
-    made: Mapping[str, TensorSource] = {entry: tensor} if isinstance(entry, str) else entry(tensor)
+    made: Mapping[str, TensorSource] = {entry: tensor} if isinstance(entry, str) else entry.split(tensor)
     for part, source in made.items():
         yield layer + part.replace("*", number) + suffix, source

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madang.formats.families.encoders import DEFAULT_EMBEDDING, TYPE_EMBEDDING, as_encoder, describe_gguf_encoder
+from madang.formats.families.encoders import (
+    DEFAULT_EMBEDDING,
+    TYPE_EMBEDDING,
+    as_encoder,
+    describe_gguf_encoder,
+    encoder_config,
+    gguf_encoder_form,
+)
+from madang.formats.families.forms import FolderForm, GGUFForm, query_rows
 from madang.formats.families.names import ATTENTION, GATED, Names, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding
 from madang.formats.families.reading import folder_dims, folder_spec, usual_rope
@@ -68,3 +76,14 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     rotation = usual_rope(folder, dims, theta=1000.0)
     spec = folder_spec(folder, dims, tensors, rotation=rotation, norm="layer", epsilon="layer_norm_eps")
     return ModelDescription(as_encoder(spec), tensors, folder_embedding(folder, DEFAULT_EMBEDDING))
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``nomic-bert.*``."""
+    return gguf_encoder_form("nomic-bert", description, {"attn_qkv": fused(query_rows(description.spec))})
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``nomic_bert`` folder with transformers' names."""
+    names = _FOLDER.using({"attn.Wqkv": fused(query_rows(description.spec))})
+    return FolderForm(names, "", encoder_config(description, "nomic_bert", "NomicBertModel"))

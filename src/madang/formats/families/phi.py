@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, renamed
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GGUF, PLAIN, Names, Parts, biased, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -61,3 +63,14 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     spec = folder_spec(folder, dims, tensors, rotation=rotation, norm="layer", epsilon="layer_norm_eps")
     act = activation(folder, default="gelu_new")
     return ModelDescription(replace(spec, parallel=True, gated=False, activation=act), tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``phi2.*``."""
+    return usual_form("phi2", description)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``phi`` folder."""
+    config = folder_config(description, "phi", "PhiForCausalLM", hidden_act="gelu_new", qk_layernorm=False)
+    return FolderForm(_FOLDER, "model.", renamed(config, head_dim=None))

@@ -13,7 +13,8 @@ from madang.formats.json_object import read_json, read_json_object
 from madang.formats.spec import EmbeddingSpec, Pooling
 
 # llama.cpp's LLAMA_POOLING_TYPE_*; 0 is none and 4 ranks pairs of texts.
-_GGUF_POOLINGS: Final[dict[int, Pooling]] = {1: "mean", 2: "cls", 3: "last"}
+GGUF_POOLINGS: Final[dict[Pooling, int]] = {"mean": 1, "cls": 2, "last": 3}
+_POOLING_OF: Final = {number: pooling for pooling, number in GGUF_POOLINGS.items()}
 # sentence-transformers' 1_Pooling/config.json
 _FLAGS: Final[dict[str, Pooling]] = {
     "pooling_mode_mean_tokens": "mean",
@@ -28,9 +29,9 @@ def gguf_embedding(file: GGUFFile, default: EmbeddingSpec | None = None) -> Embe
     kind = file.get_int(f"{file.architecture}.pooling_type", 0)
     if not kind:
         return default
-    if kind not in _GGUF_POOLINGS:
+    if kind not in _POOLING_OF:
         raise unsupported(file, f"the pooling type {kind}")
-    return EmbeddingSpec(_GGUF_POOLINGS[kind])
+    return EmbeddingSpec(_POOLING_OF[kind])
 
 
 def folder_embedding(folder: ModelFolder, default: EmbeddingSpec | None = None) -> EmbeddingSpec | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding, gguf_embedding
 from madang.formats.families.reading import (
@@ -47,3 +49,15 @@ def windowed(folder: ModelFolder, spec: DecoderSpec) -> DecoderSpec:
     first = folder.get_int("max_window_layers", 28)
     slides = sliding_layers(folder, spec.n_layers) or tuple(layer >= first for layer in range(spec.n_layers))
     return with_window(spec, folder.get_int("sliding_window", 4096), slides)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``qwen2.*``."""
+    return usual_form("qwen2", description)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``qwen2`` folder."""
+    return FolderForm(
+        LLAMA, "model.", folder_config(description, "qwen2", "Qwen2ForCausalLM", use_sliding_window=False)
+    )

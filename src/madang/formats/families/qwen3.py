@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, Settings, folder_config, has
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, EXPERTS, GATED, GGUF, LLAMA, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding, gguf_embedding
 from madang.formats.families.qwen2 import windowed
@@ -84,3 +86,30 @@ def _describe_sparse_folder(folder: ModelFolder) -> ModelDescription:
     spec = windowed(folder, folder_spec(folder, dims, tensors, rotation=usual_rope(folder, dims)))
     experts = Experts(n_experts, n_used, normalized=folder.get_bool("norm_topk_prob", False))
     return ModelDescription(replace(spec, activation=activation(folder), experts=experts), tensors)
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``qwen3.*`` or ``qwen3moe.*``."""
+    if description.spec.experts is None:
+        return usual_form("qwen3", description)
+    widths = {"expert_feed_forward_length": description.spec.n_ff}
+    widths["feed_forward_length"] = folder.get_int("intermediate_size", description.spec.n_ff)
+    return usual_form("qwen3moe", description, metadata=widths)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``qwen3`` or ``qwen3_moe`` folder."""
+    experts = description.spec.experts
+    more: Settings = {"attention_bias": has(description, "query.bias"), "use_sliding_window": False}
+    if experts is None:
+        return FolderForm(_FOLDER, "model.", folder_config(description, "qwen3", "Qwen3ForCausalLM", **more))
+    more |= {
+        "num_experts": experts.n_experts,
+        "num_experts_per_tok": experts.n_used,
+        "norm_topk_prob": experts.normalized,
+        "moe_intermediate_size": description.spec.n_ff,
+        "intermediate_size": file.get_int("qwen3moe.feed_forward_length", description.spec.n_ff),
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+    return FolderForm(_FOLDER, "model.", folder_config(description, "qwen3_moe", "Qwen3MoeForCausalLM", **more))

@@ -39,7 +39,7 @@ _NEUTRAL: Final[Mapping[str, tuple[float, ...]]] = {
     "leading_dense_block_count": (0,),
     "nextn_predict_layers": (0,),
 }
-_EPSILON_KEYS: Final[Mapping[Norm, str]] = {
+EPSILON_KEYS: Final[Mapping[Norm, str]] = {
     "rms": "attention.layer_norm_rms_epsilon",
     "layer": "attention.layer_norm_epsilon",
 }
@@ -136,7 +136,7 @@ def gguf_spec(
     """
     arch = file.architecture
     require_neutral(file, {f"{arch}.{key}": values for key, values in _NEUTRAL.items() if key not in handled})
-    epsilon = file.require_float(f"{arch}.{_EPSILON_KEYS[norm]}", low=0, high=1)
+    epsilon = file.require_float(f"{arch}.{EPSILON_KEYS[norm]}", low=0, high=1)
     rotation = None if layout is None else gguf_rope(file, dims.head_dim, layout)
     return _spec(file, dims, tensors, norm=norm, epsilon=epsilon, rotation=rotation)
 
@@ -183,6 +183,7 @@ def _spec(
         norm=norm,
         ropes=(None if rotation is None else rotation.rope,) * dims.n_layers,
         long_rope=None if rotation is None else rotation.long,
+        rope_settings=None if rotation is None else rotation.settings,
         window_tokens=(0,) * dims.n_layers,
     )
 

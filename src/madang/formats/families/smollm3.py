@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from madang.core.errors import MalformedFile
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, has, layer_types
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Parts, biased, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -54,3 +56,17 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
 
 def _rotating(spec: DecoderSpec, rotates: tuple[bool, ...]) -> DecoderSpec:
     return replace(spec, ropes=tuple(rope if on else None for on, rope in zip(rotates, spec.ropes, strict=True)))
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``smollm3.*``."""
+    return usual_form("smollm3", description, interleaved=True)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``smollm3`` folder."""
+    spec = description.spec
+    flags = {"no_rope_layers": [int(rope is not None) for rope in spec.ropes], "no_rope_layer_interval": _PERIOD}
+    biases = {"attention_bias": has(description, "query.bias"), "mlp_bias": has(description, "ffn_up.bias")}
+    more = {**flags, **biases, "use_sliding_window": False, "layer_types": layer_types(spec)}
+    return FolderForm(LLAMA, "model.", folder_config(description, "smollm3", "SmolLM3ForCausalLM", **more))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from madang.core.errors import FOLDER_ENGINE, GGUF_ENGINE, UnsupportedModel
@@ -9,6 +10,13 @@ from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
 
 Source: TypeAlias = GGUFFile | ModelFolder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blueprint(ModelFolder):
+    """A folder that is not there: its settings, and which of the parts that can be missing it has (blueprint.py)."""
+
+    parts: frozenset[str] = field(default=frozenset())
 
 
 def unsupported(source: Source, what: str, *, certain: bool = True) -> UnsupportedModel:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from madang.core.errors import MalformedFile
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, has, renamed
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GATED, GGUF, LLAMA, Parts, biased, canonical_tensors
 from madang.formats.families.reading import (
     Dims,
@@ -22,7 +24,7 @@ from madang.formats.families.reshaping import stacked
 from madang.formats.folder import ModelFolder
 from madang.formats.gguf import GGUFFile
 from madang.formats.spec import ModelDescription
-from madang.formats.tensors import TensorInfo, TensorSource
+from madang.formats.tensors import TensorInfo, TensorSource, rows_of
 
 _TOP = "token_embedding output_norm output_norm.bias output?"
 _ALWAYS = f"attention_norm attention_norm.bias {ATTENTION} {biased('query key value', '?')} {GATED}"
@@ -65,3 +67,29 @@ def _with_stacked_norms(folder: ModelFolder, dims: Dims, tensors: dict[str, Tens
             if heads:
                 tensors[f"{layer}.{part}"] = stacked(heads)
     return tensors
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``stablelm.*``."""
+    return usual_form("stablelm", description, metadata={"use_parallel_residual": description.spec.parallel})
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``stablelm`` folder, in which each head's norm is a tensor of its own."""
+    tensors: dict[str, TensorSource] = {}
+    for name, tensor in description.tensors.items():
+        if name.endswith(("query_norm", "key_norm")) and isinstance(tensor, TensorInfo):
+            tensors |= {
+                f"{name}.{row}": rows_of(tensor, row, row + 1, tensor.shape[1:]) for row in range(tensor.shape[0])
+            }
+        else:
+            tensors[name] = tensor
+    config = folder_config(
+        description,
+        "stablelm",
+        "StableLmForCausalLM",
+        use_qkv_bias=has(description, "query.bias"),
+        qk_layernorm=has(description, "query_norm"),
+        use_parallel_residual=description.spec.parallel,
+    )
+    return FolderForm(_FOLDER, "model.", renamed(config, head_dim=None), tensors)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from madang.formats.families.forms import FolderForm, GGUFForm, folder_config, has, renamed
+from madang.formats.families.forms import gguf_form as usual_form
 from madang.formats.families.names import ATTENTION, GGUF, LLAMA, PLAIN, Parts, biased, canonical_tensors
 from madang.formats.families.reading import (
     activation,
@@ -46,3 +48,16 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     return ModelDescription(
         replace(spec, gated=False, activation=activation(folder, default="gelu_pytorch_tanh")), tensors
     )
+
+
+def gguf_form(folder: ModelFolder, description: ModelDescription) -> GGUFForm:
+    """Write ``starcoder2.*``."""
+    return usual_form("starcoder2", description)
+
+
+def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
+    """Write a ``starcoder2`` folder."""
+    window = max(description.spec.window_tokens) or None
+    more = {"use_bias": has(description, "query.bias"), "sliding_window": window}
+    config = folder_config(description, "starcoder2", "Starcoder2ForCausalLM", **more)
+    return FolderForm(_FOLDER, "model.", renamed(config, layer_norm_eps="norm_epsilon", head_dim=None))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from madang.core.errors import UnsupportedModel
+from madang.formats.families.forms import FolderForm, GGUFForm
 from madang.formats.families.sources import Source, unsupported
-from madang.formats.folder import read_folder
+from madang.formats.folder import ModelFolder, read_folder
 from madang.formats.gguf import GGUFFile, read_gguf
 from madang.formats.spec import ModelDescription
 
@@ -117,7 +118,11 @@ def describe_gguf(file: GGUFFile) -> ModelDescription:
 
 def describe_folder(path: Path) -> ModelDescription:
     """The canonical model in a Hugging Face folder; errors as ``describe_gguf``, and ModelNotFound without one."""
-    folder = read_folder(path)
+    return describe_source(read_folder(path))
+
+
+def describe_source(folder: ModelFolder) -> ModelDescription:
+    """The same for a folder that was read; errors as ``describe_gguf``."""
     module = _FOLDERS.get(folder.architecture)
     if module is None:
         raise _unknown(folder)
@@ -139,3 +144,20 @@ def _unknown(source: Source) -> UnsupportedModel:
     reason = _RECOGNISED.get(name.lower().replace("-", "").replace("_", "").replace(".", ""))
     what = f"the architecture '{name[:60]}'" + (f" ({reason})" if reason else "")
     return unsupported(source, what, certain=reason is not None)
+
+
+def gguf_form(source: Source, description: ModelDescription) -> GGUFForm:
+    """How the model of a source, described as ``description``, is written as GGUF. Raises CannotConvert."""
+    form: GGUFForm = _family(source).gguf_form(source, description)
+    return form
+
+
+def folder_form(source: Source, description: ModelDescription) -> FolderForm:
+    """The same as a folder."""
+    form: FolderForm = _family(source).folder_form(source, description)
+    return form
+
+
+def _family(source: Source) -> Any:
+    names = _GGUF if isinstance(source, GGUFFile) else _FOLDERS
+    return import_module(f"madang.formats.families.{names[source.architecture]}")

@@ -32,7 +32,7 @@ class BytePairs:
         Raises MalformedFile, naming ``path``, when a merge is not a pair or speaks of a token that does not exist.
         """
         self._specials = SpecialTokens(vocabulary)
-        self._library = _build_library(path, vocabulary, merges, rule)
+        self._library = byte_level_library(path, vocabulary, merges, rule)
 
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
         """Ids of ``text``; control tokens in it count when ``parse_special``."""
@@ -88,18 +88,27 @@ def _usable_merges(
     return usable
 
 
-def _build_library(path: Path, vocabulary: Vocabulary, merges: Sequence[str], rule: PreTokenizer) -> LibraryTokenizer:
+def byte_level_library(
+    path: Path, vocabulary: Vocabulary, merges: Sequence[str], rule: PreTokenizer, *, with_control: bool = False
+) -> LibraryTokenizer:
+    """The library's tokenizer for this vocabulary; in it, control tokens only are tokens ``with_control``."""
     control = vocabulary.ids_of(TokenKind.CONTROL, TokenKind.UNKNOWN)
-    ids = {text: token_id for token_id, text in enumerate(vocabulary.texts) if text and text not in control}
+    hidden = {} if with_control else control
+    ids = {text: token_id for token_id, text in enumerate(vocabulary.texts) if text and text not in hidden}
     model = BPE(ids, _usable_merges(path, merges, ids, control), ignore_merges=rule.ignore_merges)
     library = LibraryTokenizer(model)
     if rule.nfc:
         library.normalizer = NFC()
-    library.pre_tokenizer = steps.Sequence(
+    library.pre_tokenizer = word_splitter(rule)
+    return library
+
+
+def word_splitter(rule: PreTokenizer) -> steps.PreTokenizer:
+    """The library's form of a rule; pieces come in GPT-2's alphabet."""
+    return steps.Sequence(
         [
             *(steps.Split(Regex(pattern), "isolated") for pattern in rule.splits),
             steps.ByteLevel(add_prefix_space=False, use_regex=False),
             *(steps.Split(Regex(pattern), "isolated") for pattern in rule.byte_splits),
         ]
     )
-    return library

@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from madang.core.messages import well_formed
 from madang.formats.metadata import CheckedMetadata
 from madang.formats.tokenizers.vocabulary import TokenKind, Vocabulary
 
@@ -60,7 +61,7 @@ class Tokenizer:
 
         Surrogates that belong to no character are read as U+FFFD.
         """
-        ids = self._model.encode(_well_formed(text), parse_special=parse_special)
+        ids = self._model.encode(well_formed(text), parse_special=parse_special)
         return [*self.vocabulary.prefix_ids, *ids, *self.vocabulary.suffix_ids] if add_special else ids
 
     def encode_chat(self, rendered: str) -> list[int]:
@@ -154,11 +155,3 @@ def tokenizer_from_json(path: Path) -> Tokenizer:
     from madang.formats.tokenizers.huggingface import read_tokenizer
 
     return Tokenizer(*read_tokenizer(path))
-
-
-def _well_formed(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

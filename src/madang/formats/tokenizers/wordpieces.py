@@ -32,7 +32,7 @@ class WordPieces:
         strip_accents  None does what ``lowercase`` does, as BERT itself
         """
         if lowercase is None:
-            lowercase = not any(map(_UPPER_CASE.match, vocabulary.texts))
+            lowercase = is_lower_case(vocabulary)
         self._specials = SpecialTokens(vocabulary)
         ids = {
             bert_spelling(text, kind): token_id
@@ -59,6 +59,11 @@ class WordPieces:
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def is_lower_case(vocabulary: Vocabulary) -> bool:
+    """Whether no piece begins with a capital."""
+    return not any(map(_UPPER_CASE.match, vocabulary.texts))
 
 
 def bert_spelling(text: str, kind: TokenKind) -> str:

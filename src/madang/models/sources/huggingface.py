@@ -1,4 +1,4 @@
-"""Models from a Hugging Face hub, through huggingface_hub (tokens, proxies, mirrors and HF_ENDPOINT as it knows them).
+"""Models from a Hugging Face hub: huggingface_hub knows tokens, mirrors and HF_ENDPOINT, and lists; we transfer.
 
 One question lists the repository at one commit; each file is then fetched at exactly that commit. A partial file is
 named after its content, so an interrupted pull goes on where it stopped, and never with other content.
@@ -7,8 +7,7 @@ named after its content, so an interrupted pull goes on where it stopped, and ne
 from __future__ import annotations
 
 import hashlib
-import shutil
-import time
+import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,18 +15,26 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
-from madang.core.errors import InvalidReference, ModelNotFound, NetworkUnavailable, SourceError
+from madang.core.errors import (
+    ChecksumMismatch,
+    InvalidReference,
+    InvalidRequest,
+    ModelNotFound,
+    NetworkUnavailable,
+    SourceError,
+)
+from madang.models.arrival import RemoteFile
 from madang.models.choosing import choose_files
-from madang.models.fetching import CHUNK_BYTES, Fetched, Pin, Progress, StagedFile, Wanted, Workspace, check_sha256
+from madang.models.connections import Attempts, Client, is_address
+from madang.models.downloading import download, line_errors, reuse_notes
+from madang.models.fetching import Fetched, Pin, Progress, Wanted, Workspace
 from madang.models.references import HubReference
 
 TIMEOUT_S = 30.0
-RETRY_S = 1.0
-MAX_VAIN_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _RemoteFile:
+class _Listed:
     """What the hub says of a file: ``sha256`` of large ones, git's own id (a sha1) of the others."""
 
     path: str
@@ -42,11 +49,23 @@ class _RemoteFile:
 
 
 class HuggingFaceSource:
-    """``endpoint`` and ``token`` replace what huggingface_hub finds in its own configuration."""
+    """``endpoint`` and ``token`` replace what huggingface_hub finds in its own configuration.
 
-    def __init__(self, *, endpoint: str | None = None, token: str | bool | None = None) -> None:
-        self._endpoint = endpoint
+    Raises InvalidRequest for an endpoint that is no address.
+    """
+
+    def __init__(
+        self, *, endpoint: str | None = None, token: str | bool | None = None, client: Client | None = None
+    ) -> None:
+        if endpoint is not None and not is_address(endpoint):
+            raise InvalidRequest(
+                f"'{endpoint}' is not the address of a hub.",
+                param="hf_endpoint",
+                hint="Write https://hub.example.org, without a name or password.",
+            )
+        self._endpoint = None if endpoint is None else endpoint.rstrip("/")
         self._token = token
+        self._client = client or Client()
 
     def fetch(self, reference: HubReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
         """Fetch the named file, or the model that ``choose_files`` finds.
@@ -55,97 +74,79 @@ class HuggingFaceSource:
         choice is the user's, SourceError (gated, refused, damaged), ChecksumMismatch, NotEnoughDisk.
         """
         with _errors_of(reference, self._endpoint):
-            commit, remote = self._list(reference)
-        chosen = choose_files(f"hf:{reference.repo}", list(remote), reference.file)
-        parts = [(remote[path], _partial(workspace.folder, remote[path])) for path in chosen.paths]
-        total_bytes = _total_bytes([file for file, _ in parts])
-        workspace.require_space((total_bytes or 0) - sum(_size_bytes(partial) for _, partial in parts))
-        workspace.folder.mkdir(parents=True, exist_ok=True)
-        progress.started(total_bytes)
-        staged = []
-        for name, (file, partial) in zip(chosen.names, parts, strict=True):
-            with _errors_of(reference, self._endpoint):
-                self._download(HubReference(reference.repo, file.path, commit), file, partial, progress)
-            staged.append(_checked(name, file, partial, (wanted.files or {}).get(name, Pin())))
+            commit, listed = self._list(reference)
+        chosen = choose_files(f"hf:{reference.repo}", list(listed), reference.file)
+        pins = wanted.files or {}
+        files = []
+        for name, path in zip(chosen.names, chosen.paths, strict=True):
+            _check_pin(name, listed[path], pins.get(name, Pin()))
+            at = HubReference(reference.repo, path, commit)
+            files.append(self._remote_file(at, name, listed[path], workspace.folder))
+        with line_errors(_hub(self._endpoint), reference), _errors_of(reference, self._endpoint):
+            fetched = download(files, self._client, workspace, progress)
         file_name = chosen.paths[0] if chosen.format == "gguf" else None
-        return Fetched(chosen.format, tuple(staged), str(HubReference(reference.repo, file_name, commit)))
+        source = str(HubReference(reference.repo, file_name, commit))
+        return Fetched(chosen.format, fetched, source, notes=reuse_notes(fetched))
 
-    def _list(self, reference: HubReference) -> tuple[str, Mapping[str, _RemoteFile]]:
+    def _list(self, reference: HubReference) -> tuple[str, Mapping[str, _Listed]]:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
 
         api = HfApi(endpoint=self._endpoint, token=self._token)
-        info = api.model_info(reference.repo, revision=reference.revision, files_metadata=True, timeout=TIMEOUT_S)
+        attempts = Attempts(self._client.connections, _hub(self._endpoint))
+        while True:
+            try:
+                info = api.model_info(
+                    reference.repo, revision=reference.revision, files_metadata=True, timeout=TIMEOUT_S
+                )
+                break
+            except HfHubHTTPError as error:
+                attempts.failed(error)
         if info.sha is None:
             raise SourceError(f"The hub does not say which commit of {reference} it serves.")
-        return info.sha, {file.path: file for file in map(_remote_file, info.siblings or ())}
+        return info.sha, {file.path: file for file in map(_listed, info.siblings or ())}
 
-    def _download(self, at: HubReference, file: _RemoteFile, partial: Path, progress: Progress) -> None:
-        from huggingface_hub import errors, hf_hub_url
+    def _remote_file(self, at: HubReference, name: str, listed: _Listed, folder: Path) -> RemoteFile:
+        from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-        if file.content_id is None or file.size_bytes is None or _size_bytes(partial) > file.size_bytes:
-            partial.unlink(missing_ok=True)
-        partial.touch()
-        url = hf_hub_url(at.repo, at.file or "", revision=at.revision, endpoint=self._endpoint)
-        # Resuming counts bytes of the file itself, not of a compressed transfer.
-        headers = {**build_hf_headers(token=self._token, library_name="madang"), "Accept-Encoding": "identity"}
-        progress.advanced(_size_bytes(partial))
-        n_vain = 0
-        while (here_bytes := _size_bytes(partial)) != file.size_bytes:
-            try:
-                _append(url, headers, partial, progress)
-                break
-            except errors.HfHubHTTPError:
-                raise  # an answer, if an unwelcome one
-            except _broken_connection():
-                # A line that breaks again and again is worth going on with as long as it brings something.
-                n_vain = n_vain + 1 if _size_bytes(partial) == here_bytes else 0
-                if n_vain == MAX_VAIN_ATTEMPTS:
-                    raise
-                time.sleep(RETRY_S)
-
-
-def _append(url: str, headers: dict[str, str], partial: Path, progress: Progress) -> None:
-    """Add what is missing to the partial file."""
-    from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff  # type: ignore[attr-defined]
-
-    here_bytes = _size_bytes(partial)
-    if here_bytes > 0:
-        headers = {**headers, "Range": f"bytes={here_bytes}-"}
-    answer = http_stream_backoff("GET", url, headers=headers, timeout=TIMEOUT_S, retry_on_exceptions=())
-    with answer as response, partial.open("ab", buffering=0) as target:
-        hf_raise_for_status(response)
-        if here_bytes > 0 and response.status_code != HTTPStatus.PARTIAL_CONTENT:
-            target.truncate(0)
-            progress.advanced(-here_bytes)
-        for chunk in response.iter_bytes():
-            target.write(chunk)
-            progress.advanced(len(chunk))
+        return RemoteFile(
+            name=name,
+            url=hf_hub_url(at.repo, at.file or "", revision=at.revision, endpoint=self._endpoint),
+            path=folder / hashlib.sha256(f"{listed.path}\0{listed.content_id}".encode()).hexdigest(),
+            size_bytes=listed.size_bytes if listed.content_id is not None else None,
+            sha256=listed.sha256,
+            git_id=listed.git_id,
+            headers=build_hf_headers(token=self._token, library_name="madang"),
+        )
 
 
 def _broken_connection() -> type[Exception]:
-    """What the HTTP client raises. Which client it is differs between versions of huggingface_hub, but the hub's own
-    error always derives from the client's most general one."""
+    """What the library's HTTP client raises. Which client it is differs between its versions, but the hub's own error
+    always derives from the client's most general one."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return cast(type[Exception], HfHubHTTPError.__bases__[0])
 
 
+def _hub(endpoint: str | None) -> str:
+    from huggingface_hub import constants
+
+    return endpoint or constants.ENDPOINT
+
+
 @contextmanager
 def _errors_of(reference: HubReference, endpoint: str | None) -> Iterator[None]:
-    """The one place where the library's errors, and those of the HTTP client under it, become ours."""
-    from huggingface_hub import constants, errors
+    """The one place where the library's errors, and those of the line, become ours."""
+    from huggingface_hub import errors
 
-    hub = endpoint or constants.ENDPOINT
+    hub = _hub(endpoint)
     try:
         yield
     except errors.GatedRepoError as error:
-        raise SourceError(
-            f"{reference} is gated: its publisher wants its terms accepted first.",
-            hint=f"Accept them at {hub}/{reference.repo}, then run 'hf auth login' and pull again.",
-        ) from error
+        raise _gated(reference, hub) from error
     except errors.RepositoryNotFoundError as error:
-        hint = f"Look for it at {hub}; a private one needs 'hf auth login'."
+        hint = f"Look for it at {hub}; a private one needs a token: run 'hf auth login' or set HF_TOKEN."
         raise ModelNotFound(str(reference), hint=hint) from error
     except errors.RevisionNotFoundError as error:
         hint = f"See its revisions at {hub}/{reference.repo}."
@@ -155,53 +156,45 @@ def _errors_of(reference: HubReference, endpoint: str | None) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
         raise SourceError(f"{hub} answered {status} when asked for {reference}.", hint="Try again later.") from error
+    except urllib.error.HTTPError as error:
+        if error.headers.get("X-Error-Code") != "GatedRepo" and error.code not in _NOT_ALLOWED:
+            raise
+        raise _gated(reference, hub) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise NetworkUnavailable(
+            f"{reference} is not here, and HF_HUB_OFFLINE keeps huggingface_hub off the network.",
+            hint="Unset HF_HUB_OFFLINE, or see with 'madang import' what this machine has.",
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise SourceError(f"{hub} does not answer like a Hugging Face hub ({type(error).__name__}).") from error
-    except (_broken_connection(), errors.OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
+    except (_broken_connection(), ConnectionError, TimeoutError) as error:
         raise NetworkUnavailable(
             f"{hub} did not answer, or the connection to it broke ({type(error).__name__}).",
             hint="Check the connection and pull again; what has arrived is kept.",
         ) from error
 
 
-def _remote_file(sibling: Any) -> _RemoteFile:
+_NOT_ALLOWED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+def _gated(reference: HubReference, hub: str) -> SourceError:
+    return SourceError(
+        f"{reference} is gated: its publisher wants its terms accepted first, by the account whose token you use.",
+        hint=f"Accept them at {hub}/{reference.repo}, run 'hf auth login' or set HF_TOKEN, and pull again.",
+    )
+
+
+def _listed(sibling: Any) -> _Listed:
     sha256 = sibling.lfs.sha256 if sibling.lfs is not None else None
-    return _RemoteFile(sibling.rfilename, sibling.size, sha256, None if sha256 else sibling.blob_id)
+    return _Listed(sibling.rfilename, sibling.size, sha256, None if sha256 else sibling.blob_id)
 
 
-def _partial(folder: Path, file: _RemoteFile) -> Path:
-    return folder / hashlib.sha256(f"{file.path}\0{file.content_id}".encode()).hexdigest()
-
-
-def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _total_bytes(files: list[_RemoteFile]) -> int | None:
-    sizes = [file.size_bytes for file in files if file.size_bytes is not None]
-    return sum(sizes) if len(sizes) == len(files) else None
-
-
-def _checked(name: str, file: _RemoteFile, path: Path, pin: Pin) -> StagedFile:
-    """The file, if it is what the hub and the catalog promised; a wrong one is deleted."""
-    size_bytes = path.stat().st_size
-    sha256, git_id = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            sha256.update(chunk)
-            git_id.update(chunk)
-    actual = sha256.hexdigest()
-    try:
-        for promised in (file.sha256, pin.sha256):
-            check_sha256(name, promised, actual)
-        if file.git_id is not None and file.git_id != git_id.hexdigest():
-            raise SourceError(f"{name} is not the file that the hub lists; nothing was kept.", hint="Pull again.")
-        if pin.size_bytes not in (None, size_bytes):
-            raise SourceError(f"{name} has {size_bytes} bytes, but the catalog expects {pin.size_bytes}.")
-    except SourceError:
-        shutil.rmtree(path.parent, ignore_errors=True)
-        raise
-    return StagedFile(name, path, size_bytes, actual)
+def _check_pin(name: str, listed: _Listed, pin: Pin) -> None:
+    """The hub must list what the catalog expects."""
+    if None not in (pin.sha256, listed.sha256) and pin.sha256 != listed.sha256:
+        raise ChecksumMismatch(name, str(pin.sha256), str(listed.sha256))
+    if None not in (pin.size_bytes, listed.size_bytes) and pin.size_bytes != listed.size_bytes:
+        raise SourceError(f"{name} has {listed.size_bytes} bytes, but the catalog expects {pin.size_bytes}.")
 
 
 def errors_of_hub(reference: HubReference, endpoint: str | None) -> AbstractContextManager[None]:

@@ -10,29 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from http.client import HTTPException, HTTPResponse
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-from madang.core.errors import InvalidRequest, ModelNotFound, NetworkUnavailable, SourceError
+from madang.core.errors import InvalidRequest, ModelNotFound, SourceError
 from madang.core.messages import Message
 from madang.core.sampling import SamplingParams
-from madang.models.fetching import CHUNK_BYTES, Fetched, Progress, StagedFile, Wanted, Workspace, check_sha256
+from madang.models.arrival import RemoteFile
+from madang.models.connections import Client, is_address
+from madang.models.downloading import download, line_errors, reuse_notes
+from madang.models.fetching import Fetched, Progress, Wanted, Workspace, check_sha256
 from madang.models.parameters import KNOWN, Parameters, read_parameters
 from madang.models.preset import Preset
 from madang.models.references import OllamaReference
 
 REGISTRY = "https://registry.ollama.ai"
-TIMEOUT_S = 30.0
-RETRY_S = 1.0
-MAX_VAIN_ATTEMPTS = 5
 MAX_TEXT_BYTES = 1 << 20  # of a manifest, and of each layer that is not weights
 MAX_LAYERS = 64
 
@@ -40,12 +35,13 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LAYER = "application/vnd.ollama.image."
 _TEXTS = ("template", "system", "license", "params", "messages")
 _NOT_NEEDED = ("projector",)  # for images, which madang does not read
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._/-]*)?")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer:
+    """A part of a model; ``kind`` is the end of its media type."""
+
     kind: str
     sha256: str
     size_bytes: int
@@ -57,15 +53,15 @@ class OllamaSource:
     Raises InvalidRequest for what is not the address of one.
     """
 
-    def __init__(self, registry: str = REGISTRY) -> None:
-        if not _ADDRESS.fullmatch(registry):
+    def __init__(self, registry: str = REGISTRY, client: Client | None = None) -> None:
+        if not is_address(registry):
             raise InvalidRequest(
                 f"'{registry}' is not the address of a registry.",
                 param="ollama_registry",
                 hint="Write https://registry.example.org, without a name or password.",
             )
         self._registry = registry.rstrip("/")
-        self._opener = urllib.request.build_opener(_OwnSchemeOnly(urlsplit(registry).scheme))
+        self._client = client or Client()
 
     def fetch(self, reference: OllamaReference, wanted: Wanted, workspace: Workspace, progress: Progress) -> Fetched:
         """Fetch the weights and what comes with them.
@@ -73,147 +69,96 @@ class OllamaSource:
         Raises NetworkUnavailable (partial files stay and are resumed), ModelNotFound, SourceError (refused, damaged, or
         not a whole model), ChecksumMismatch, NotEnoughDisk.
         """
-        with self._errors_of(reference):
-            layers = self._layers(reference)
-        weights = _weights(reference, layers)
-        partial = workspace.folder / weights.sha256
-        workspace.require_space(weights.size_bytes - _size_bytes(partial))
-        workspace.folder.mkdir(parents=True, exist_ok=True)
-        progress.started(weights.size_bytes)
-        with self._errors_of(reference):
-            texts: dict[str, str] = {}
-            for layer in layers:
-                if layer.kind in _TEXTS:  # a model may come under several licences
-                    texts[layer.kind] = texts.get(layer.kind, "") + self._text(reference, layer)
-            self._download(reference, weights, partial, progress)
-        _check(reference, weights, partial)
-        preset, sampling = _preset(reference, texts)
-        staged = StagedFile("model.gguf", partial, weights.size_bytes, weights.sha256)
-        return Fetched("gguf", (staged,), f"{reference}@sha256:{weights.sha256}", sampling, preset)
+        with line_errors(self._registry, reference), self._errors_of(reference):
+            url = f"{self._url(reference)}/manifests/{reference.tag}"
+            record = json.loads(self._client.read(url, {"Accept": _MANIFEST}, MAX_TEXT_BYTES))
+            layers = read_layers(str(reference), record)
+            weights, preset, sampling = assemble(str(reference), layers, lambda layer: self._text(reference, layer))
+            file = RemoteFile(
+                name="model.gguf",
+                url=f"{self._url(reference)}/blobs/sha256:{weights.sha256}",
+                path=workspace.folder / weights.sha256,
+                size_bytes=weights.size_bytes,
+                sha256=weights.sha256,
+            )
+            files = download([file], self._client, workspace, progress)
+        source = f"{reference}@sha256:{weights.sha256}"
+        return Fetched("gguf", files, source, sampling, preset, reuse_notes(files))
 
     def weights_url(self, reference: OllamaReference) -> str:
         """Where the weights can be read. Raises as ``fetch``."""
-        with self._errors_of(reference):
-            weights = _weights(reference, self._layers(reference))
-        return f"{self._url(reference)}/blobs/sha256:{weights.sha256}"
+        with line_errors(self._registry, reference), self._errors_of(reference):
+            url = f"{self._url(reference)}/manifests/{reference.tag}"
+            record = json.loads(self._client.read(url, {"Accept": _MANIFEST}, MAX_TEXT_BYTES))
+            weights = [layer for layer in read_layers(str(reference), record) if layer.kind == "model"]
+        if len(weights) != 1:
+            raise SourceError(f"{reference} has {len(weights)} files of weights; madang runs models of one.")
+        return f"{self._url(reference)}/blobs/sha256:{weights[0].sha256}"
 
-    def _layers(self, reference: OllamaReference) -> list[_Layer]:
-        url = f"{self._url(reference)}/manifests/{reference.tag}"
-        with self._open(url, {"Accept": _MANIFEST}) as response:
-            record = json.loads(_bounded(response, MAX_TEXT_BYTES))
-        entries = record["layers"]
-        if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
-            raise SourceError(f"{reference} has a manifest without layers, or with more than {MAX_LAYERS}.")
-        return [_layer(reference, entry) for entry in entries]
-
-    def _text(self, reference: OllamaReference, layer: _Layer) -> str:
-        if layer.size_bytes > MAX_TEXT_BYTES:
-            raise SourceError(f"The {layer.kind} of {reference} is longer than {MAX_TEXT_BYTES} bytes.")
-        with self._open(f"{self._url(reference)}/blobs/sha256:{layer.sha256}") as response:
-            content = _bounded(response, layer.size_bytes)
+    def _text(self, reference: OllamaReference, layer: Layer) -> str:
+        content = self._client.read(f"{self._url(reference)}/blobs/sha256:{layer.sha256}", {}, layer.size_bytes)
         check_sha256(f"The {layer.kind} of {reference}", layer.sha256, hashlib.sha256(content).hexdigest())
         return content.decode("utf-8", "replace")
-
-    def _download(self, reference: OllamaReference, layer: _Layer, partial: Path, progress: Progress) -> None:
-        if _size_bytes(partial) > layer.size_bytes:
-            partial.unlink()
-        progress.advanced(_size_bytes(partial))
-        url = f"{self._url(reference)}/blobs/sha256:{layer.sha256}"
-        n_vain = 0
-        while (here_bytes := _size_bytes(partial)) < layer.size_bytes:
-            try:
-                self._append(url, partial, layer.size_bytes, progress)
-            except urllib.error.HTTPError:
-                raise  # an answer, if an unwelcome one
-            except (OSError, HTTPException):
-                if n_vain + 1 >= MAX_VAIN_ATTEMPTS:
-                    raise
-                time.sleep(RETRY_S)
-            # A line that breaks again and again is worth going on with as long as it brings something.
-            n_vain = n_vain + 1 if _size_bytes(partial) <= here_bytes else 0
-            if n_vain >= MAX_VAIN_ATTEMPTS:
-                raise SourceError(f"The registry sends less of {reference} than it promised.", hint="Pull again.")
-
-    def _append(self, url: str, partial: Path, size_bytes: int, progress: Progress) -> None:
-        """Add what is missing; what comes beyond ``size_bytes`` is not taken."""
-        here_bytes = _size_bytes(partial)
-        headers = {"Range": f"bytes={here_bytes}-"} if here_bytes else {}
-        with self._open(url, headers) as response, partial.open("ab", buffering=0) as target:
-            if here_bytes and response.status != 206:
-                target.truncate(0)
-                progress.advanced(-here_bytes)
-                here_bytes = 0
-            while chunk := response.read(min(CHUNK_BYTES, size_bytes - here_bytes)):
-                target.write(chunk)
-                here_bytes += len(chunk)
-                progress.advanced(len(chunk))
-
-    def _open(self, url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
-        request = urllib.request.Request(url, headers={"User-Agent": "madang", **(headers or {})})
-        return cast(HTTPResponse, self._opener.open(request, timeout=TIMEOUT_S))
 
     def _url(self, reference: OllamaReference) -> str:
         return f"{self._registry}/v2/{reference.namespace}/{reference.name}"
 
     @contextmanager
     def _errors_of(self, reference: OllamaReference) -> Iterator[None]:
-        """The one place where errors of the line and of the registry's answers become ours."""
+        """The one place where what the registry answers becomes an error of ours."""
         try:
             yield
         except urllib.error.HTTPError as error:
             if error.code in (401, 404):
                 raise ModelNotFound(str(reference), hint=f"{self._registry} has no such model or tag.") from error
-            raise SourceError(
-                f"{self._registry} answered {error.code} when asked for {reference}.", hint="Try again later."
-            ) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
-            raise NetworkUnavailable(
-                f"{self._registry} did not answer, or the connection to it broke ({type(error).__name__}).",
-                hint="Check the connection and pull again; what has arrived is kept.",
-            ) from error
+            raise
         except (ValueError, TypeError, KeyError) as error:
             raise SourceError(
                 f"{self._registry} does not answer like an Ollama registry ({type(error).__name__})."
             ) from error
 
 
-class _OwnSchemeOnly(urllib.request.HTTPRedirectHandler):
-    """Blobs are often served from another host; but never let a redirect leave the encrypted line, or open a file."""
-
-    def __init__(self, scheme: str) -> None:
-        self._scheme = scheme
-
-    def redirect_request(self, *args: Any) -> urllib.request.Request | None:
-        """As the standard does, if the scheme stays the same."""
-        url = args[-1]
-        if urlsplit(url).scheme != self._scheme:
-            raise SourceError(f"The registry sends us to {urlsplit(url).scheme}, away from {self._scheme}.")
-        return super().redirect_request(*args)
+def read_layers(what: str, record: Any) -> list[Layer]:
+    """The layers that a manifest names. Raises SourceError, ValueError, TypeError, KeyError."""
+    entries = record["layers"]
+    if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
+        raise SourceError(f"{what} has a manifest without layers, or with more than {MAX_LAYERS}.")
+    return [_layer(what, entry) for entry in entries]
 
 
-def own_scheme_only(url: str) -> urllib.request.OpenerDirector:
-    """What opens this address and where it leads to, as long as that speaks the same protocol."""
-    return urllib.request.build_opener(_OwnSchemeOnly(urlsplit(url).scheme))
+def assemble(
+    what: str, layers: list[Layer], text_of: Callable[[Layer], str]
+) -> tuple[Layer, Preset | None, SamplingParams]:
+    """The weights, and what the texts beside them add. Raises SourceError, and what ``text_of`` raises."""
+    weights = _weights(what, layers)
+    texts: dict[str, str] = {}
+    for layer in layers:
+        if layer.kind not in _TEXTS:
+            continue
+        if layer.size_bytes > MAX_TEXT_BYTES:
+            raise SourceError(f"The {layer.kind} of {what} is longer than {MAX_TEXT_BYTES} bytes.")
+        texts[layer.kind] = texts.get(layer.kind, "") + text_of(layer)  # a model may come under several licences
+    return weights, *_preset(what, texts)
 
 
-def _layer(reference: OllamaReference, entry: Mapping[str, Any]) -> _Layer:
+def _layer(what: str, entry: Mapping[str, Any]) -> Layer:
     digest, size_bytes = _DIGEST.fullmatch(entry["digest"]), entry["size"]
     if digest is None or not isinstance(size_bytes, int) or size_bytes < 0:
-        raise SourceError(f"{reference} has a layer without a sha256 digest or a size.")
-    return _Layer(str(entry["mediaType"]).removeprefix(_LAYER), digest[1], size_bytes)
+        raise SourceError(f"{what} has a layer without a sha256 digest or a size.")
+    return Layer(str(entry["mediaType"]).removeprefix(_LAYER), digest[1], size_bytes)
 
 
-def _weights(reference: OllamaReference, layers: list[_Layer]) -> _Layer:
+def _weights(what: str, layers: list[Layer]) -> Layer:
     found = [layer for layer in layers if layer.kind == "model"]
     if len(found) != 1:
-        raise SourceError(f"{reference} has {len(found)} files of weights; madang runs models of one.")
+        raise SourceError(f"{what} has {len(found)} files of weights; madang runs models of one.")
     for layer in layers:  # what we would leave out must not change what the model answers
         if layer.kind not in ("model", *_TEXTS, *_NOT_NEEDED):
-            raise SourceError(f"{reference} has a layer of the kind '{layer.kind[:60]}', which madang does not know.")
+            raise SourceError(f"{what} has a layer of the kind '{layer.kind[:60]}', which madang does not know.")
     return found[0]
 
 
-def _preset(reference: OllamaReference, texts: Mapping[str, str]) -> tuple[Preset | None, SamplingParams]:
+def _preset(what: str, texts: Mapping[str, str]) -> tuple[Preset | None, SamplingParams]:
     """What the publisher's texts add; values that madang does not know or refuses count as not set."""
     try:
         parameters = _parameters(json.loads(texts.get("params", "{}")))
@@ -221,7 +166,7 @@ def _preset(reference: OllamaReference, texts: Mapping[str, str]) -> tuple[Prese
             Message(entry["role"], str(entry["content"])) for entry in json.loads(texts.get("messages", "[]"))
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidRequest) as error:
-        raise SourceError(f"The parameters or messages of {reference} are damaged ({type(error).__name__}).") from error
+        raise SourceError(f"The parameters or messages of {what} are damaged ({type(error).__name__}).") from error
     preset = Preset(
         system=texts.get("system"),
         messages=messages,
@@ -236,25 +181,3 @@ def _preset(reference: OllamaReference, texts: Mapping[str, str]) -> tuple[Prese
 
 def _parameters(record: Mapping[str, Any]) -> Parameters:
     return read_parameters({name: value for name, value in record.items() if name in KNOWN})
-
-
-def _bounded(response: HTTPResponse, most_bytes: int) -> bytes:
-    content = response.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError("longer than it may be")
-    return content
-
-
-def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _check(reference: OllamaReference, layer: _Layer, partial: Path) -> None:
-    """Compare what arrived with its digest; wrong bytes are deleted, or the next pull would go on from them."""
-    digest = hashlib.sha256()
-    with partial.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != layer.sha256:
-        partial.unlink()
-    check_sha256(str(reference), layer.sha256, digest.hexdigest())

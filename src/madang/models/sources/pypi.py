@@ -136,8 +136,8 @@ def _largest_bytes(folders: list[Path]) -> int:
     """The largest file, not the sum: pip copies the wheel from its temporary folder when it is complete."""
     largest = 0
     for folder in folders:
-        for path in folder.rglob("*"):
-            with suppress(OSError):  # pip may have moved it meanwhile
+        with suppress(OSError):  # pip may have moved or removed any of it meanwhile
+            for path in folder.rglob("*"):
                 if path.is_file():
                     largest = max(largest, path.stat().st_size)
     return largest

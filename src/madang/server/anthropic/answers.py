@@ -8,7 +8,7 @@ from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, ToolCallDelta
 from madang.core.messages import ToolCall
-from madang.server.event_stream import Template, named
+from madang.server.event_stream import Stencil, named
 from madang.server.ledger import ledger_of
 from madang.server.openai.answers import new_id
 
@@ -25,7 +25,7 @@ class MessageStream:
         self._n_blocks = 0
         self._n_calls = 0
         self._open: str | None = None  # the kind of the block that is being filled, with ``_delta``
-        self._delta: Template
+        self._delta: Stencil
         self.has_begun = False
         self.prompt_tokens = 0  # as far as known when the answer begins
 
@@ -60,7 +60,7 @@ class MessageStream:
             told += self._close()
             told += _event("content_block_start", index=self._n_blocks, content_block=empty)
             self._open = kind
-            self._delta = Template(
+            self._delta = Stencil(
                 lambda mark: _event("content_block_delta", index=self._n_blocks, delta={"type": delta, kind: mark})
             )
         return told + self._delta.with_text(text) if text else told

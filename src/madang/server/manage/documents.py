@@ -61,9 +61,11 @@ class CatalogModel(Document):
     name: str
     source: str
     task: str
+    tasks: list[str]
     parameters: int | None
     context_tokens: int | None
     license: str | None
+    commercial: str | None
     languages: list[str]
     size_bytes: int | None
     is_here: bool

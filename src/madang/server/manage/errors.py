@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from madang.core.errors import MadangError, MalformedFile, NotEnoughDisk
+from madang.core.errors import FileLost, MadangError, MalformedFile, NotEnoughDisk
 from madang.server.failures import sentence_of
 
 
@@ -13,7 +13,7 @@ def error_body(error: BaseException, status: int | None = None) -> dict[str, Any
 
     Where files lie on the server is left out, as in every API.
     """
-    if isinstance(error, MalformedFile | NotEnoughDisk):
+    if isinstance(error, FileLost | MalformedFile | NotEnoughDisk):
         return {"error": {"code": error.code, "message": sentence_of(error), "hint": None}}
     if isinstance(error, MadangError):
         fields = {name: value for name, value in error.to_dict().items() if _is_plain(value)}

@@ -109,7 +109,7 @@ def _whole(store: Store, reference: StoredReference) -> documents.WholeModel:
 def _found(store: Store, reference: StoredReference) -> tuple[ModelFiles, Manifest]:
     files = store.find(reference)
     if files is None:
-        raise ModelNotFound(str(reference))
+        raise store.lost(reference) or ModelNotFound(str(reference))
     return files, store.show(reference)
 
 
@@ -142,9 +142,11 @@ def _catalog(store: Store) -> documents.Catalog:
                 name=name,
                 source=str(entry.source),
                 task=entry.task,
+                tasks=list(entry.tasks),
                 parameters=entry.parameters,
                 context_tokens=entry.context_tokens,
-                license=entry.license,
+                license=None if entry.license is None else entry.license.name,
+                commercial=None if entry.license is None else entry.license.commercial,
                 languages=list(entry.languages),
                 size_bytes=entry.size_bytes,
                 is_here=store.find(entry.reference) is not None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from madang.core.events import Completion, Done, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCallDelta
-from madang.server.event_stream import Template, data
+from madang.server.event_stream import Stencil, data
 from madang.server.openai.answers import Identity, call_of, extras_of, logprobs_of, new_id, usage_of
 from madang.server.openai.chat import ChatRequest
 
@@ -24,7 +24,7 @@ class ChatChunks:
         self._warnings = warnings
         self._facts = facts
         self._n_calls: dict[int, int] = {}  # of each answer that has begun
-        self._templates: dict[tuple[int, str], Template] = {}
+        self._stencils: dict[tuple[int, str], Stencil] = {}
         self._dones: list[Done] = []
 
     def push(self, index: int, event: Event) -> bytes:
@@ -62,11 +62,11 @@ class ChatChunks:
     def _text(self, index: int, name: str, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
         if logprobs:
             return data(self._chunk(index, {name: text}, logprobs=logprobs))
-        template = self._templates.get((index, name))
-        if template is None:
-            template = Template(lambda mark: data(self._chunk(index, {name: mark})))
-            self._templates[index, name] = template
-        return template.with_text(text)
+        stencil = self._stencils.get((index, name))
+        if stencil is None:
+            stencil = Stencil(lambda mark: data(self._chunk(index, {name: mark})))
+            self._stencils[index, name] = stencil
+        return stencil.with_text(text)
 
     def _chunk(
         self,

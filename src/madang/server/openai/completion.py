@@ -9,7 +9,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.events import Completion, Done, Event, TextDelta, TokenLogprob
 from madang.core.request import Request
 from madang.server.answering import MAX_ANSWERS
-from madang.server.event_stream import Template, data
+from madang.server.event_stream import Stencil, data
 from madang.server.openai.answers import Identity, extras_of, finite, new_id, usage_of
 from madang.server.openai.chat import IGNORED_EVERYWHERE, SampledRequest, several
 from madang.server.wire import Refused
@@ -82,7 +82,7 @@ class CompletionChunks:
         self._body = body
         self._warnings = warnings
         self._lengths: dict[int, int] = {}  # characters so far of each answer that has begun
-        self._templates: dict[int, Template] = {}
+        self._stencils: dict[int, Stencil] = {}
         self._dones: list[tuple[int, Done]] = []
 
     def push(self, index: int, event: Event) -> bytes:
@@ -111,10 +111,10 @@ class CompletionChunks:
     def _text(self, index: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         if logprobs:
             return data(self._chunk(index, text, logprobs=logprobs))
-        template = self._templates.get(index)
-        if template is None:
-            template = self._templates[index] = Template(lambda mark: data(self._chunk(index, mark)))
-        return template.with_text(text)
+        stencil = self._stencils.get(index)
+        if stencil is None:
+            stencil = self._stencils[index] = Stencil(lambda mark: data(self._chunk(index, mark)))
+        return stencil.with_text(text)
 
     def _chunk(
         self, index: int, text: str, *, logprobs: Sequence[TokenLogprob] = (), finish_reason: str | None = None

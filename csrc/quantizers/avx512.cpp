@@ -1,0 +1,25 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "../half.h"
+#include "quantizers.h"
+
+namespace madang {
+namespace {
+#include "../kernels/simd_avx512.h"
+
+#include "lanes.inl"
+
+#include "search.inl"
+
+#include "super.inl"
+
+#include "fits.inl"
+}  // namespace
+
+const Quantizers kAvx512Quantizers = {"avx512", fit_of, rounder_of, pass_on};
+
+}  // namespace madang

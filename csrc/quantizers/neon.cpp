@@ -1,0 +1,25 @@
+#include <arm_neon.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "../half.h"
+#include "quantizers.h"
+
+namespace madang {
+namespace {
+#include "../kernels/simd_neon.h"
+
+#include "lanes.inl"
+
+#include "search.inl"
+
+#include "super.inl"
+
+#include "fits.inl"
+}  // namespace
+
+const Quantizers kNeonQuantizers = {"neon", fit_of, rounder_of, pass_on};
+
+}  // namespace madang
