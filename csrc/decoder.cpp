@@ -3,6 +3,9 @@
 #include <functional>
 #include <numeric>
 #include <stdexcept>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace madang {
 
@@ -67,6 +70,9 @@ void Decoder::complete() {
     shares_input_ = s.parallel && layer.ffn_norm.empty();
     if (add_readers())  // the next step makes room
         for (Rows* rows : {&hidden_, &last_}) rows->resize(0);
+#if defined(__GLIBC__)
+    malloc_trim(0);  // the bytes of the files, which were freed tensor by tensor, would stay with this process
+#endif
     is_complete_ = true;
 }
 

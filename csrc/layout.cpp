@@ -210,7 +210,8 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
 #endif
     if (!memory_) throw std::bad_alloc();
 #if defined(__linux__)
-    if (alignment == kHugePage) madvise(memory_.get(), padded, MADV_HUGEPAGE);
+    // Whole ones only: a matrix of a little more than two would otherwise take three.
+    if (alignment == kHugePage) madvise(memory_.get(), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
     std::memset(memory_.get(), 0, bytes);
 }

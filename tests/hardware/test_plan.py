@@ -16,7 +16,8 @@ from madang.hardware import (
     kv_cache_bytes,
     make_plan,
 )
-from madang.hardware.memory import WORKING_BYTES
+from madang.hardware.memory import working_bytes
+from madang.hardware.plan import PREFILL_CHUNK_TOKENS
 
 GB = 10**9
 ROPE = RopeSpec("half", tuple(0.1 for _ in range(32)))
@@ -46,7 +47,7 @@ class Files:
 
 def with_free(room_bytes: int) -> Machine:
     """A machine with so much left beside the weights."""
-    fixed = estimate_weights_bytes(Files().size_bytes) + WORKING_BYTES
+    fixed = estimate_weights_bytes(Files().size_bytes) + working_bytes(SPEC, PREFILL_CHUNK_TOKENS)
     return replace(MACHINE, ram_available_bytes=fixed + room_bytes)
 
 

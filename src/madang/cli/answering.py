@@ -67,16 +67,18 @@ class AnswerOptions:
         return request if self.preset is None else self.preset.apply(request)
 
 
-def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool) -> None:
-    """Print one answer: text as it comes, or the whole of it with its measurements as JSON."""
+def answer_once(engine: Engine, request: Request, *, as_json: bool, stats: bool) -> Done:
+    """Print one answer, text as it comes or the whole of it with its measurements as JSON; its last event."""
     if as_json:
         with streaming(engine, request) as events:
-            data_json(answer_document(engine, request, collect(events)))
-        return
+            completion = collect(events)
+        data_json(answer_document(engine, request, completion))
+        return completion.done
     done = show_stream(engine, request, [])
     explain_end(done)
     if stats:
         dim_note(stats_line(done))
+    return done
 
 
 def show_stream(engine: Engine, request: Request, shown: list[str]) -> Done:

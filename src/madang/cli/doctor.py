@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,12 +21,20 @@ STARTER = "smollm2:135m"
 UNKNOWN = "unknown"
 
 
-def doctor(ctx: typer.Context, as_json: options.Json = False) -> None:
+def doctor(
+    ctx: typer.Context,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the engine's kernels for some seconds, for later forecasts.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
     """Show this machine, and what it means for models."""
     from madang.hardware import probe_machine
 
     settings = options.settings_of(ctx)
     machine = probe_machine(settings.home)
+    if measure:
+        _measure_kernels(settings, machine)
     note("Measuring how fast memory is read…")
     report = examine(settings, ctx.obj, machine, _measured(machine))
     if as_json:
@@ -48,8 +56,36 @@ def examine(
         "settings": _settings(settings),
         "unknown_variables": unknown_variables(environment),
         "engines": _engines(),
+        "forecast": _forecast(settings),
         "largest_model_bytes": largest_bytes,
         "models": _models(settings, largest_bytes, bandwidth),
+    }
+
+
+def _measure_kernels(settings: Settings, machine: Machine) -> None:
+    from madang.hardware import save_profile
+    from madang.native.measuring import measure_machine
+
+    note("Measuring the kernels, which takes about ten seconds on a quiet machine…")
+    save_profile(settings.home, measure_machine(machine))
+
+
+def _forecast(settings: Settings) -> dict[str, Any]:
+    """What forecasts rest on, and by how much they were off."""
+    from madang.hardware import read_profile
+    from madang.hardware.corrections import read_corrections
+    from madang.hardware.profile import profile_document
+
+    profile = read_profile(settings.home)
+    return {
+        "profile": None if profile is None else profile_document(profile),
+        "errors": {
+            kind: {
+                name: {"runs": len(one.ratios), "factor": one.factor, "error": one.error}
+                for name, one in learned.items()
+            }
+            for kind, learned in read_corrections(settings.home).items()
+        },
     }
 
 
@@ -111,10 +147,30 @@ def print_report(report: Mapping[str, Any]) -> None:
         state = "ready" if engine["is_installed"] else f"not installed; get it with: {engine['install']}"
         data(f"The {engine['name']} engine is {state}.")
     data("")
+    _print_forecast(report["forecast"])
+    data("")
     if report["largest_model_bytes"] is not None:
         data(f"Model files up to about {format_bytes(report['largest_model_bytes'])} fit into memory now.")
     data("Every generated token reads all weights once, so memory sets the limit, whatever the engine:")
     data_table([["MODEL", "SIZE", "LIMIT"], *map(_model_row, report["models"])], right=[1])
+
+
+def _print_forecast(forecast: Mapping[str, Any]) -> None:
+    profile = forecast["profile"]
+    if profile is None:
+        data("How fast models will be is not known yet; measure with: madang doctor --measure")
+        return
+    data(f"Forecasts rest on what was measured at {profile['measured_at']}, with {profile['threads']} threads:")
+    rows = [
+        [name, f"{speed['decode_bytes_per_s'] / 1e9:.1f} GB/s", f"{speed['multiplies_per_s'] / 1e9:.0f} G weights/s"]
+        for name, speed in profile["types"].items()
+    ]
+    data_table([["TYPE", "DECODE", "PROMPT"], *rows], right=[1, 2])
+    if profile["disturbed_share"] > 0:
+        data(f"Of these figures, {profile['disturbed_share']:.0%} were taken while other programs computed.")
+    for kind, learned in forecast["errors"].items():
+        errors = [f"{name} {one['error']:.0%} of {one['runs']} runs" for name, one in learned.items() if one["runs"]]
+        data(f"The usual error for {kind}: {', '.join(errors)}.")
 
 
 def _machine_facts(machine: Mapping[str, Any], bandwidth: Mapping[str, Any] | None) -> dict[str, str]:

@@ -23,6 +23,7 @@ from madang.cli.doctor import doctor
 from madang.cli.importance import importance
 from madang.cli.importing import import_models
 from madang.cli.list import list_models
+from madang.cli.plan import plan
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.quantize import quantize
@@ -74,6 +75,7 @@ app.command("quantize")(quantize)
 app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)
+app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
 app.command("top")(top)

@@ -19,6 +19,7 @@ from madang.core.settings import Settings
 
 if TYPE_CHECKING:
     from madang.cli.keeping import Keeper
+    from madang.core.events import Done
 
 
 @options.running()
@@ -87,11 +88,23 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
         elif preset is not None:
             answer = replace(answer, adapter=adapter_of(store, loaded, preset))
         if request is not None:
-            answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
+            done = answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
+            _learn(model, settings, done)
             return
         from madang.cli.chat import chat
 
         chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper)
+
+
+def _learn(model: str, settings: Settings, done: Done) -> None:
+    """Compare what happened with the forecast, where there is one."""
+    from madang.hardware.profile import MACHINE_FILE
+
+    if not (settings.home / MACHINE_FILE).exists():
+        return
+    from madang.runtime.forecasting import learn_from
+
+    learn_from(model, settings, done)
 
 
 def _keeper(home: Path, session: str | None, *, is_chat: bool) -> Keeper | None:

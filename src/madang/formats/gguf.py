@@ -21,7 +21,7 @@ from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,16 @@ class GGUFFile(CheckedMetadata):
         return self.require_str("general.architecture")
 
 
+class Bytes(Protocol):
+    """What a header is read from; OpenFile is one."""
+
+    path: Path
+    size_bytes: int
+
+    def read(self, begin: int, n_bytes: int) -> npt.NDArray[np.uint8]:
+        """Exactly these bytes."""
+
+
 def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     """Read and check the header of the GGUF file at ``path``.
 
@@ -95,19 +105,27 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     UnsupportedModel for a well-formed file that is split, big-endian, of another version, or has tensors of a type
     that is not in TensorType.
     """
-    path = Path(path)
-    with OpenFile(path) as file:
-        cursor = _Cursor(file)
-        version = _read_version(cursor)
-        n_tensors = cursor.count("tensors", MAX_TENSORS)
-        n_keys = cursor.count("metadata keys", MAX_KEYS)
-        metadata, number_types = _read_metadata(cursor, n_keys)
-        header = CheckedMetadata(path, metadata)
-        _refuse_split(header)
-        entries = [_read_tensor_entry(cursor) for _ in range(n_tensors)]
-        tensors = _place_tensors(cursor, entries, _alignment_bytes(header))
+    with OpenFile(Path(path)) as file:
+        return read_gguf_header(file)
+
+
+def read_gguf_header(file: Bytes) -> GGUFFile:
+    """The same of a file that is open, wherever it lies."""
+    cursor = _Cursor(file)
+    version = _read_version(cursor)
+    n_tensors = cursor.count("tensors", MAX_TENSORS)
+    n_keys = cursor.count("metadata keys", MAX_KEYS)
+    metadata, number_types = _read_metadata(cursor, n_keys)
+    header = CheckedMetadata(file.path, metadata)
+    _refuse_split(header)
+    entries = [_read_tensor_entry(cursor) for _ in range(n_tensors)]
+    tensors = _place_tensors(cursor, entries, _alignment_bytes(header))
     return GGUFFile(
-        path, MappingProxyType(metadata), version, MappingProxyType(tensors), MappingProxyType(number_types)
+        file.path,
+        MappingProxyType(metadata),
+        version,
+        MappingProxyType(tensors),
+        MappingProxyType(number_types),
     )
 
 
@@ -116,7 +134,7 @@ class _Cursor:
 
     __slots__ = ("_file", "data", "end", "file_bytes", "path", "position")
 
-    def __init__(self, file: OpenFile) -> None:
+    def __init__(self, file: Bytes) -> None:
         self._file = file
         self.path = file.path
         self.data = bytearray()  # the beginning of the file, as far as it was needed

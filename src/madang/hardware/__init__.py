@@ -7,6 +7,15 @@ anything is allocated.
 
 from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
 from madang.hardware.choice import Choice
+from madang.hardware.forecast import (
+    Matrices,
+    Work,
+    forecast_decode,
+    forecast_prompt,
+    predict_decode,
+    row_elements,
+    work_of,
+)
 from madang.hardware.kv_cache import PageGroups, fitting_tokens, kv_cache_bytes, page_groups
 from madang.hardware.machine import Gpu, Machine
 from madang.hardware.memory import (
@@ -14,26 +23,35 @@ from madang.hardware.memory import (
     estimate_weights_bytes,
     largest_model_bytes,
     packed_weights_bytes,
+    working_bytes,
 )
 from madang.hardware.placement import Placement, PlacementRequest
 from madang.hardware.plan import Plan, PlanRequest, WeightFiles, make_plan, outline_plan
 from madang.hardware.probe import probe_machine
+from madang.hardware.profile import CacheSpeed, MachineProfile, TypeSpeed, read_profile, save_profile
 
 __all__ = [
     "Bandwidth",
+    "CacheSpeed",
     "Choice",
     "Gpu",
     "Machine",
+    "MachineProfile",
+    "Matrices",
     "MemoryEstimate",
     "PageGroups",
     "Placement",
     "PlacementRequest",
     "Plan",
     "PlanRequest",
+    "TypeSpeed",
     "WeightFiles",
+    "Work",
     "choose_buffer_bytes",
     "estimate_weights_bytes",
     "fitting_tokens",
+    "forecast_decode",
+    "forecast_prompt",
     "kv_cache_bytes",
     "largest_model_bytes",
     "make_plan",
@@ -41,5 +59,11 @@ __all__ = [
     "outline_plan",
     "packed_weights_bytes",
     "page_groups",
+    "predict_decode",
     "probe_machine",
+    "read_profile",
+    "row_elements",
+    "save_profile",
+    "work_of",
+    "working_bytes",
 ]

@@ -81,19 +81,27 @@ def page_groups(spec: DecoderSpec) -> PageGroups:
     return PageGroups(tuple(layers), n_lasting, _multiples(n_window, size), max(*windows, KV_PAGE_TOKENS))
 
 
-def kv_cache_bytes(spec: DecoderSpec, tokens: int, *, kv_type: str = KV_TYPES[0], step_tokens: int = 1) -> int:
-    """Bytes of the pages of one sequence of ``tokens`` positions; the most of them, where windows bound it.
+def kv_position_bytes(spec: DecoderSpec, kv_type: str = KV_TYPES[0]) -> int:
+    """Bytes of the keys and values of one position in one layer.
 
-    n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) elements a position and
-    layer; with "int8", keys are padded to whole groups and there are scales. ``step_tokens`` are computed at a time.
+    n_kv_heads · (head_dim for the key + head_dim padded to whole vectors for the value) elements; with "int8", keys are
+    padded to whole groups and there are scales.
     """
     value_dim = _multiples(spec.head_dim, KV_VALUE_MULTIPLE) * KV_VALUE_MULTIPLE
     n_scales = _multiples(spec.head_dim, KV_KEY_GROUP)
     int8_bytes = (KV_KEY_GROUP + 4) * n_scales + value_dim + 4
     head_bytes = int8_bytes if kv_type == "int8" else 2 * (spec.head_dim + value_dim)
+    return head_bytes * spec.n_kv_heads
+
+
+def kv_cache_bytes(spec: DecoderSpec, tokens: int, *, kv_type: str = KV_TYPES[0], step_tokens: int = 1) -> int:
+    """Bytes of the pages of one sequence of ``tokens`` positions; the most of them, where windows bound it.
+
+    ``step_tokens`` are computed at a time.
+    """
     groups = page_groups(spec)
     layers_per_page = max(Counter(groups.layers).values())
-    page_bytes = head_bytes * spec.n_kv_heads * KV_PAGE_TOKENS * layers_per_page
+    page_bytes = kv_position_bytes(spec, kv_type) * KV_PAGE_TOKENS * layers_per_page
     return groups.most_pages(tokens, step_tokens) * page_bytes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
@@ -11,7 +11,7 @@ from madang.formats.spec import DecoderSpec
 from madang.hardware.choice import Choice
 from madang.hardware.kv_cache import KV_PAGE_TOKENS, KV_TYPES, fitting_tokens, kv_cache_bytes
 from madang.hardware.machine import Machine
-from madang.hardware.memory import WORKING_BYTES, MemoryEstimate, estimate_weights_bytes
+from madang.hardware.memory import MemoryEstimate, estimate_weights_bytes, working_bytes
 from madang.hardware.placement import Placement, PlacementRequest, place
 
 SMALLEST_USEFUL_CONTEXT_TOKENS = 256
@@ -104,9 +104,10 @@ def make_plan(
     available_bytes = machine.ram_available_bytes
     kv_type = _kv_type(requested.kv_type)
     cache = _Cache(spec, kv_type.value, requested.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS)
-    context = _context(cache, files.name, weights_bytes, available_bytes, requested)
+    fixed = MemoryEstimate(weights_bytes, 0, working_bytes(spec, cache.step_tokens))
+    context = _context(cache, files.name, fixed, available_bytes, requested)
     context_bytes = cache.n_bytes(context.value)
-    free_bytes = None if available_bytes is None else available_bytes - weights_bytes - WORKING_BYTES
+    free_bytes = None if available_bytes is None else available_bytes - fixed.total_bytes
     return Plan(
         threads=_threads(machine, requested.threads),
         context_tokens=context,
@@ -118,7 +119,7 @@ def make_plan(
         max_concurrency=_concurrency(requested.max_concurrency),
         speculation=_speculation(requested.speculation),
         placement=place(requested.placement),
-        memory=MemoryEstimate(weights_bytes, context_bytes),
+        memory=replace(fixed, kv_cache_bytes=context_bytes),
     )
 
 
@@ -173,12 +174,12 @@ class _Cache:
 
 
 def _context(
-    cache: _Cache, name: str, weights_bytes: int, available_bytes: int | None, request: PlanRequest
+    cache: _Cache, name: str, fixed: MemoryEstimate, available_bytes: int | None, request: PlanRequest
 ) -> Choice[int]:
     trained = cache.spec.context_tokens
     requested = _requested_context(name, request, trained)
     smallest = min(trained if requested is None else requested.value, SMALLEST_USEFUL_CONTEXT_TOKENS)
-    fixed_bytes = weights_bytes + WORKING_BYTES
+    fixed_bytes = fixed.total_bytes
     needed_bytes = fixed_bytes + cache.n_bytes(smallest)
     if available_bytes is not None and needed_bytes > available_bytes:
         raise NotEnoughMemory(name, needed_bytes, available_bytes)

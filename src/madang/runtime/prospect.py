@@ -12,8 +12,9 @@ from madang.engines import find_engine
 from madang.formats.families import outline_spec
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import ModelDescription
-from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_bytes, packed_weights_bytes
+from madang.hardware import MemoryEstimate, estimate_weights_bytes, kv_cache_bytes, packed_weights_bytes, working_bytes
 from madang.hardware.kv_cache import KV_TYPES
+from madang.hardware.plan import PREFILL_CHUNK_TOKENS
 from madang.models import ModelFiles, Store, parse_reference, read_endpoint
 from madang.runtime.choosing import choose_for
 from madang.runtime.open import MODEST_CONTEXT_TOKENS
@@ -92,7 +93,8 @@ def _needed_bytes(files: ModelFiles, settings: Settings, description: ModelDescr
     cache_bytes = kv_cache_bytes(spec, n_ctx, kv_type=settings.kv_type or KV_TYPES[0])
     if settings.kv_memory is not None:
         cache_bytes = min(cache_bytes, settings.kv_memory)
-    return MemoryEstimate(weights_bytes, cache_bytes).total_bytes
+    chunk_tokens = min(n_ctx, PREFILL_CHUNK_TOKENS)
+    return MemoryEstimate(weights_bytes, cache_bytes, working_bytes(spec, chunk_tokens)).total_bytes
 
 
 def _reads_files(reference: str, settings: Settings) -> bool:

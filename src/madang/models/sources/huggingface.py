@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import urllib.error
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -195,3 +195,8 @@ def _check_pin(name: str, listed: _Listed, pin: Pin) -> None:
         raise ChecksumMismatch(name, str(pin.sha256), str(listed.sha256))
     if None not in (pin.size_bytes, listed.size_bytes) and pin.size_bytes != listed.size_bytes:
         raise SourceError(f"{name} has {listed.size_bytes} bytes, but the catalog expects {pin.size_bytes}.")
+
+
+def errors_of_hub(reference: HubReference, endpoint: str | None) -> AbstractContextManager[None]:
+    """Inside of it, the library's errors become ours."""
+    return _errors_of(reference, endpoint)

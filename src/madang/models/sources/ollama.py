@@ -85,6 +85,16 @@ class OllamaSource:
         source = f"{reference}@sha256:{weights.sha256}"
         return Fetched("gguf", files, source, sampling, preset, reuse_notes(files))
 
+    def weights_url(self, reference: OllamaReference) -> str:
+        """Where the weights can be read. Raises as ``fetch``."""
+        with line_errors(self._registry, reference), self._errors_of(reference):
+            url = f"{self._url(reference)}/manifests/{reference.tag}"
+            record = json.loads(self._client.read(url, {"Accept": _MANIFEST}, MAX_TEXT_BYTES))
+            weights = [layer for layer in read_layers(str(reference), record) if layer.kind == "model"]
+        if len(weights) != 1:
+            raise SourceError(f"{reference} has {len(weights)} files of weights; madang runs models of one.")
+        return f"{self._url(reference)}/blobs/sha256:{weights[0].sha256}"
+
     def _text(self, reference: OllamaReference, layer: Layer) -> str:
         content = self._client.read(f"{self._url(reference)}/blobs/sha256:{layer.sha256}", {}, layer.size_bytes)
         check_sha256(f"The {layer.kind} of {reference}", layer.sha256, hashlib.sha256(content).hexdigest())

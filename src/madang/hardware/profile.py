@@ -1,0 +1,137 @@
+"""How fast this machine computes: what :mod:`madang.native.measuring` found in some seconds, kept in a file.
+
+The figures are rates of the native engine's own kernels, so that a forecast is a sum of quotients (forecast.py). The
+speed of shared memory changes from hour to hour, so a profile has a date, and a forecast is worth what its profile is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from madang.formats.tensors import TensorType
+from madang.hardware.memory import packed_bits
+
+MACHINE_FILE: Final = "machine.json"
+MAX_MACHINE_BYTES: Final = 1 << 20
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSpeed:
+    """Of matrices of one type, with all threads of the profile.
+
+    decode_bytes_per_s   packed bytes that one token's products read from memory
+    multiplies_per_s     weights times tokens, in chunks of a prompt
+    """
+
+    decode_bytes_per_s: float
+    multiplies_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSpeed:
+    """Of attention over one kind of cache, with all threads of the profile.
+
+    decode_bytes_per_s   bytes of keys and values that one token sees
+    prompt_pairs_per_s   elements of a query times the positions it sees, in chunks of a prompt
+    """
+
+    decode_bytes_per_s: float
+    prompt_pairs_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MachineProfile:
+    """What was measured, when, and on what.
+
+    threads               that computed
+    step_s, layer_s       of one token's step, and of each of its layers, beside what is read: waiting for one another
+    row_elements_per_s    elements of activations, in chunks of a prompt (forecast.py says how many a layer has)
+    one_thread            decode and prompt speed of one thread, as parts of those of all
+    disturbed_share       of the figures: taken while other processes computed, so that they may be too low
+    """
+
+    measured_at: str
+    version: str
+    cpu: str | None
+    isa: str
+    threads: int
+    types: Mapping[TensorType, TypeSpeed]
+    caches: Mapping[str, CacheSpeed]
+    step_s: float
+    layer_s: float
+    row_elements_per_s: float
+    one_thread: tuple[float, float] = (1.0, 1.0)
+    disturbed_share: float = 0.0
+
+    def type_speed(self, tensor_type: TensorType) -> TypeSpeed:
+        """That of the type, or of the measured one that takes the most similar memory: such types lie alike."""
+        if tensor_type in self.types:
+            return self.types[tensor_type]
+        bits = packed_bits(tensor_type)
+        return self.types[min(self.types, key=lambda measured: abs(packed_bits(measured) - bits))]
+
+    def thread_factors(self, threads: int) -> tuple[float, float]:
+        """Decode and prompt speed of so many threads, as parts of those of the profile's; between both ends a line."""
+        if self.threads == 1:
+            return 1.0, 1.0
+        share = min(max((threads - 1) / (self.threads - 1), 0.0), 1.0)
+        decode, prompt = (one + (1 - one) * share for one in self.one_thread)
+        return decode, prompt
+
+
+def read_profile(home: Path) -> MachineProfile | None:
+    """The profile in this folder; None where there is none, or one that this version does not understand."""
+    try:
+        return profile_from(read_machine_file(home)["profile"])
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def profile_from(document: Mapping[str, Any]) -> MachineProfile:
+    """The same from JSON. Raises KeyError, TypeError or AttributeError for what is none."""
+    return MachineProfile(
+        **{
+            **document,
+            "types": {TensorType[name]: TypeSpeed(**speed) for name, speed in document["types"].items()},
+            "caches": {name: CacheSpeed(**speed) for name, speed in document["caches"].items()},
+            "one_thread": tuple(document["one_thread"]),
+        }
+    )
+
+
+def save_profile(home: Path, profile: MachineProfile) -> None:
+    """Keep it, in place of an earlier one."""
+    write_machine_file(home, {**read_machine_file(home), "profile": profile_document(profile)})
+
+
+def profile_document(profile: MachineProfile) -> dict[str, Any]:
+    """As JSON has it."""
+    from dataclasses import asdict
+
+    document = asdict(profile)
+    document["types"] = {tensor_type.name: asdict(speed) for tensor_type, speed in profile.types.items()}
+    return document
+
+
+def read_machine_file(home: Path) -> dict[str, Any]:
+    """What was kept of this machine; empty where nothing was, or what is there is damaged: it can be measured again."""
+    try:
+        with (home / MACHINE_FILE).open(encoding="utf-8") as file:
+            record = json.loads(file.read(MAX_MACHINE_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
+
+
+def write_machine_file(home: Path, record: Mapping[str, Any]) -> None:
+    """Whole, or not at all; the last of several writers wins."""
+    home.mkdir(parents=True, exist_ok=True)
+    unfinished = home / f"{MACHINE_FILE}.{os.getpid()}"
+    unfinished.write_text(json.dumps({**record, "format": FORMAT}, indent=1), encoding="utf-8")
+    unfinished.replace(home / MACHINE_FILE)

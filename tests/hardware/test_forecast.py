@@ -1,0 +1,163 @@
+"""Forecasts on an invented machine, whose rates make the sums easy to check; and what is learned from errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from madang.formats.spec import DecoderSpec, Experts, ModelDescription
+from madang.formats.tensors import TensorInfo, TensorType
+from madang.hardware import (
+    CacheSpeed,
+    MachineProfile,
+    TypeSpeed,
+    forecast_decode,
+    forecast_prompt,
+    kv_cache_bytes,
+    packed_weights_bytes,
+    predict_decode,
+    read_profile,
+    save_profile,
+    work_of,
+)
+from madang.hardware.corrections import BOUNDS, FEWEST_OBSERVATIONS, MOST_OBSERVATIONS, learn, read_corrections
+from madang.hardware.profile import MACHINE_FILE
+from madang.hardware.seed_table import seed_table
+
+Q4, Q8, F32 = TensorType.Q4_0, TensorType.Q8_0, TensorType.F32
+PROFILE = MachineProfile(
+    measured_at="2026-11-21T10:00:00+00:00",
+    version="0",
+    cpu=None,
+    isa="avx2",
+    threads=4,
+    types={Q4: TypeSpeed(10e9, 100e9), Q8: TypeSpeed(20e9, 200e9)},
+    caches={"f16": CacheSpeed(10e9, 10e9), "int8": CacheSpeed(5e9, 10e9)},
+    step_s=1e-3,
+    layer_s=1e-4,
+    row_elements_per_s=1e9,
+    one_thread=(0.5, 0.25),
+)
+SPEC = DecoderSpec(
+    architecture="llama",
+    n_layers=2,
+    n_embd=256,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=64,
+    n_ff=512,
+    vocab_size=1024,
+    context_tokens=4096,
+    norm_epsilon=1e-5,
+    ropes=(None, None),
+    window_tokens=(0, 0),
+)
+
+
+def tensor(kind: TensorType, *shape: int) -> TensorInfo:
+    return TensorInfo("", kind, shape, Path(), 0)
+
+
+def model(spec: DecoderSpec = SPEC, **extra: TensorInfo) -> ModelDescription:
+    tensors = {"token_embedding": tensor(Q8, 1024, 256), "output_norm": tensor(F32, 256)}
+    for layer in range(2):
+        tensors[f"{layer}.query"] = tensor(Q4, 256, 256)
+        tensors[f"{layer}.ffn_up"] = tensor(Q4, 512, 256)
+    return ModelDescription(spec, tensors | extra)
+
+
+def test_decoding_is_what_is_read_and_waited_for() -> None:
+    n_bytes = {Q4: 10_000_000, Q8: 20_000_000}
+    assert predict_decode(PROFILE, n_bytes, n_layers=10) == pytest.approx(1 / (1e-3 + 1e-3 + 1e-3 + 1e-3))
+    slower = predict_decode(PROFILE, n_bytes, n_layers=10, kv_bytes=20_000_000)
+    assert slower == pytest.approx(1 / (4e-3 + 2e-3))
+    assert predict_decode(PROFILE, n_bytes, n_layers=10, threads=1) == pytest.approx(1 / (4e-3 + 2e-3))
+
+
+def test_types_that_were_not_measured_take_the_speed_of_the_most_similar() -> None:
+    assert PROFILE.type_speed(TensorType.IQ4_NL) == PROFILE.types[Q4]
+    assert PROFILE.type_speed(TensorType.F16) == PROFILE.types[Q8]
+
+
+def test_tied_embeddings_are_read_for_the_logits_and_others_are_not() -> None:
+    tied, untied = work_of(model()), work_of(model(output=tensor(Q4, 1024, 256)))
+    assert list(tied.output) == [Q8]
+    assert list(untied.output) == [Q4]
+    assert tied.output[Q8].n_bytes == packed_weights_bytes([tensor(Q8, 1024, 256)])
+    assert tied.layers == untied.layers
+    assert tied.layers[Q4].n_weights == 2 * (256 + 512) * 256
+
+
+def test_only_the_experts_that_a_token_takes_count() -> None:
+    spec = replace(SPEC, experts=Experts(4, 1))
+    experts = {f"0.expert.{number}.ffn_up": tensor(Q8, 512, 256) for number in range(4)}
+    assert work_of(model(spec, **experts)).layers[Q8].n_weights == 512 * 256
+
+
+def test_depth_and_prompts_cost_what_they_see() -> None:
+    work = work_of(model())
+    shallow, deep = (1 / forecast_decode(PROFILE, work, depth) for depth in (0, 1600))
+    assert deep - shallow == pytest.approx(kv_cache_bytes(SPEC, 1600) / 10e9)
+    windowed = replace(work, spec=replace(SPEC, window_tokens=(16, 16)))
+    assert 1 / forecast_decode(PROFILE, windowed, 1600) - shallow == pytest.approx(kv_cache_bytes(SPEC, 16) / 10e9)
+    short, long = (n / forecast_prompt(PROFILE, work, n) for n in (256, 2560))
+    assert long > 10 * short  # attention grows with the square
+    linear = [n / forecast_prompt(PROFILE, windowed, n) for n in (256, 2560)]
+    assert linear[1] == pytest.approx(10 * linear[0], rel=0.01)
+    assert forecast_prompt(PROFILE, work, 512, threads=1) < forecast_prompt(PROFILE, work, 512, threads=2)
+
+
+def test_a_profile_is_kept_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    assert read_profile(tmp_path) is None
+    save_profile(tmp_path, PROFILE)
+    assert read_profile(tmp_path) == PROFILE
+    path = tmp_path / MACHINE_FILE
+    for damaged in (
+        "",
+        "[]",
+        '{"format": 1, "profile": {"types": 3}}',
+        path.read_text().replace('"format": 1', '"x": 1'),
+    ):
+        path.write_text(damaged)
+        assert read_profile(tmp_path) is None
+    save_profile(tmp_path, PROFILE)
+    assert read_profile(tmp_path) == PROFILE
+
+
+def test_corrections_are_medians_within_bounds(tmp_path: Path) -> None:
+    save_profile(tmp_path, PROFILE)
+    for ratio in (0.8, 0.8, 50.0, 0.8, 0.8):
+        learn(tmp_path, "native/llama/Q4_0", {"decode": ratio})
+    found = read_corrections(tmp_path)["native/llama/Q4_0"]
+    assert found["decode"].factor == 0.8
+    assert found["decode"].error == pytest.approx(0.25)
+    assert found["prompt"].factor == 1
+    assert found["prompt"].error is None
+    for _ in range(MOST_OBSERVATIONS):
+        learn(tmp_path, "native/llama/Q4_0", {"decode": 9.0})
+    assert read_corrections(tmp_path)["native/llama/Q4_0"]["decode"].factor == BOUNDS[1]
+    assert read_profile(tmp_path) == PROFILE
+
+
+def test_a_few_observations_correct_nothing(tmp_path: Path) -> None:
+    for _ in range(FEWEST_OBSERVATIONS - 1):
+        learn(tmp_path, "a/b/c", {"prompt": 0.5})
+    assert read_corrections(tmp_path)["a/b/c"]["prompt"].factor == 1
+    learn(tmp_path, "a/b/c", {"prompt": 0.5})
+    assert read_corrections(tmp_path)["a/b/c"]["prompt"].factor == 0.5
+
+
+def test_the_seed_table_has_the_published_sizes() -> None:
+    rows = {(row.size, row.precision): row for row in seed_table(4096)}
+    assert [rows[size, "FP16"].parameters for size in ("1B", "3B", "7B", "13B")] == [
+        1_235_814_400,
+        3_212_749_824,
+        6_738_415_616,
+        13_015_864_320,
+    ]
+    assert rows["7B", "FP16"].kv_cache_bytes == 2 * 2 * 32 * 4096 * 4096
+    assert rows["7B", "FP32"].weights_bytes == 4 * 6_738_415_616
+    assert rows["7B", "INT8"].weights_bytes == 6_738_149_376 * 34 // 32 + 4 * 266_240
+    assert rows["13B", "4-bit"].total_bytes < rows["13B", "INT8"].total_bytes < rows["13B", "FP16"].total_bytes
