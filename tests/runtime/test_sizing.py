@@ -9,9 +9,11 @@ import pytest
 from madang.formats.families import describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.spec import ModelDescription
+from madang.formats.tensors import TensorType
 from madang.hardware import Bandwidth, kv_cache_bytes, packed_weights_bytes
+from madang.hardware.profile import CacheSpeed, MachineProfile, TypeSpeed
 from madang.models import load_catalog
-from madang.runtime.sizing import Sized, bandwidth_speed, read_bytes, size_of
+from madang.runtime.sizing import Sized, bandwidth_speed, forecast_speed, read_bytes, size_of
 
 ENTRIES = load_catalog().entries
 VOCABULARY_BYTES = 12_000_000  # at most, of these: what a file has beside its tensors
@@ -89,3 +91,17 @@ def test_speed_is_bandwidth_over_bytes() -> None:
     assert bandwidth_speed(None)(description, 16) is None
     encoder = described(sized("bge-m3:568m", "Q8_0"))
     assert speed(encoder, 512) is None
+
+
+def test_a_measured_machine_is_forecast() -> None:
+    description, encoder = described(sized("qwen3:4b", "Q8_0")), described(sized("bge-m3:568m", "Q8_0"))
+    types = {TensorType.Q8_0: TypeSpeed(20e9, 200e9)}
+    caches = {"f16": CacheSpeed(10e9, 10e9), "int8": CacheSpeed(5e9, 10e9)}
+    profile = MachineProfile(
+        "2026-11-21T10:00:00+00:00", "0", None, "avx2", 4, types, caches, 1e-3, 1e-4, 1e9, (0.5, 0.25)
+    )
+    speed, limit = forecast_speed(profile), bandwidth_speed(Bandwidth(20e9, 20e9, 4, 1 << 20))
+    near, most = speed(description, 16), limit(description, 16)
+    assert near is not None and most is not None
+    assert 0.5 * most < near < most  # steps and layers take their time, too
+    assert speed(encoder, 16) is None

@@ -14,9 +14,11 @@ from madang.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from madang.hardware import Bandwidth, Machine
     from madang.runtime.recommending import Answer, Recommendation, Wish
+    from madang.runtime.sizing import Speed as Predicted
 
 UNKNOWN = "unknown"
 
@@ -81,9 +83,9 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.models import load_catalog
     from madang.runtime.recommending import Wish, checked, find_language, find_task, with_license
     from madang.runtime.recommending import recommend as recommend_of
-    from madang.runtime.sizing import bandwidth_speed
 
-    machine = probe_machine(options.settings_of(ctx).home, gpus=False)
+    home = options.settings_of(ctx).home
+    machine = probe_machine(home, gpus=False)
     entries = load_catalog().entries.values()
     wish = Wish(
         task=find_task(task),
@@ -95,11 +97,12 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
         type_name=type_name,
     )
     wish = checked(with_license(wish, license, {entry.license.name for entry in entries if entry.license is not None}))
-    answer = recommend_of(entries, wish, bandwidth_speed(_measured(machine)))
+    predicted, speed_is = _speed(home, machine)
+    answer = recommend_of(entries, wish, predicted)
     if as_json:
-        data_json(_document(wish, answer, limit))
+        data_json({**_document(wish, answer, limit), "speed_is": speed_is})
     else:
-        _print(answer, limit)
+        _print(answer, limit, speed_is)
 
 
 def _size(text: str) -> int:
@@ -117,6 +120,19 @@ def _positive(context: int | None) -> int | None:
     return context
 
 
+def _speed(home: Path, machine: Machine) -> tuple[Predicted, str]:
+    """What predicts speed, and what that is: a forecast where this machine was measured, else what memory allows."""
+    from madang.hardware.profile import read_profile
+    from madang.runtime.sizing import bandwidth_speed, forecast_speed
+
+    profile = read_profile(home)
+    if profile is not None:
+        return forecast_speed(profile), f"forecast from what was measured at {profile.measured_at}"
+    return bandwidth_speed(
+        _measured(machine)
+    ), "the most that memory allows; madang doctor --measure makes it a forecast"
+
+
 def _measured(machine: Machine) -> Bandwidth | None:
     from madang.hardware import choose_buffer_bytes, measure_read_bandwidth
 
@@ -129,14 +145,14 @@ def _measured(machine: Machine) -> Bandwidth | None:
     return measure_read_bandwidth(machine.physical_cores or 1, buffer_bytes=buffer_bytes)
 
 
-def _print(answer: Answer, limit: int) -> None:
+def _print(answer: Answer, limit: int, speed_is: str) -> None:
     from madang.runtime.recommending import RULE
 
     if answer.found:
         header = ["NAME", "TYPE", "MEMORY", "CONTEXT", "UP TO", "TOKENS/S", "ENGINE", "WHY"]
         data_table([header, *map(_row, answer.found[:limit])], right=[2, 3, 4, 5])
         note(f"\n{RULE}")
-        note("MEMORY is with a context of CONTEXT tokens; UP TO as many fit. TOKENS/S is the most that memory allows.")
+        note(f"MEMORY is with a context of CONTEXT tokens; UP TO as many fit. TOKENS/S is {speed_is}.")
         note(f"Get the first with: {' && '.join(answer.found[0].steps)}")
     else:
         note("No model of the catalog does all of that.")
@@ -196,7 +212,7 @@ def _model(one: Recommendation) -> dict[str, object]:
         "is_exact": one.is_exact,
         "context_tokens": one.context_tokens,
         "most_context_tokens": one.most_tokens,
-        "decode_limit_tokens_per_s": one.tokens_per_s,
+        "decode_tokens_per_s": one.tokens_per_s,
         "license": None if license is None else license.name,
         "commercial": None if license is None else license.commercial,
         "score": one.score,

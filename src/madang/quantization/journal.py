@@ -31,6 +31,6 @@ class Journal:
         if key not in self._figures:
             value = measure()
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, value]) + "\n")
+                file.write("\n" + json.dumps([key, value]))  # so a line that was cut off does not take this one along
             self._figures[key] = value
         return self._figures[key]

@@ -16,7 +16,10 @@ from madang.formats.families.sources import Blueprint
 from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tensors import TensorInfo, TensorSource
 from madang.hardware import Bandwidth, fitting_tokens, kv_cache_bytes, packed_weights_bytes
-from madang.hardware.memory import WORKING_BYTES
+from madang.hardware.forecast import forecast_decode, work_of
+from madang.hardware.memory import WORKING_BYTES, working_bytes
+from madang.hardware.plan import PREFILL_CHUNK_TOKENS
+from madang.hardware.profile import MachineProfile
 from madang.models import CatalogEntry, load_catalog
 from madang.quantization.presets import ModelFacts, find_preset, preset_types
 
@@ -44,12 +47,18 @@ class Sized:
     def memory_bytes(self, context_tokens: int) -> int:
         """All that is needed for a context of so many tokens; the least of it where the cache is unknown."""
         cache_bytes = 0 if self.description is None else kv_cache_bytes(self.description.spec, context_tokens)
-        return self.weights_bytes + cache_bytes + WORKING_BYTES
+        return self.weights_bytes + cache_bytes + self._working_bytes
 
     def context_within(self, memory_bytes: int) -> int | None:
         """The longest context that fits; None where that is unknown."""
-        room_bytes = memory_bytes - self.weights_bytes - WORKING_BYTES
+        room_bytes = memory_bytes - self.weights_bytes - self._working_bytes
         return None if self.description is None else fitting_tokens(self.description.spec, max(room_bytes, 0))
+
+    @property
+    def _working_bytes(self) -> int:
+        if self.description is None:
+            return WORKING_BYTES
+        return working_bytes(self.description.spec, PREFILL_CHUNK_TOKENS)
 
 
 def size_of(entry: CatalogEntry, type_name: str) -> Sized | None:
@@ -72,6 +81,15 @@ def bandwidth_speed(bandwidth: Bandwidth | None) -> Speed:
             return None
         n_bytes = read_bytes(description) + kv_cache_bytes(description.spec, depth_tokens)
         return bandwidth.read_bytes_per_s / n_bytes
+
+    return speed
+
+
+def forecast_speed(profile: MachineProfile) -> Speed:
+    """What the native engine's kernels were measured to do on this machine."""
+
+    def speed(description: ModelDescription, depth_tokens: int) -> float | None:
+        return forecast_decode(profile, work_of(description), depth_tokens) if description.spec.causal else None
 
     return speed
 
