@@ -22,6 +22,7 @@ from pathlib import Path
 
 from madang.core.errors import FileLost, InvalidReference, MalformedFile, ModelNotFound
 from madang.core.writing import free_disk_bytes, require_disk, sync, within_disk, write_atomically
+from madang.models.digests import blob_name
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
 from madang.models.locking import Busy, file_lock
@@ -30,7 +31,6 @@ from madang.models.preset import Preset
 from madang.models.references import FileReference, Reference, StoredReference, checked_relative
 from madang.models.sources.file import open_in_place
 
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _COMPONENT = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._%@~+-]{0,199}")
 ABANDONED_S = 7 * 24 * 3600
 _log = logging.getLogger("madang.models")
@@ -177,10 +177,7 @@ class Store:
 
     def blob_path(self, digest: str) -> Path:
         """Where the content with this digest lies. Raises InvalidReference when it is not a sha256 digest."""
-        match = _DIGEST.fullmatch(digest)
-        if match is None:
-            raise InvalidReference(f"'{digest}' is not a sha256 digest.", param="digest")
-        return self._inside("blobs", f"sha256-{match[1]}")
+        return self._inside("blobs", blob_name(digest))
 
     def manifest_path(self, reference: StoredReference) -> Path:
         """Where the manifest of this model lies."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from madang.core.errors import ChecksumMismatch, InvalidReference, SourceError
+from madang.models.digests import blob_name
 from madang.models.fetching import check_sha256
 from madang.models.neighbours.folder import name_of
 from madang.models.neighbours.found import FoundModel
@@ -44,7 +45,7 @@ class OllamaStore:
 
     def look_up(self, name: str, size_bytes: int, sha256: str) -> Iterable[Path]:
         """Blobs are named after their content."""
-        return (self.folder / "blobs" / f"sha256-{sha256}",)
+        return (self._blob(sha256),)
 
     def _model(self, path: Path) -> FoundModel:
         reference = _reference(path)
@@ -52,19 +53,19 @@ class OllamaStore:
             raise ValueError("longer than a manifest may be")
         layers = read_layers(str(reference), json.loads(path.read_text(encoding="utf-8")))
         weights, preset, sampling = assemble(str(reference), layers, self._text)
-        blob = self._blob(weights)
+        blob = self._blob(weights.sha256)
         if blob.stat().st_size != weights.size_bytes:
             raise ValueError("the weights are not complete")
         source = f"ollama:{path.parent.name}:{path.name}@sha256:{weights.sha256}"
         return FoundModel(reference, self.holder, "gguf", blob, (("model.gguf", blob),), source, sampling, preset)
 
     def _text(self, layer: Layer) -> str:
-        content = self._blob(layer).read_bytes()
+        content = self._blob(layer.sha256).read_bytes()
         check_sha256(layer.kind, layer.sha256, hashlib.sha256(content).hexdigest())
         return content.decode("utf-8", "replace")
 
-    def _blob(self, layer: Layer) -> Path:
-        return self.folder / "blobs" / f"sha256-{layer.sha256}"
+    def _blob(self, sha256: str) -> Path:
+        return self.folder / "blobs" / blob_name(f"sha256:{sha256}")
 
 
 def _reference(path: Path) -> StoredReference:
