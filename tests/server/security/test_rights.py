@@ -49,6 +49,7 @@ USE = {
     *(f"{method} /madang/v1/personas" for method in ("GET", "POST")),
     *(f"{method} /madang/v1/personas/{{name}}" for method in ("GET", "DELETE")),
     "GET /madang/v1/runs",
+    "POST /madang/v1/tokens",
     "GET /metrics",
     "GET /madang/v1/metrics",
     *(

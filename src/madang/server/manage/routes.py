@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from madang.server.manage import machine, models, personas, pulls, runs, sessions
+from madang.runtime.tokens import Tokenizers
+from madang.server.manage import machine, models, personas, pulls, runs, sessions, tokens
+from madang.server.state import ServerState
 
 PREFIX = "/madang/v1"
 
 
 def include(app: FastAPI) -> None:
     """Add the routes below ``/madang/v1``."""
-    for group in (models, pulls, machine, sessions, personas, runs):
+    state: ServerState = app.state.server
+    app.state.tokenizers = Tokenizers(state.settings)
+    for group in (models, pulls, machine, sessions, personas, runs, tokens):
         app.include_router(group.router, prefix=PREFIX, tags=["madang"])
