@@ -84,7 +84,7 @@ class Cut:
         return len(self.tokens) / self.model.context_tokens if self.model.context_tokens else None
 
     @cached_property
-    def by_script(self) -> dict[Script, float]:
+    def by_script(self) -> dict[str, float]:
         """Tokens per letter of each script that the text has letters of.
 
         A token counts for the script that most of its letters are of: between words, blanks and marks go along.

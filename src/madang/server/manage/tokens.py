@@ -55,7 +55,7 @@ def _document(one: Cut) -> documents.ModelTokens:
         name=one.model.name,
         n_tokens=len(one.tokens),
         tokens_per_character=one.tokens_per_character,
-        tokens_per_letter={**one.by_script},
+        tokens_per_letter=one.by_script,
         context_tokens=one.model.context_tokens,
         context_share=one.context_share,
         vocabulary_size=one.model.tokenizer.vocab_size,
