@@ -52,6 +52,7 @@ USE = {
     "POST /madang/v1/tokens",
     "GET /metrics",
     "GET /madang/v1/metrics",
+    "GET /madang/v1/requests",
     *(
         f"{start}{path}"
         for path in (
