@@ -256,3 +256,27 @@ def test_who_may_not_fetch_has_no_tokenizer_fetched(client: TestClient, store: S
     assert client.post("/madang/v1/tokens", json=body, headers=headers).status_code == 403
     body = {"text": "a", "models": ["tiny:f32"]}
     assert client.post("/madang/v1/tokens", json=body, headers=headers).status_code == 200
+
+
+# ---- the catalog on this machine
+
+
+def test_the_catalog_says_what_fits(client: TestClient, store: Store) -> None:
+    found = got(client, "/catalog")
+    rows = {row["name"]: row for row in found["models"]}
+    assert rows["qwen3:0.6b"]["forecast"]["is_exact"] is True
+    assert rows["qwen3:0.6b"]["forecast"]["fits"] in ("yes", "tight", "no")
+    assert rows["qwen3:0.6b"]["forecast"]["tokens_per_s"] is None and "doctor" in found["speed_is"]
+    assert "Q4_K_M" in rows["llama2:7b"]["types"]
+
+
+def test_recommendations(client: TestClient, store: Store) -> None:
+    found = got(client, "/recommendations?task=한국어&memory_bytes=8000000000&limit=3&license=commercial")
+    assert found["task"] == "korean" and len(found["models"]) == 3 and found["left_out"]["memory"] > 0
+    first = found["models"][0]
+    assert first["memory_bytes"] <= 8_000_000_000 and first["reasons"] and first["steps"]
+    assert first["commercial"] in ("yes", "conditions")
+    assert got(client, "/recommendations?memory_bytes=1")["models"] == []
+    assert got(client, "/recommendations")["memory_bytes"] > 0
+    for wrong in ("task=cooking", "license=beer", "limit=0", "limit=1e9", "memory_bytes=-1", "speed_tokens_s=nan"):
+        assert got(client, f"/recommendations?{wrong}", 400)["error"]["message"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from madang.runtime.outlook import Outlook
 from madang.runtime.tokens import Tokenizers
-from madang.server.manage import machine, models, personas, pulls, runs, sessions, tokens
+from madang.server.manage import catalog, machine, models, personas, pulls, runs, sessions, tokens
 from madang.server.state import ServerState
 
 PREFIX = "/madang/v1"
@@ -15,5 +16,6 @@ def include(app: FastAPI) -> None:
     """Add the routes below ``/madang/v1``."""
     state: ServerState = app.state.server
     app.state.tokenizers = Tokenizers(state.settings)
-    for group in (models, pulls, machine, sessions, personas, runs, tokens):
+    app.state.outlook = Outlook(state.settings.home)
+    for group in (models, catalog, pulls, machine, sessions, personas, runs, tokens):
         app.include_router(group.router, prefix=PREFIX, tags=["madang"])
