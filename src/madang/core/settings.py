@@ -73,6 +73,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
+    Setting("describe", "switch", True, "have the model of each session title and summarise it, when idle"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -116,6 +117,7 @@ class Settings:
     offline: bool
     remote_key: str | None
     traces: bool
+    describe: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)

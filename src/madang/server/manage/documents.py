@@ -294,10 +294,17 @@ class Machine(Document):
 
 
 class SessionState(Document):
-    """A conversation that is kept. ``head`` is the message that it ends with now."""
+    """A conversation that is kept. ``head`` is the message that it ends with now.
+
+    ``title_by`` says who gave it its title: the first question, its model, or a person. Tags and summary are what its
+    model says it is about, unless a person did.
+    """
 
     id: str
     title: str
+    title_by: Literal["question", "model", "person"]
+    tags: list[str]
+    summary: str
     created_at: datetime
     updated_at: datetime
     model: str | None
@@ -336,12 +343,16 @@ class WholeSession(SessionState):
 
 
 class SessionRequest(Request):
-    """What a session is to be. What is left out stays; an empty model or persona is none."""
+    """What a session is to be. What is left out stays; an empty model or persona is none.
+
+    A title that is given stays; an empty one lets the next question give it. Tags that are given stay, too.
+    """
 
     title: str | None = None
     model: str | None = None
     persona: str | None = None
     context_policy: ContextPolicy | None = None
+    tags: list[str] | None = Field(default=None, max_length=16)
 
 
 class NewMessage(Request):

@@ -18,9 +18,9 @@ from madang.core.request import Request
 from madang.server import event_stream
 from madang.server.answering import answers, collected, completions, counted_tokens, prepare_summary
 from madang.server.bridge import while_connected
+from madang.server.describing_sessions import describe_session
 from madang.server.event_stream import json_response, stream_events
-from madang.server.exchanges import begin_exchange
-from madang.server.fitting import Memory
+from madang.server.exchanges import Exchange, begin_exchange
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -66,7 +66,7 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     memory = None if exchange is None else exchange.memory
     stream = answers(state, body.model, requests, overflow=policy, memory=memory)
     if exchange is not None:
-        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], memory))
+        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], exchange))
     if body.stream:
         chunks = ChatChunks(body, warnings) if exchange is None else ChatChunks(body, warnings, exchange.facts)
         return await stream_events(http, _chunks(stream, chunks), error_event)
@@ -148,9 +148,12 @@ async def template_applied(http: HttpRequest, body: ChatRequest, state: State) -
     return json_response(await while_connected(http, apply_template(state, body.model, request)))
 
 
-async def _prepared(state: ServerState, model: str, request: Request, memory: Memory | None, answer: Message) -> None:
-    if memory is not None:
-        await prepare_summary(state, model, replace(request, messages=(*request.messages, answer)), memory)
+async def _prepared(state: ServerState, model: str, request: Request, exchange: Exchange, answer: Message) -> None:
+    whole = replace(request, messages=(*request.messages, answer))
+    if exchange.is_long and exchange.memory is not None:
+        await prepare_summary(state, model, whole, exchange.memory)
+    if exchange.is_undescribed and state.settings.describe:
+        await describe_session(state, model, whole, exchange)
 
 
 async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
