@@ -24,7 +24,9 @@ MOST_TAGS: Final = 5
 SUMMARY_CHARACTERS: Final = 300
 MAX_TOKENS: Final = 320  # of Korean in tokens of a model that was made for English
 _AGAIN: Final = 4  # times as many questions, and it is described again
-_OWN_SHARE: Final = 0.6  # of pairs of letters that have to be the conversation's
+_OWN_SHARE: Final = 0.6  # of words that have to be the conversation's
+_STEM_LETTERS: Final = 5
+_MARKED_LETTERS: Final = 4  # of a word that says something: "of" and "the" are in every conversation
 
 _ASK: Final = (
     "Describe our conversation up to here as JSON, in the language of the conversation: a title of a few words, at "
@@ -85,21 +87,20 @@ def read_description(answer: str, messages: Iterable[Message]) -> Description:
         return Description()
     if not isinstance(found, dict):
         return Description()
-    said = [message.content for message in messages if message.role in ("user", "assistant")]
-    pairs = _pairs(" ".join(said))
+    said = _Said(messages)
     title = _plain(found.get("title"), TITLE_CHARACTERS)
     summary = _plain(found.get("summary"), SUMMARY_CHARACTERS)
     return Description(
-        title if _is_good(title, pairs) else None,
-        _tags(found.get("tags"), pairs),
-        summary if _is_good(summary, pairs) else "",
+        title if said.has(title) else None,
+        _tags(found.get("tags"), said),
+        summary if said.has(summary) else "",
     )
 
 
-def _tags(values: object, pairs: frozenset[str]) -> tuple[str, ...]:
+def _tags(values: object, said: _Said) -> tuple[str, ...]:
     plain = [_plain(value, TAG_CHARACTERS) for value in values] if isinstance(values, list) else []
-    good = [tag for tag in plain if _is_good(tag, pairs)]
-    return tuple({tag.casefold(): tag for tag in reversed(good)}.values())[::-1][:MOST_TAGS]
+    good = {tag.casefold(): tag for tag in plain if said.has(tag)}
+    return tuple(good.values())[:MOST_TAGS]
 
 
 def _plain(value: object, most: int) -> str:
@@ -108,15 +109,29 @@ def _plain(value: object, most: int) -> str:
     return text if len(text) <= most else ""
 
 
-def _is_good(text: str, pairs: frozenset[str]) -> bool:
-    """Whether it is of the conversation: mostly its own letters, not ours, and not one word again and again."""
-    words = _LETTERS.findall(text.casefold())
-    own = _pairs(text)
-    if not own or len(own & pairs) < _OWN_SHARE * len(own) or "<|" in text:
-        return False
-    if len(words) > 3 and len(set(words)) * 2 <= len(words):
-        return False
-    return not _is_ours(words)
+class _Said:
+    """The words of a conversation, and among them those of the person."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        said = [(message.role, _marks(message.content)) for message in messages]
+        self._asked = frozenset[str]().union(*(marks for role, marks in said if role == "user"))
+        self._all = self._asked.union(*(marks for role, marks in said if role == "assistant"))
+
+    def has(self, text: str) -> bool:
+        """Whether a text is of the conversation: mostly its words, one that says something the person's own, not what
+        we asked once more, and not one word again and again."""
+        words = _LETTERS.findall(text.casefold())
+        known = [word for word in words if not self._all.isdisjoint(_marks(word))]
+        if "<|" in text or len(known) < max(_OWN_SHARE * len(words), 1):
+            return False
+        if not any(_says_something(word) and not self._asked.isdisjoint(_marks(word)) for word in known):
+            return False
+        is_repeated = len(words) > 3 and len(set(words)) * 2 <= len(words)
+        return not (is_repeated or _is_ours(words))
+
+
+def _says_something(word: str) -> bool:
+    return len(word) >= _MARKED_LETTERS or not word.isascii()
 
 
 def _is_ours(words: Sequence[str]) -> bool:
@@ -126,7 +141,14 @@ def _is_ours(words: Sequence[str]) -> bool:
     return any(run in asked for run in runs)
 
 
-def _pairs(text: str) -> frozenset[str]:
-    """Neighbouring letters inside words: what Korean words keep whatever particle follows them."""
-    words = _LETTERS.findall(text.casefold())
-    return frozenset(word[i : i + 2] for word in words for i in range(len(word) - 1))
+def _marks(text: str) -> frozenset[str]:
+    """What words are known by whatever their endings: their beginning, and in other scripts pairs of letters, which a
+    Korean word keeps before any particle."""
+    found: set[str] = set()
+    for word in _LETTERS.findall(text.casefold()):
+        if word.isascii():
+            found.add(word[:_STEM_LETTERS])
+        else:
+            found.update((word[i : i + 2] for i in range(len(word) - 1)) if len(word) > 1 else word)
+            found.add(word[0])
+    return frozenset(found)
