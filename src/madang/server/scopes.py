@@ -52,6 +52,16 @@ async def check_manager() -> None:
         )
 
 
+def granted_keep_alive(wanted_s: float | None) -> tuple[float | None, tuple[str, ...]]:
+    """How long a model stays in memory because a caller says so, and a warning where it is not the caller's to say.
+
+    Others may use the model, too: only who may unload it may shorten its time, or lengthen it at the cost of others.
+    """
+    if wanted_s is None or may_manage():
+        return wanted_s, ()
+    return None, ("'keep_alive' was ignored: this key may not say how long models stay in memory.",)
+
+
 MANAGES = Depends(check_manager)
 
 

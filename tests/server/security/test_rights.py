@@ -29,6 +29,7 @@ MANAGE = {
     "DELETE /madang/v1/models/{name:path}",
     "DELETE /madang/v1/resident/{name:path}",
     "POST /madang/v1/pulls",
+    "POST /madang/v1/resident",
     "DELETE /madang/v1/pulls/{id}",
     "GET /madang/v1/machine",
     "POST /madang/v1/comparisons",
@@ -142,6 +143,19 @@ def keep(store: Store, name: str) -> None:
     assert not isinstance(reference, FileReference)
     weights = ManifestFile("model.gguf", status.st_size, path=str(file), modified_ns=status.st_mtime_ns)
     store.commit(Manifest(reference, "gguf", "test", (weights,), datetime.now(UTC)))
+
+
+def test_only_who_may_unload_says_how_long_models_stay(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    user, owner = bearer(keys.add("user")), bearer(keys.add("owner", may_manage=True))
+    said = {"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": False, "keep_alive": 0}
+    answer = client.post("/api/chat", json=said, headers=user)
+    assert "keep_alive" in answer.json()["madang"]["warnings"][0]
+    assert "warnings" not in client.post("/api/chat", json=said, headers=owner).json()["madang"]
+    assert [kept_s for _, kept_s in pool.leased] == [None, 0]
+    for path, body in (("/api/generate", {"model": "echo"}), ("/api/embed", {"model": "letters", "input": []})):
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=user).status_code == 403
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=owner).status_code == 200
+    assert len(pool.unloaded) == 2
 
 
 def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, str]) -> None:

@@ -255,6 +255,13 @@ class ResidentModel(Document):
     reason: str
 
 
+class LoadRequest(Request):
+    """Which model to load. ``keep_alive_s`` is how long it stays after its last request: -1 for ever, null as usual."""
+
+    model: str
+    keep_alive_s: float | None = Field(default=None, ge=-1, le=31_536_000)
+
+
 class ResidentModels(Document):
     """Everything in memory."""
 

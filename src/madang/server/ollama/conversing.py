@@ -29,6 +29,7 @@ from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_g
 from madang.server.ollama.body import Body
 from madang.server.ollama.history import write_context
 from madang.server.ollama.responding import body_of, state_of, streamed
+from madang.server.scopes import check_manager, granted_keep_alive
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -75,8 +76,10 @@ async def _load_or_unload(state: ServerState, job: _Job) -> Line:
     """Always one object, even where a stream was asked for."""
     lines, keep_alive_s = Lines(job.asked.model, job.shape), job.asked.keep_alive_s
     if keep_alive_s == 0:
+        await check_manager()
         await in_thread(partial(state.pool.unload, str(job.reference)))
         return lines.bare("unload")
+    keep_alive_s, _ = granted_keep_alive(keep_alive_s)
     async with leased(state.pool, str(job.reference), keep_alive_s=keep_alive_s):
         return lines.bare("load")
 
@@ -85,12 +88,13 @@ async def _lines(state: ServerState, job: _Job) -> AsyncGenerator[dict[str, Any]
     """The lines of an answer; its model is leased until the last."""
     assert job.asked.request is not None
     lines, said = Lines(job.asked.model, job.shape), ""
-    async with leased(state.pool, str(job.reference), keep_alive_s=job.asked.keep_alive_s) as loaded:
+    keep_alive_s, unkept = granted_keep_alive(job.asked.keep_alive_s)
+    async with leased(state.pool, str(job.reference), keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
         load_s = perf_counter() - job.arrived_s
         (request,) = await prepared(state.store, engine, job.preset, [job.asked.request])
         request, warnings = within_context(request, engine.info)
-        warnings = (*job.asked.warnings, *warnings)
+        warnings = (*job.asked.warnings, *unkept, *warnings)
         fitted = None
         if job.asked.truncate and not isinstance(engine, TokenCounter):
             warnings += (f"'truncate' was ignored: the {engine.info.engine} engine does not count tokens.",)
