@@ -95,7 +95,7 @@ def _models(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Table:
     if "memory" in now:
         held, free = now["memory"]["process_bytes"], now["memory"]["machine_available_bytes"]
         title += f"   memory {format_bytes(held)}, free {format_bytes(free)}"
-    latencies = "FIRST TOKEN p50 p95 p99|NEXT TOKEN p50 p95 p99"
+    latencies = "FIRST TOKEN p50 p95|NEXT TOKEN p50 p95"
     table = _table(title, f"MODEL|MEMORY|REQUESTS|FAILED|PROMPT/S|ANSWER/S|CACHED|GUESSED|{latencies}")
     resident = {model["model"]: model for model in now["resident"]}
     for name in sorted({*now["models"], *resident}):
@@ -145,7 +145,7 @@ def _share(part: int, whole: int) -> str:
 def _latency(percentiles: Mapping[str, float] | None) -> str:
     if percentiles is None:
         return "-"
-    return " ".join(f"{percentiles[name] * 1e3:.0f}" for name in ("p50", "p95", "p99")) + " ms"
+    return " ".join(f"{percentiles[name] * 1e3:.0f}" for name in ("p50", "p95")) + " ms"
 
 
 def _row(model: Mapping[str, Any], now: datetime) -> list[str]:

@@ -158,6 +158,15 @@ def test_only_who_may_unload_says_how_long_models_stay(client: TestClient, keys:
     assert len(pool.unloaded) == 2
 
 
+def test_a_model_is_loaded_on_purpose(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    owner = bearer(keys.add("owner", may_manage=True))
+    body = {"model": "echo", "keep_alive_s": -1}
+    found = client.post("/madang/v1/resident", json=body, headers=owner).json()
+    assert (found["name"], found["engine"]) == ("echo:latest", "echo")
+    assert pool.leased == [("echo", -1)]
+    assert client.post("/madang/v1/resident", json={"model": "nothing:1b"}, headers=owner).status_code == 404
+
+
 def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, str]) -> None:
     rows: Any = client.get("/api/ps", headers=scoped).json()["models"]
     assert [row["name"] for row in rows] == ["echo:latest"]
