@@ -35,7 +35,7 @@ def test_a_page_becomes_text_with_sections() -> None:
     )
     assert [section.headings for section in document.sections] == [("휴가",), ("휴가", "신청 방법")]
     assert (document.title, document.facts) == ("사내 규정", {"author": "인사팀"})
-    assert document.notes == ("2 hidden parts were left out.",)
+    assert document.notes == ("Hidden parts left out: 2.",)
 
 
 def test_content_says_more_than_the_name() -> None:

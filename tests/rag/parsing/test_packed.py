@@ -39,7 +39,7 @@ def test_a_word_document() -> None:
     )
     assert [section.headings for section in document.sections] == [("휴가",), ("휴가", "신청")]
     assert (document.title, document.facts) == ("규정", {"author": "인사팀", "date": "2026-05-04"})
-    assert document.notes == ("1 images were left out.",)
+    assert document.notes == ("Images left out: 1.",)
 
 
 def test_a_text_box_is_read_once() -> None:
@@ -67,7 +67,7 @@ def test_a_hangul_document() -> None:
     assert [section.headings for section in document.sections] == [("첫째",), ("첫째", "작은 제목")]
     assert (document.title, document.media_type) == ("연간 보고서", "application/hwp+zip")
     assert document.facts == {"author": "홍길동", "date": "2026-03-01"}
-    assert document.notes == ("1 headers, footers, notes and comments were left out.",)
+    assert document.notes == ("Headers, footers, notes and comments left out: 1.",)
 
 
 def test_sections_of_a_hangul_document_are_in_the_order_of_their_numbers() -> None:

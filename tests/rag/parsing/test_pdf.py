@@ -11,7 +11,7 @@ def test_pages_have_offsets() -> None:
     assert document.text == "First page.\nSecond line.\n\n한글 글"
     assert [document.text[page:].split("\n")[0] for page in document.pages] == ["First page.", "한글 글", "한글 글"]
     assert (document.title, document.media_type) == ("report", "application/pdf")
-    assert document.notes == ("1 of 3 pages have no text.",)
+    assert document.notes == ("Pages without text: 1 of 3.",)
 
 
 def test_bookmarks_are_headings() -> None:

@@ -50,7 +50,7 @@ def test_another_encoding_is_not_taken_for_korean() -> None:
 def test_what_cannot_be_read_is_replaced_and_counted() -> None:
     document = parse_document("a.txt", b"one\0 two " + b"and more text " * 20 + b"\x7f end")
     assert document.text.startswith("one� two ") and document.text.endswith("� end")
-    assert document.notes == ("2 characters that cannot be read were replaced by '�'.",)
+    assert document.notes == ("Characters that cannot be read, replaced by '�': 2.",)
 
 
 def test_a_few_broken_bytes_do_not_cost_the_document() -> None:

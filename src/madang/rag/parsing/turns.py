@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from madang.rag.documents import Document
 from madang.rag.parsing.building import TextBuilder, title_of
+from madang.rag.parsing.cleaning import clean
 from madang.rag.parsing.limits import ParsingLimits
 
 UNKNOWN_SPEAKER: Final = "?"
@@ -113,7 +114,7 @@ def _is_header(name: str) -> bool:
 
 
 def _name(speaker: str) -> str:
-    return " ".join(speaker.replace(":", " ").split())[:_MOST_NAME_CHARACTERS] or UNKNOWN_SPEAKER
+    return " ".join(clean(speaker)[0].replace(":", " ").split())[:_MOST_NAME_CHARACTERS] or UNKNOWN_SPEAKER
 
 
 def _date_of(name: str, meetings: Sequence[Meeting]) -> str | None:
