@@ -23,7 +23,8 @@ from madang.hardware import (
     work_of,
 )
 from madang.hardware.corrections import BOUNDS, FEWEST_OBSERVATIONS, MOST_OBSERVATIONS, learn, read_corrections
-from madang.hardware.profile import MACHINE_FILE
+from madang.hardware.forecast import Seen
+from madang.hardware.profile import MACHINE_FILE, effective_cache_bytes, held_share
 from madang.hardware.seed_table import seed_table
 
 Q4, Q8, F32 = TensorType.Q4_0, TensorType.Q8_0, TensorType.F32
@@ -34,7 +35,9 @@ PROFILE = MachineProfile(
     isa="avx2",
     threads=4,
     types={Q4: TypeSpeed(10e9, 100e9), Q8: TypeSpeed(20e9, 200e9)},
-    caches={"f16": CacheSpeed(10e9, 10e9), "int8": CacheSpeed(5e9, 10e9)},
+    memory_bytes_per_s=15e9,
+    cache_bytes=0,
+    caches={"f16": CacheSpeed(10e9, 40e9, 10e9), "int8": CacheSpeed(5e9, 40e9, 10e9)},
     step_s=1e-3,
     layer_s=1e-4,
     row_elements_per_s=1e9,
@@ -69,11 +72,33 @@ def model(spec: DecoderSpec = SPEC, **extra: TensorInfo) -> ModelDescription:
 
 
 def test_decoding_is_what_is_read_and_waited_for() -> None:
-    n_bytes = {Q4: 10_000_000, Q8: 20_000_000}
+    n_bytes = {Q4: 10_000_000, Q8: 15_000_000}  # of Q8, memory's 15 GB/s are the limit
     assert predict_decode(PROFILE, n_bytes, n_layers=10) == pytest.approx(1 / (1e-3 + 1e-3 + 1e-3 + 1e-3))
-    slower = predict_decode(PROFILE, n_bytes, n_layers=10, kv_bytes=20_000_000)
-    assert slower == pytest.approx(1 / (4e-3 + 2e-3))
+    seen = Seen(kv_bytes=20_000_000, pairs=40_000_000)
+    slower = predict_decode(PROFILE, n_bytes, n_layers=10, seen=seen)
+    assert slower == pytest.approx(1 / (4e-3 + 2e-3 + 1e-3))
     assert predict_decode(PROFILE, n_bytes, n_layers=10, threads=1) == pytest.approx(1 / (4e-3 + 2e-3))
+    # All four threads wait for the one that takes the activations.
+    assert predict_decode(PROFILE, n_bytes, n_layers=10, elements=250_000) == pytest.approx(1 / (4e-3 + 1e-3))
+
+
+def test_what_caches_hold_is_not_read_from_memory() -> None:
+    n_bytes = {Q8: 20_000_000}
+    times = [
+        1 / predict_decode(replace(PROFILE, cache_bytes=cache, step_s=0), n_bytes, n_layers=0)
+        for cache in (0, 8e6, 32e6)
+    ]
+    assert times[0] == pytest.approx(20e6 / 15e9)
+    assert times[0] > times[1] > times[2] == pytest.approx(20e6 / 20e9)  # what the kernel can do
+    deep = replace(PROFILE, cache_bytes=32e6, step_s=0)
+    seen = Seen(kv_bytes=100_000_000)  # drives the weights out
+    without = seen.kv_bytes / PROFILE.caches["f16"].decode_bytes_per_s
+    assert 1 / predict_decode(deep, n_bytes, n_layers=0, seen=seen) - without > times[2] * 1.1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 0.8])
+def test_a_cache_is_known_from_what_it_held(share: float) -> None:
+    assert held_share(80e6, effective_cache_bytes(80e6, share)) == pytest.approx(share, abs=1e-4)
 
 
 def test_types_that_were_not_measured_take_the_speed_of_the_most_similar() -> None:
@@ -99,9 +124,12 @@ def test_only_the_experts_that_a_token_takes_count() -> None:
 def test_depth_and_prompts_cost_what_they_see() -> None:
     work = work_of(model())
     shallow, deep = (1 / forecast_decode(PROFILE, work, depth) for depth in (0, 1600))
-    assert deep - shallow == pytest.approx(kv_cache_bytes(SPEC, 1600) / 10e9)
+    pairs = SPEC.n_layers * SPEC.n_heads * SPEC.head_dim
+    assert deep - shallow == pytest.approx(kv_cache_bytes(SPEC, 1600) / 10e9 + 1600 * pairs / 40e9)
     windowed = replace(work, spec=replace(SPEC, window_tokens=(16, 16)))
-    assert 1 / forecast_decode(PROFILE, windowed, 1600) - shallow == pytest.approx(kv_cache_bytes(SPEC, 16) / 10e9)
+    assert 1 / forecast_decode(PROFILE, windowed, 1600) - shallow == pytest.approx(
+        kv_cache_bytes(SPEC, 16) / 10e9 + 16 * pairs / 40e9
+    )
     short, long = (n / forecast_prompt(PROFILE, work, n) for n in (256, 2560))
     assert long > 10 * short  # attention grows with the square
     linear = [n / forecast_prompt(PROFILE, windowed, n) for n in (256, 2560)]

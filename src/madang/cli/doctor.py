@@ -166,8 +166,13 @@ def _print_forecast(forecast: Mapping[str, Any]) -> None:
         for name, speed in profile["types"].items()
     ]
     data_table([["TYPE", "DECODE", "PROMPT"], *rows], right=[1, 2])
+    data(
+        f"Memory gives {profile['memory_bytes_per_s'] / 1e9:.1f} GB/s, "
+        f"beyond what caches hold: about {format_bytes(round(profile['cache_bytes']))}."
+    )
     if profile["disturbed_share"] > 0:
-        data(f"Of these figures, {profile['disturbed_share']:.0%} were taken while other programs computed.")
+        data(f"Of these figures, {profile['disturbed_share']:.0%} were disturbed: other programs computed meanwhile.")
+        data("Measure again on a quiet machine: madang doctor --measure")
     for kind, learned in forecast["errors"].items():
         errors = [f"{name} {one['error']:.0%} of {one['runs']} runs" for name, one in learned.items() if one["runs"]]
         data(f"The usual error for {kind}: {', '.join(errors)}.")
