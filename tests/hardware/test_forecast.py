@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from madang.core.writing import write_atomically
 from madang.formats.spec import DecoderSpec, Experts, ModelDescription
 from madang.formats.tensors import TensorInfo, TensorType
 from madang.hardware import (
@@ -22,7 +25,14 @@ from madang.hardware import (
     save_profile,
     work_of,
 )
-from madang.hardware.corrections import BOUNDS, FEWEST_OBSERVATIONS, MOST_OBSERVATIONS, learn, read_corrections
+from madang.hardware.corrections import (
+    BOUNDS,
+    FEWEST_OBSERVATIONS,
+    MOST_OBSERVATIONS,
+    learn,
+    read_corrections,
+    read_observed,
+)
 from madang.hardware.forecast import Seen
 from madang.hardware.profile import MACHINE_FILE, effective_cache_bytes, held_share
 from madang.hardware.seed_table import seed_table
@@ -156,25 +166,63 @@ def test_a_profile_is_kept_and_a_damaged_one_is_none(tmp_path: Path) -> None:
 
 def test_corrections_are_medians_within_bounds(tmp_path: Path) -> None:
     save_profile(tmp_path, PROFILE)
-    for ratio in (0.8, 0.8, 50.0, 0.8, 0.8):
-        learn(tmp_path, "native/llama/Q4_0", {"decode": ratio})
-    found = read_corrections(tmp_path)["native/llama/Q4_0"]
+    kind = "native/llama/Q4_0"
+    for model, ratio in (("a", 0.8), ("a", 0.8), ("b", 50.0), ("b", 0.8), ("c", 0.8)):
+        learn(tmp_path, model, kind, {"decode": ratio})
+    learn(tmp_path, "d", "native/llama/Q8_0", {"decode": 0.7})
+    found = read_corrections(tmp_path, kind)
+    observed = read_observed(tmp_path)
+    assert list(observed) == ["a", "b", "c", "d"]
+    assert observed["d"].learned["decode"].error == pytest.approx(1 / 0.7 - 1, abs=1e-3)
     assert found["decode"].factor == 0.8
     assert found["decode"].error == pytest.approx(0.25)
     assert found["prompt"].factor == 1
     assert found["prompt"].error is None
     for _ in range(MOST_OBSERVATIONS):
-        learn(tmp_path, "native/llama/Q4_0", {"decode": 9.0})
-    assert read_corrections(tmp_path)["native/llama/Q4_0"]["decode"].factor == BOUNDS[1]
+        learn(tmp_path, "a", kind, {"decode": 9.0})
+    assert len(read_observed(tmp_path)["a"].learned["decode"].ratios) == MOST_OBSERVATIONS
+    assert read_corrections(tmp_path, kind)["decode"].factor == BOUNDS[1]
+    learn(tmp_path, "a", "native/qwen3/Q4_0", {"decode": 1.1})  # another model of the name
+    assert read_observed(tmp_path)["a"].learned["decode"].ratios == (1.1,)
     assert read_profile(tmp_path) == PROFILE
 
 
 def test_a_few_observations_correct_nothing(tmp_path: Path) -> None:
     for _ in range(FEWEST_OBSERVATIONS - 1):
-        learn(tmp_path, "a/b/c", {"prompt": 0.5})
-    assert read_corrections(tmp_path)["a/b/c"]["prompt"].factor == 1
-    learn(tmp_path, "a/b/c", {"prompt": 0.5})
-    assert read_corrections(tmp_path)["a/b/c"]["prompt"].factor == 0.5
+        learn(tmp_path, "model", "a/b/c", {"prompt": 0.5})
+    assert read_corrections(tmp_path, "a/b/c")["prompt"].factor == 1
+    learn(tmp_path, "model", "a/b/c", {"prompt": 0.5})
+    assert read_corrections(tmp_path, "a/b/c")["prompt"].factor == 0.5
+
+
+_LEARN = """
+import sys
+from pathlib import Path
+from madang.hardware.corrections import learn
+for _ in range(10):
+    learn(Path(sys.argv[1]), sys.argv[2], "a/b/c", {"decode": 1.5})
+"""
+
+
+def test_processes_that_learn_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    save_profile(tmp_path, PROFILE)
+    models = ["one", "two", "three"]
+    processes = [subprocess.Popen([sys.executable, "-c", _LEARN, str(tmp_path), model]) for model in models]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    observed = read_observed(tmp_path)
+    assert {model: len(observed[model].learned["decode"].ratios) for model in observed} == dict.fromkeys(models, 10)
+    assert read_profile(tmp_path) == PROFILE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["machine.json", "machine.lock"]
+
+
+def test_what_cannot_be_understood_counts_as_not_learned(tmp_path: Path) -> None:
+    write_atomically(
+        tmp_path / MACHINE_FILE,
+        '{"format": 1, "observed": {"a": 3, "b": {"kind": "k", "decode": ["x", 2, -1]}, "c": {}}}',
+    )
+    assert {model: one.learned["decode"].ratios for model, one in read_observed(tmp_path).items()} == {"b": (2.0,)}
+    learn(tmp_path, "a", "k", {"decode": 1.0})
+    assert set(read_observed(tmp_path)) == {"a", "b"}
 
 
 def test_the_seed_table_has_the_published_sizes() -> None:

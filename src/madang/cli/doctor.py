@@ -73,18 +73,18 @@ def _measure_kernels(settings: Settings, machine: Machine) -> None:
 def _forecast(settings: Settings) -> dict[str, Any]:
     """What forecasts rest on, and by how much they were off."""
     from madang.hardware import read_profile
-    from madang.hardware.corrections import read_corrections
+    from madang.hardware.corrections import read_observed
     from madang.hardware.profile import profile_document
 
     profile = read_profile(settings.home)
     return {
         "profile": None if profile is None else profile_document(profile),
         "errors": {
-            kind: {
+            model: {
                 name: {"runs": len(one.ratios), "factor": one.factor, "error": one.error}
-                for name, one in learned.items()
+                for name, one in observed.learned.items()
             }
-            for kind, learned in read_corrections(settings.home).items()
+            for model, observed in read_observed(settings.home).items()
         },
     }
 
@@ -173,9 +173,15 @@ def _print_forecast(forecast: Mapping[str, Any]) -> None:
     if profile["disturbed_share"] > 0:
         data(f"Of these figures, {profile['disturbed_share']:.0%} were disturbed: other programs computed meanwhile.")
         data("Measure again on a quiet machine: madang doctor --measure")
-    for kind, learned in forecast["errors"].items():
-        errors = [f"{name} {one['error']:.0%} of {one['runs']} runs" for name, one in learned.items() if one["runs"]]
-        data(f"The usual error for {kind}: {', '.join(errors)}.")
+    if forecast["errors"]:
+        data("What forecasts were usually off by, before they were corrected by it:")
+        errors = [[model, *map(_error, learned.values())] for model, learned in forecast["errors"].items()]
+        quantities = [name.upper() for name in next(iter(forecast["errors"].values()))]
+        data_table([["MODEL", *quantities], *errors], right=[1, 2, 3])
+
+
+def _error(learned: Mapping[str, Any]) -> str:
+    return "-" if learned["error"] is None else f"{learned['error']:.0%} of {learned['runs']}"
 
 
 def _machine_facts(machine: Mapping[str, Any], bandwidth: Mapping[str, Any] | None) -> dict[str, str]:

@@ -7,17 +7,20 @@ speed of shared memory changes from hour to hour, so a profile has a date, and a
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 from typing import Any, Final
 
+from madang.core.locking import file_lock
+from madang.core.writing import write_atomically
 from madang.formats.tensors import TensorType
 from madang.hardware.memory import packed_bits
 
 MACHINE_FILE: Final = "machine.json"
+LOCK_FILE: Final = "machine.lock"
 MAX_MACHINE_BYTES: Final = 1 << 20
 FORMAT: Final = 1
 LEAST_MISSED: Final = 0.05  # of a step: nothing computes at no cost
@@ -143,7 +146,8 @@ def profile_from(document: Mapping[str, Any]) -> MachineProfile:
 
 def save_profile(home: Path, profile: MachineProfile) -> None:
     """Keep it, in place of an earlier one."""
-    write_machine_file(home, {**read_machine_file(home), "profile": profile_document(profile)})
+    with changed_machine_file(home) as record:
+        record["profile"] = profile_document(profile)
 
 
 def profile_document(profile: MachineProfile) -> dict[str, Any]:
@@ -165,9 +169,13 @@ def read_machine_file(home: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
 
 
-def write_machine_file(home: Path, record: Mapping[str, Any]) -> None:
-    """Whole, or not at all; the last of several writers wins."""
-    home.mkdir(parents=True, exist_ok=True)
-    unfinished = home / f"{MACHINE_FILE}.{os.getpid()}"
-    unfinished.write_text(json.dumps({**record, "format": FORMAT}, indent=1), encoding="utf-8")
-    unfinished.replace(home / MACHINE_FILE)
+@contextmanager
+def changed_machine_file(home: Path) -> Iterator[dict[str, Any]]:
+    """What was kept, to be changed: written whole at the end of the block, while other writers wait.
+
+    Raises OSError. Nothing is written where the block raises.
+    """
+    with file_lock(home / LOCK_FILE):
+        record = read_machine_file(home)
+        yield record
+        write_atomically(home / MACHINE_FILE, json.dumps({**record, "format": FORMAT}, indent=1))

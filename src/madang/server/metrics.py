@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric as Family
 
+    from madang.server.limits import Place
+
 # Prometheus keeps the colon that vLLM writes for rules that people record themselves.
 PREFIX = "madang_"
 RECENT = 512  # generations per model that the summary's percentiles are of
@@ -217,13 +219,17 @@ Now = Callable[[], Mapping[str, Iterable[Row]]]
 
 @dataclass(frozen=True, slots=True)
 class GenerationEnd:
-    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done."""
+    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done.
+
+    ran_alone   no other generation of this server ran meanwhile
+    """
 
     model: str
     key: str
     started_at: datetime
     done: Done | None
     code: str | None
+    ran_alone: bool
 
 
 class ServerMetrics:
@@ -275,7 +281,9 @@ class ServerMetrics:
                 self._tally(model)["failures"] += 1
             if self._ended is not None:
                 done = generation.done
-                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None))
+                place = generation.place
+                ran_alone = place is not None and not place.had_company
+                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None, ran_alone))
 
     def page(self) -> tuple[str, bytes]:
         """What Prometheus reads: content type and text."""
@@ -381,9 +389,11 @@ class Generation:
         self._between: Histogram | None = None
         self._to_first_s: float | None = None
         self.done: Done | None = None
+        self.place: Place | None = None
 
-    def begin(self) -> None:
+    def begin(self, place: Place) -> None:
         """The engine has a place for it."""
+        self.place = place
         self._begun_s = time.perf_counter()
 
     def saw(self, event: Event) -> None:
