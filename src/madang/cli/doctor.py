@@ -10,7 +10,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, facts, note
-from madang.core.errors import NotEnoughMemory
+from madang.cli.measuring import measured_bandwidth
 from madang.core.settings import Settings, unknown_variables
 from madang.core.units import format_bytes
 
@@ -35,8 +35,7 @@ def doctor(
     machine = probe_machine(settings.home)
     if measure:
         _measure_kernels(settings, machine)
-    note("Measuring how fast memory is read…")
-    report = examine(settings, ctx.obj, machine, _measured(machine))
+    report = examine(settings, ctx.obj, machine, measured_bandwidth(machine))
     if as_json:
         data_json(report)
     else:
@@ -87,17 +86,6 @@ def _forecast(settings: Settings) -> dict[str, Any]:
             for model, observed in read_observed(settings.home).items()
         },
     }
-
-
-def _measured(machine: Machine) -> Bandwidth | None:
-    from madang.hardware import choose_buffer_bytes, measure_read_bandwidth
-
-    try:
-        buffer_bytes = choose_buffer_bytes(machine)
-    except NotEnoughMemory as error:
-        note(error.message)
-        return None
-    return measure_read_bandwidth(machine.physical_cores or 1, buffer_bytes=buffer_bytes)
 
 
 def _settings(settings: Settings) -> list[dict[str, object]]:
