@@ -66,15 +66,6 @@ def test_schemas_have_a_size_and_a_depth() -> None:
             limits.check_schema(schema)
 
 
-def test_patterns_and_grammars_have_a_length() -> None:
-    limits.check_pattern("x" * limits.PATTERN_CHARACTERS)
-    limits.check_grammar("x" * limits.GRAMMAR_CHARACTERS)
-    with pytest.raises(InvalidRequest):
-        limits.check_pattern("x" * (limits.PATTERN_CHARACTERS + 1))
-    with pytest.raises(InvalidRequest):
-        limits.check_grammar("x" * (limits.GRAMMAR_CHARACTERS + 1))
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),

@@ -75,6 +75,9 @@ def _is_number(value: object, *, whole: bool = False) -> bool:
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(SamplingParams))
 
+# What says how a token is drawn, in plain numbers; the seed says which one, the rest what is told about it.
+DRAWING: tuple[str, ...] = tuple(name for name in FIELDS if name not in ("seed", "logit_bias", "logprobs"))
+
 MOST_BIAS = 10_000  # what any logit is far below; -inf excludes a token
 
 SAMPLING_LIMITS: Mapping[str, tuple[float, float]] = {

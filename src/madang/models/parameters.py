@@ -10,19 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from madang.core.errors import InvalidRequest, UnknownOption
-from madang.core.sampling import SamplingParams
+from madang.core.sampling import DRAWING, SamplingParams
 
-SAMPLING: Final[tuple[str, ...]] = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-)
+SAMPLING: Final[tuple[str, ...]] = (*DRAWING, "seed")
 LIMITS: Final[tuple[str, ...]] = ("num_ctx", "num_predict", "stop")
 
 _PLANNED = "is set when a model is loaded, by its plan"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from madang import _core
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.events import FinishReason, TextDelta, TokenLogprob
-from madang.core.sampling import SamplingParams
+from madang.core.sampling import DRAWING, SamplingParams
 from madang.core.stopping import StopMatcher
 from madang.formats.dialects.reader import Delta
 from madang.formats.tokenizers import Detokenizer, Tokenizer
@@ -206,23 +206,10 @@ class Answer:
 
 def _options(sampling: SamplingParams, vocab_size: int) -> _core.SamplerOptions:
     options = _core.SamplerOptions()
-    for name in _PASSED_ON:
+    for name in (*DRAWING, "seed"):
         setattr(options, name, getattr(sampling, name))
     for token in sampling.logit_bias or {}:
         if not 0 <= token < vocab_size:
             raise InvalidRequest(f"logit_bias names token {token}, but there are {vocab_size}.", param="logit_bias")
     options.bias = list((sampling.logit_bias or {}).items())
     return options
-
-
-_PASSED_ON = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-)

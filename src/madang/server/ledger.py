@@ -1,12 +1,10 @@
-"""Where every token of the context went, as every API tells it: a ``madang`` object, or headers."""
+"""Where every token of the context went, as every API tells it: a ``madang`` object."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from madang.core.events import Done
-
-HEADER_PREFIX = "X-Madang-"
 
 
 def ledger_of(done: Done, warnings: Sequence[str] = ()) -> dict[str, object]:
@@ -24,9 +22,3 @@ def ledger_of(done: Done, warnings: Sequence[str] = ()) -> dict[str, object]:
     if ledger.dropped_messages or ledger.summarised_messages:
         facts |= {"dropped_messages": ledger.dropped_messages, "summarised_messages": ledger.summarised_messages}
     return facts | {"warnings": list(warnings)} if warnings else facts
-
-
-def ledger_headers(done: Done) -> dict[str, str]:
-    """The same counts for answers whose schema has no place for them; only known once the answer is whole."""
-    facts = ledger_of(done)
-    return {HEADER_PREFIX + name.replace("_", "-").title(): str(value) for name, value in facts.items()}

@@ -64,8 +64,6 @@ NAME_CHARACTERS = 256
 SCHEMA_CHARACTERS = 1 << 18
 SCHEMA_DEPTH = 32
 SCHEMA_NODES = 20_000
-PATTERN_CHARACTERS = 1 << 14
-GRAMMAR_CHARACTERS = 1 << 17
 
 
 def check_fields(body: object) -> None:
@@ -141,18 +139,6 @@ def check_schema(schema: object, *, param: str = "schema") -> None:
         level = [child for node in level for child in _children(node)]
     if len(json.dumps(schema, ensure_ascii=False)) > SCHEMA_CHARACTERS:
         raise InvalidRequest(f"The schema has more than {SCHEMA_CHARACTERS} characters.", param=param)
-
-
-def check_pattern(pattern: str, *, param: str = "regex") -> None:
-    """A regular expression of a length that can be compiled."""
-    if len(pattern) > PATTERN_CHARACTERS:
-        raise InvalidRequest(f"The pattern has more than {PATTERN_CHARACTERS} characters.", param=param)
-
-
-def check_grammar(text: str, *, param: str = "grammar") -> None:
-    """A grammar of a length that can be compiled."""
-    if len(text) > GRAMMAR_CHARACTERS:
-        raise InvalidRequest(f"The grammar has more than {GRAMMAR_CHARACTERS} characters.", param=param)
 
 
 def _children(node: object) -> list[Any]:

@@ -9,21 +9,11 @@ from typing import Any, Final
 from madang.core.constraint import Constraint, JsonSchema
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
-from madang.core.sampling import SamplingParams
+from madang.core.sampling import DRAWING, SamplingParams
 
 # Bias comes before all of them. The same order as in the native engine.
 _SAMPLERS: Final = ("penalties", "temperature", "top_k", "top_p", "min_p")
 _SEEDS: Final = 2**32 - 1  # llama.cpp's seeds have 32 bits, and the last of them means a random one
-_PASSED_ON: Final = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-)
 # Keywords that its grammars enforce, and those that say nothing about what is allowed.
 _ENFORCED: Final = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"}
@@ -50,7 +40,7 @@ def completion_body(
     n_said     tokens of the answer that are part of the prompt already: what follows is another draw
     shown      control tokens to spell out
     """
-    body: dict[str, Any] = {name: getattr(sampling, name) for name in _PASSED_ON}
+    body: dict[str, Any] = {name: getattr(sampling, name) for name in DRAWING}
     body |= {
         "prompt": list(tokens),
         "n_predict": n_predict,

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from madang.core.engine import EngineInfo
-from madang.core.errors import EngineError, MadangError, NotEnoughMemory, UnsupportedModel
+from madang.core.errors import EngineError, UnsupportedModel
+from madang.engines.library_errors import loading_errors, said_by
 from madang.engines.stepping import Logits, SteppingEngine
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
@@ -19,7 +20,6 @@ from madang.hardware import Plan
 from madang.models import ModelFiles
 
 NAME: Final = "mlx"
-_MAX_REASON: Final = 300
 
 
 def load(files: ModelFiles, plan: Plan) -> SteppingEngine:
@@ -32,7 +32,7 @@ def load(files: ModelFiles, plan: Plan) -> SteppingEngine:
     if "model_file" in config:
         raise UnsupportedModel(f"{files.name}: it brings its own program", engine=NAME, hint="Such models are not run.")
     tokenizer = tokenizer_from_json(files.path)
-    with _errors_of(files):
+    with loading_errors(files, NAME):
         from mlx_lm.utils import load_model
 
         model, _ = load_model(files.path)
@@ -101,18 +101,4 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise EngineError(f"MLX failed: {' '.join(str(error).split())[:_MAX_REASON]}") from error
-
-
-@contextmanager
-def _errors_of(files: ModelFiles) -> Iterator[None]:
-    """The library's errors as ours; which is which can only be told by their class."""
-    try:
-        yield
-    except MadangError:
-        raise
-    except MemoryError as error:
-        raise NotEnoughMemory(files.name, files.size_bytes, None) from error
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON]
-        raise UnsupportedModel(files.name, engine=NAME, hint=f"It says: {type(error).__name__}: {reason}") from error
+        raise EngineError(f"MLX failed: {said_by(error)}") from error

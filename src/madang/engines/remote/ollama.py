@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 from madang.core.constraint import JsonSchema
 from madang.core.engine import Embeddings
 from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
+from madang.core.sampling import DRAWING
 from madang.engines.remote.answer import (
     Piece,
     arguments_of,
@@ -23,17 +24,6 @@ from madang.engines.remote.answer import (
 )
 from madang.engines.remote.connection import Server
 from madang.engines.remote.openai import checked_vectors
-
-_SAMPLING: Final = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,7 @@ class OllamaApi:
 
 def _options(request: Request, seed: int) -> dict[str, Any]:
     sampling = request.sampling
-    given = {name: getattr(sampling, name) for name in _SAMPLING if getattr(sampling, name) is not None}
+    given = {name: getattr(sampling, name) for name in DRAWING if getattr(sampling, name) is not None}
     options: dict[str, Any] = {"seed": seed, **given}
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens

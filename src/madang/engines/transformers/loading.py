@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from madang.core.engine import EngineInfo
-from madang.core.errors import MadangError, MalformedFile, NotEnoughMemory, UnsupportedModel
+from madang.core.errors import MalformedFile, NotEnoughMemory
+from madang.engines.library_errors import loading_errors
 from madang.engines.stepping import SteppingEngine
 from madang.engines.transformers.embedder import TorchEmbedder
 from madang.engines.transformers.model import TorchModel
@@ -26,7 +27,6 @@ from madang.models import ModelFiles
 
 NAME: Final = "transformers"
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-_MAX_REASON: Final = 300
 _NO_LIMIT: Final = 2**31
 _COUNTED_FROM_PADDING: Final = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their first position is behind it
 
@@ -37,6 +37,8 @@ def load(files: ModelFiles, plan: Plan) -> SteppingEngine | TorchEmbedder:
     Raises UnsupportedModel for what the library has no class for, EngineUnavailable for packages that the model needs,
     InvalidRequest for a device that is not here, MalformedFile, NotEnoughMemory.
     """
+    import torch
+
     started = time.perf_counter()
     config = read_json_object(files.path / CONFIG_FILE, MAX_CONFIG_BYTES)
     placement = settle(plan.placement, config)
@@ -44,7 +46,7 @@ def load(files: ModelFiles, plan: Plan) -> SteppingEngine | TorchEmbedder:
     embedding = stated_embedding(files.path)
     tokenizer = tokenizer_from_json(files.path)
     method = method_of_files(config) if placement.quantize.value == "none" else BITSANDBYTES
-    with _errors_of(files):
+    with loading_errors(files, NAME, out_of_memory=(torch.cuda.OutOfMemoryError, MemoryError)):
         model = _open(files.path, placement, plan.threads.value, method, is_embedder=embedding is not None)
     info = EngineInfo(
         engine=NAME,
@@ -128,21 +130,3 @@ def _check_words(files: ModelFiles, tokenizer: Tokenizer, model: Any) -> None:
     n_words = model.get_output_embeddings().weight.shape[0]
     if tokenizer.vocab_size > n_words:
         raise MalformedFile(files.path, f"its tokenizer has {tokenizer.vocab_size} tokens, but its weights {n_words}")
-
-
-@contextmanager
-def _errors_of(files: ModelFiles) -> Iterator[None]:
-    """The library's errors as ours; which is which can only be told by their class."""
-    import torch
-
-    try:
-        yield
-    except MadangError:
-        raise
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise NotEnoughMemory(files.name, files.size_bytes, None) from error
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON]
-        raise UnsupportedModel(
-            f"{files.name}", engine=NAME, hint=f"It says: {type(error).__name__}: {reason}"
-        ) from error

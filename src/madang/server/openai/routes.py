@@ -122,16 +122,14 @@ async def input_tokens(http: HttpRequest, body: ChatRequest, state: State) -> Re
     body.ignored()
     exchange = await begin_exchange(body.madang, core_messages(body.messages), body.model)
     [request, *_] = body.core_requests(exchange)
-    n_tokens = await while_connected(http, counted_tokens(state, body.model, request))
-    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+    return await _counted(http, state, body.model, request)
 
 
 @router.post("/responses/input_tokens")
 async def response_input_tokens(http: HttpRequest, body: ResponseRequest, state: State) -> Response:
     """The same for the newer shape."""
     body.ignored()
-    n_tokens = await while_connected(http, counted_tokens(state, body.model, body.core_request()))
-    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+    return await _counted(http, state, body.model, body.core_request())
 
 
 @router.post("/detokenize")
@@ -146,6 +144,11 @@ async def template_applied(http: HttpRequest, body: ChatRequest, state: State) -
     body.ignored()
     [request, *_] = body.core_requests()
     return json_response(await while_connected(http, apply_template(state, body.model, request)))
+
+
+async def _counted(http: HttpRequest, state: ServerState, model: str, request: Request) -> Response:
+    n_tokens = await while_connected(http, counted_tokens(state, model, request))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
 async def _prepared(state: ServerState, model: str, request: Request, memory: Memory | None, answer: Message) -> None:
