@@ -7,8 +7,8 @@ Before and after each point, this machine's kernels are measured for the model's
 shared memory changes its speed by tens of per cent within seconds, so figures of different times cannot be compared. A
 forecast is the mean of both. Where memory's speeds before and after are too far apart, the machine was another one
 meanwhile, and the point is taken again; if it stays so, it says "unsteady". The model is loaded in another process.
-Runs in which other processes took the processors do not count; a point of which all runs were disturbed says so. What
-is added up: src/madang/hardware/forecast.py.
+Runs in which other processes took the processors do not count; a point with too few others is taken again, too, and
+says "disturbed" in the end. What is added up: src/madang/hardware/forecast.py.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _steady_point(model: Path, depth: str, options: argparse.Namespace) -> dict[str, Any] | None:
-    """The last attempt, where none is steady; None where the kernels could not be measured undisturbed."""
+    """The last attempt, where none is steady and undisturbed; None where the kernels never were."""
     point = None
     before = _child("profile", model, options)
     for _ in range(ATTEMPTS):
@@ -68,7 +68,7 @@ def _steady_point(model: Path, depth: str, options: argparse.Namespace) -> dict[
         after = _child("profile", model, options)
         if max(profile["disturbed_share"] for profile in (before, after)) <= MOST_DISTURBED:
             point = _compare(model, (before, after), measured, options.threads)
-            if point["is_steady"]:
+            if point["is_steady"] and point["runs"]["undisturbed"] >= CLEAN_RUNS:
                 break
         before = after
     return point
@@ -197,7 +197,7 @@ def _print(points: list[dict[str, Any]]) -> None:
     print(f"{'model':38} {'depth':>5}  {'memory':>16}  {'decode tokens/s':>22}  {'prompt tokens/s':>24}")
     for p in points:
         found, forecast, error = p["measured"], p["forecast"], p["error"]
-        disturbed = "" if p["runs"]["undisturbed"] else "  (disturbed)"
+        disturbed = "" if p["runs"]["undisturbed"] >= CLEAN_RUNS else "  (disturbed)"
         disturbed += "" if p["is_steady"] else "  (unsteady)"
         print(
             f"{p['model'].removesuffix('.gguf'):38} {p['depth_tokens']:5}  "
