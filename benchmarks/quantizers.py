@@ -1,12 +1,15 @@
 """Our quantizers beside llama.cpp's, type by type, with the same importance: weighted error, time, and divergence.
 
     python benchmarks/quantizers.py REFERENCE.gguf [--types Q4_0,Q4_K] [--texts "shakespeare,code"] [--chunks 16]
-                                    [--error-only] [--name NAME]
+                                    [--shuffles 6] [--error-only] [--name NAME]
 
 REFERENCE is a float model of references.py or train_reference.py: never the starter itself, whose weights lie on Q4_1's
 grid. The importance is measured on the validation part of wikitext-2, the divergence on its test part or the --texts
 that are named (texts.py): each file has every matrix that the type's blocks divide in that type, and all others as in
 the reference. llama.cpp's quantizers are those of the library in .envs/llama.cpp (`peers.py --setup`).
+
+How a block is rounded is luck as well as skill, and intervals over chunks of text do not see that: with --shuffles, the
+same function is quantized so many times with its columns in other orders, which makes other blocks (references.py).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from math import exp, log
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +40,15 @@ from madang.quantization.encoding import BLOCK_TYPES, dequantize, quantize
 from madang.quantization.importance import measure_importance
 from madang.quantization.matrices import QuantizableMatrix, quantizable_matrices
 from own_engine import results
+from references import write_shuffled
 from texts import TEXTS
 
 Floats = npt.NDArray[np.float32]
 Octets = npt.NDArray[np.uint8]
 Encode = Callable[[Floats, TensorType, Floats | None], Octets]
 N_IMPORTANCE_CHUNKS = 16
+# Of Student's t, by degrees of freedom: 95 % lie within.
+T_95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 11: 2.201}
 
 
 class LlamaCpp:
@@ -190,14 +196,44 @@ def main() -> int:
     parser.add_argument("--texts", default="wikitext-2 test", help=", ".join(TEXTS))
     parser.add_argument("--chunks", type=int, default=16, help="of each text")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shuffles", type=int, default=0)
     parser.add_argument("--error-only", action="store_true")
     parser.add_argument("--name", default="quantizers", help="of the result's file")
     options = parser.parse_args()
     arguments = [argument if argument != str(options.model) else options.model.name for argument in sys.argv[1:]]
     options.command, options.rounds = shlex.join(["python", "benchmarks/quantizers.py", *arguments]), 1
     with results(options) as document:
-        document["types"] = compare(options)
+        document["types"] = compare(options) if not options.shuffles else compare_shuffled(options)
     return 0
+
+
+def compare_shuffled(options: argparse.Namespace) -> dict[str, Any]:
+    """By type and text: the ratio of KL of each order, their geometric mean, and its interval (Student's t)."""
+    ratios: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(options.shuffles):
+            shuffled = Path(folder) / "shuffled.gguf"
+            write_shuffled(options.model, shuffled, "F32", seed)
+            for name, row in compare(argparse.Namespace(**{**vars(options), "model": shuffled})).items():
+                for text, found in row["divergence"].items():
+                    ratios.setdefault(name, {}).setdefault(text, []).append(found["kl_ratio"])
+    rows = {name: {text: _mean_ratio(own) for text, own in texts.items()} for name, texts in ratios.items()}
+    for name, texts in rows.items():
+        print(
+            name,
+            {
+                text: (f"{own['kl_ratio']:.3f}", f"{own['low']:.3f}", f"{own['high']:.3f}")
+                for text, own in texts.items()
+            },
+        )
+    return rows
+
+
+def _mean_ratio(ratios: Sequence[float]) -> dict[str, Any]:
+    logs = np.log(ratios)
+    half = T_95[len(logs) - 1] * float(logs.std(ddof=1)) / sqrt(len(logs))
+    mean = float(logs.mean())
+    return {"kl_ratio": exp(mean), "low": exp(mean - half), "high": exp(mean + half), "of_shuffles": list(ratios)}
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
