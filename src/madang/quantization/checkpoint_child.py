@@ -94,10 +94,9 @@ def _with_gptqmodel(told: Told, tell: Tell) -> dict[str, str]:
         pack_impl="original",  # the others are compiled at run time
         **kind,
     )
-    own_dtype = _dtype(told["dtype"])
-    # AWQ's own products want 16 bits; GPTQ inverts matrices.
-    half = own_dtype if own_dtype is not torch.float32 else torch.float16
-    model = GPTQModel.load(told["source"], config, dtype=half if is_awq else torch.float32, trust_remote_code=False)
+    # AWQ's own products take 16 bits only, and CPUs are slow with float16; GPTQ inverts matrices.
+    dtype = (torch.float16 if on_card else torch.bfloat16) if is_awq else torch.float32
+    model = GPTQModel.load(told["source"], config, dtype=dtype, trust_remote_code=False)
     n_layers = model.model.config.get_text_config().num_hidden_layers
     model.layer_callback = _LayerCounter(tell, n_layers)
     backend = (BACKEND.AWQ_TORCH if is_awq else BACKEND.GPTQ_TORCH) if not on_card else BACKEND.AUTO
