@@ -111,7 +111,7 @@ def _preset(name: str) -> Preset:
     from madang.quantization.presets import PRESETS, find_preset
 
     if name.upper() not in PRESETS:
-        raise UnknownOption("type", name, [*PRESETS, *CHECKPOINT_TYPES])
+        raise UnknownOption("preset", name, [*PRESETS, *CHECKPOINT_TYPES])
     return find_preset(name)
 
 

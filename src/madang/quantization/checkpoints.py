@@ -89,8 +89,8 @@ def quantize_checkpoint(
     recipe = _settle(job)
     tensors = read_safetensors(job.source)
     needed_bytes = recipe.size_bytes(tensors) + _REST_BYTES
-    require_disk(target.parent, needed_bytes)
     _require_memory(job, recipe)
+    require_disk(target.parent, needed_bytes)
     job.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.work, ignore_cleanup_errors=True) as scratch:
         reference, calibration, held_out = _read_source(job, Path(scratch))
@@ -185,7 +185,7 @@ def _make(
     options = {
         **recipe.to_dict(),
         "source": str(job.source.absolute()),
-        "target": str(target),
+        "target": str(target.absolute()),
         "method": recipe.type.method,
         "n_threads": job.n_threads,
         "chunks": calibration if recipe.type.needs_calibration else [],
@@ -193,7 +193,7 @@ def _make(
     what = f"quantizing to {recipe.name}"
     tell(what, 0, 1)
     log = target / "log.txt"
-    with log.open("wb") as errors, _child(errors) as (stdin, answers):
+    with log.open("wb") as errors, _child(errors, target) as (stdin, answers):
         stdin.write(json.dumps(options).encode() + b"\n")
         stdin.flush()
         for line in answers:
@@ -212,7 +212,8 @@ def _make(
 
 
 @contextmanager
-def _child(errors: IO[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _child(errors: IO[bytes], folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """In that folder, where GPTQModel leaves files that nobody asked for."""
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -226,6 +227,7 @@ def _child(errors: IO[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         stdout=subprocess.PIPE,
         stderr=errors,
         env=environment,
+        cwd=folder,
     )
     assert process.stdin is not None and process.stdout is not None  # both are pipes
     try:
