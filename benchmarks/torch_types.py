@@ -140,7 +140,7 @@ def print_table(dtype: str, found: dict[str, Any]) -> None:
         cells = [
             f"{model['label']}, {dtype}",
             f"{model['size_bytes'] / 1e6:.1f}",
-            "-" if model["memory"]["resident_bytes"] is None else f"{model['memory']['loaded_bytes'] / 1e6:.0f}",
+            "-" if model["memory"]["loaded_bytes"] is None else f"{model['memory']['loaded_bytes'] / 1e6:.0f}",
             "-" if model["memory"]["peak_bytes"] is None else f"{model['memory']['peak_bytes'] / 1e6:.0f}",
             "-" if apart is None else f"{apart['mean_kl']['value']:.5f}",
             "-" if apart is None else f"{apart['top_1_agreement']['value']:.1%}",
