@@ -54,7 +54,7 @@ Dtype = Annotated[
     str | None, typer.Option("--dtype", metavar="WORD", help="What it computes in: float32, bfloat16, float16.")
 ]
 Quantize = Annotated[
-    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4 or int8.")
+    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4, fp4 or int8.")
 ]
 Attention = Annotated[
     str | None, typer.Option("--attention", metavar="WORD", help="How it attends: sdpa, eager, flash_attention_2.")

@@ -25,7 +25,8 @@ Size = Annotated[
     str | None, typer.Option("--size", metavar="SIZE", help="The types that lose least in a file of at most so much.")
 ]
 Bits = Annotated[
-    float | None, typer.Option("--bits", metavar="N", min=1, max=16, help="The same for so many bits per weight.")
+    float | None,
+    typer.Option("--bits", metavar="N", min=1, max=16, help="The same for so many bits per weight; GPTQ: 4, 8, 3, 2."),
 ]
 FitMemory = Annotated[
     str | None,
@@ -117,7 +118,7 @@ def quantize_to_limit(
         source,
         target,
         n_bytes,
-        _calibration(*texts),
+        calibration_text(*texts),
         work=Work(settings.home / "quantizing", n_threads),
         tell=Teller(),
         is_loaded=limit.memory is not None,
@@ -128,7 +129,8 @@ def quantize_to_limit(
         _print(target, made)
 
 
-def _calibration(text: Path | None, held_out: Path | None) -> CalibrationText:
+def calibration_text(text: Path | None, held_out: Path | None) -> CalibrationText:
+    """What --text and --held-out say, or Python's documentation. Raises InvalidRequest."""
     from madang.quantization.sizing import CalibrationText, python_documentation
 
     if text is None:

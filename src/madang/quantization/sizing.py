@@ -120,7 +120,7 @@ def quantize_to_size(
     and writing the target raise. Until all of the new file is there, an old one stays.
     """
     file = read_gguf(source)
-    hashes = {"source_sha256": hash_file(source), **_text_hashes(text)}
+    hashes = {"source_sha256": hash_file(source), **text_hashes(text)}
     key = json.dumps({**hashes, "madang": __version__} | ({"counted": "memory"} if is_loaded else {}), sort_keys=True)
     folder = work.folder / sha256(key.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def chunks_of(model: MutableModel, text: CalibrationText) -> dict[str, list[list
     }
 
 
-def _text_hashes(text: CalibrationText) -> dict[str, str]:
+def text_hashes(text: CalibrationText) -> dict[str, str]:
     return {
         "calibration_sha256": sha256(text.calibration.encode()).hexdigest(),
         "held_out_sha256": sha256(text.held_out.encode()).hexdigest(),
