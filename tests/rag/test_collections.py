@@ -50,17 +50,20 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def open_collections(home: Path, embedder: Hashing) -> Collections:
+def open_collections(home: Path, embedder: Hashing, qdrant_url: str | None = None) -> Collections:
     @contextmanager
     def opened(model: str) -> Iterator[Hashing]:
         yield embedder
 
-    return Collections(Database(home / DATABASE_FILE), home, open_embedder=opened)
+    return Collections(Database(home / DATABASE_FILE), home, open_embedder=opened, qdrant_url=qdrant_url)
 
 
-@pytest.fixture
-def collections(home: Path, embedder: Hashing) -> Iterator[Collections]:
-    made = open_collections(home, embedder)
+@pytest.fixture(params=[None, ":memory:"], ids=["here", "qdrant"])
+def collections(home: Path, embedder: Hashing, request: pytest.FixtureRequest) -> Iterator[Collections]:
+    """With the embedded index, and with the stand-in of a server that Qdrant's client has in itself."""
+    if request.param is not None:
+        pytest.importorskip("qdrant_client")
+    made = open_collections(home, embedder, request.param)
     made.create("", "notes", analyzer="bigrams")
     yield made
     made.close()
@@ -155,8 +158,8 @@ def test_nobody_finds_the_collections_of_others(collections: Collections) -> Non
 def test_an_index_that_was_lost_is_made_again(collections: Collections, home: Path, embedder: Hashing) -> None:
     add(collections, "The ferry leaves at nine.")
     n_read = embedder.n_read
-    collections.close()
-    shutil.rmtree(home / "rag")
+    collections.close()  # of the stand-in, nothing is left now
+    shutil.rmtree(home / "rag", ignore_errors=True)
     assert found(collections, "ferry", mode="dense") == ["The ferry leaves at nine."]
     assert embedder.n_read == n_read + 1  # the question, no document
 
