@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from madang.core.errors import InvalidRequest
 from madang.rag import stored
-from madang.rag.embedding import ModelFacts, OpenEmbedder, embed_query
+from madang.rag.embedding import QUESTION_SHARE, ModelFacts, OpenEmbedder, embed_query
 from madang.rag.indexes import Indexes
 from madang.rag.lexical import Terms, count_terms, find_analyzer, idf
 from madang.rag.relevance import LEAST_CHUNKS, Evidence, is_covered, is_near, telling_part
@@ -150,7 +150,7 @@ def _query_vectors(
     vectors: dict[str, Vector] = {}
     for model in dict.fromkeys(collection.embedding_model for collection in collections if collection.n_chunks):
         facts = ModelFacts.of(model)
-        if facts.can_read(query):
+        if facts.can_read(query, QUESTION_SHARE):
             with open_embedder(model) as embedder:
                 vectors[model] = embed_query(embedder, facts, query)
         elif mode == "dense":

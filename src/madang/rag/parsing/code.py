@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Final
 
 from madang.rag.documents import Document
-from madang.rag.parsing.building import clean_text, sections_of
+from madang.rag.parsing.building import MOST_SECTIONS, clean_text, sections_of
 from madang.rag.parsing.limits import ParsingLimits
 from madang.rag.parsing.markdown import lines_of
 
@@ -21,14 +22,18 @@ _MODIFIERS: Final = (
 )
 _KEYWORDS: Final = (
     r"class|def|func|function|fun|fn|struct|enum|union|trait|impl|interface|protocol|extension|namespace|module|mod|object"
-    r"|record|type|macro_rules!|CREATE +(?:OR +REPLACE +)?(?:TABLE|VIEW|FUNCTION|PROCEDURE|INDEX|TRIGGER)"
+    r"|record|type|macro_rules!"
+    r"|(?i:CREATE +(?:OR +REPLACE +)?(?:TABLE|VIEW|FUNCTION|PROCEDURE|INDEX|TRIGGER)(?: +IF +NOT +EXISTS)?)"
 )
+# What follows the name in a definition, and not in a sentence that begins with one of these words.
+_AFTER_NAME: Final = r"[({:<=;\[,]|$|(?:extends|implements|permits|for|where|final|struct|interface|func|(?i:on|as))\b"
 _DEFINITION: Final = re.compile(
-    rf"(?P<indent>[ \t]{{0,40}}){_MODIFIERS}(?P<keyword>{_KEYWORDS})\b(?P<rest>[ \t<*(][^\n]{{0,200}})?$", re.IGNORECASE
+    rf"(?P<indent>[ \t]{{0,40}}){_MODIFIERS}(?P<keyword>{_KEYWORDS})(?: +(?:class|struct)\b)?\*?"
+    r"(?: ?<[^<>]{0,80}>)?(?: \([^()]{0,80}\))?"  # parameters of types, and the receiver of a method in Go
+    rf" {{1,4}}(?P<name>[\w$.:~?!]{{1,100}}) {{0,4}}(?:{_AFTER_NAME})"
 )
 # int main(void) {   and   void Shape::draw() const   at the left margin, in C and what looks like it
 _C_FUNCTION: Final = re.compile(r"(?![#}\s])[\w:<>,&*~\[\] \t]{1,80}[ \t*&](?P<name>[\w:~]{1,80})\([^;]{0,200}$")
-_NAME: Final = re.compile(r"[\w$.:~?!]+")
 _LEADING: Final = re.compile(r"[ \t]*(?:#|//|/\*|\*|@|--|\[|\"\"\"|;)")
 _LEAST_LINES: Final = 5  # of a definition that is a section of its own
 _TAB_COLUMNS: Final = 4
@@ -37,7 +42,7 @@ _TAB_COLUMNS: Final = 4
 def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: Sequence[str] = ()) -> Document:
     """The text with its definitions as sections."""
     text, found_notes = clean_text(name, text, limits)
-    headings = _large(text, list(_definitions(text, media_type)))
+    headings = _large(text, list(islice(_definitions(text, media_type), MOST_SECTIONS)))
     return Document(
         title=PurePath(name).name,
         media_type=media_type,
@@ -54,9 +59,10 @@ def _definitions(text: str, media_type: str) -> Iterator[tuple[int, int, str]]:
     for offset, line in lines_of(text):
         match = _DEFINITION.match(line)
         function = _C_FUNCTION.match(line) if is_c and not match else None
-        if match and (found := _NAME.search(match["rest"] or "")):
+        if match:
             column = len(match["indent"].expandtabs(_TAB_COLUMNS))
-            yield offset if leading is None else leading, column, f"{match['keyword'].lower()} {found[0].rstrip(':')}"
+            title = f"{match['keyword'].lower()} {match['name'].rstrip(':')}"
+            yield offset if leading is None else leading, column, title
         elif function:
             yield offset if leading is None else leading, 0, function["name"]
         if not _LEADING.match(line):
