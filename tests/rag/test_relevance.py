@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from madang.rag.relevance import COSINE_FLOOR, is_near, telling_part
+from madang.rag.relevance import COSINE_FLOORS, is_covered, is_near, telling_part
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,15 @@ def test_words_that_only_ask_are_left_out_unless_there_are_no_others(question: s
     assert telling_part(question).replace("?", " ").replace(".", " ").split() == left
 
 
-def test_a_model_that_cannot_read_the_question_says_nothing() -> None:
-    assert not is_near(None)
-    assert is_near(COSINE_FLOOR)
-    assert not is_near(COSINE_FLOOR - 0.01)
+def test_a_model_says_something_where_its_cosines_were_measured() -> None:
+    floor = COSINE_FLOORS["all-minilm:l6"]
+    assert is_near(floor, "all-minilm:l6")
+    assert not is_near(floor - 0.01, "all-minilm:l6")
+    assert not is_near(None, "all-minilm:l6")
+    assert not is_near(0.9, "multilingual-e5:small")
+
+
+def test_the_share_of_words_that_is_enough_depends_on_what_words_are() -> None:
+    assert is_covered(0.32, "bigrams", "배는 언제 떠나나요?")
+    assert not is_covered(0.32, "kiwi", "배는 언제 떠나나요?")
+    assert not is_covered(0.32, "bigrams", "When does the ferry leave?")

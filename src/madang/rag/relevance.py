@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-COSINE_FLOOR = 0.40
-COVERAGE_FLOORS = {"bigrams": 0.30, "kiwi": 0.40, "whitespace": 0.25}
+# Models differ in what a cosine means (e5's are rarely below 0.7), so one that was not measured does not decide.
+COSINE_FLOORS = {"all-minilm:l6": 0.35}
+COVERAGE_FLOORS = {"bigrams": 0.30, "kiwi": 0.40, "whitespace": 0.25}  # of Korean questions, by analyzer
+WORDS_FLOOR = 0.35  # of questions without Hangul, whose terms are words for every analyzer
 # In a small collection each word is rare or common by chance: what is in none must not outweigh all that is in some.
 LEAST_CHUNKS = 1000
 
@@ -51,11 +53,12 @@ def telling_part(question: str) -> str:
     return left if any(letter.isalnum() for letter in left) else question
 
 
-def is_covered(coverage: float, analyzer: str) -> bool:
+def is_covered(coverage: float, analyzer: str, question: str) -> bool:
     """Whether so much of the question stands in a chunk; it depends on what the analyzer takes for words."""
-    return coverage >= COVERAGE_FLOORS[analyzer]
+    return coverage >= (COVERAGE_FLOORS[analyzer] if _HANGUL.search(question) else WORDS_FLOOR)
 
 
-def is_near(cosine: float | None) -> bool:
-    """Whether the nearest vector is near enough."""
-    return cosine is not None and cosine >= COSINE_FLOOR
+def is_near(cosine: float | None, model: str) -> bool:
+    """Whether the nearest vector is near enough, as the model goes."""
+    floor = COSINE_FLOORS.get(model)
+    return cosine is not None and floor is not None and cosine >= floor

@@ -91,6 +91,7 @@ class Searcher:
         words = {collection.name: _QueryWords.of(self._database, collection, query) for collection in collections}
         dense: dict[int, float] = {}
         lexical: dict[int, float] = {}
+        is_relevant = False
         depth = max(DEPTH, 2 * limit)
         for collection in collections:
             index = self._indexes.follow(collection)
@@ -98,7 +99,9 @@ class Searcher:
                 continue
             among = _among(self._database, collection, only)
             if (vector := vectors.get(collection.embedding_model)) is not None:
-                dense |= index.nearest(vector, depth, among)
+                nearest = index.nearest(vector, depth, among)
+                is_relevant |= bool(nearest) and is_near(nearest[0][1], collection.embedding_model)
+                dense |= nearest
             if mode != "dense":
                 lexical |= index.matching(words[collection.name].words, depth, among)
         fused = fuse([_ranked(dense, depth), _ranked(lexical, depth)])[:limit]
@@ -112,8 +115,8 @@ class Searcher:
             cosine=max(dense.values(), default=0.0) if vectors else None,
             coverage=max(coverages.values(), default=0.0),
         )
-        is_relevant = is_near(evidence.cosine) or any(
-            is_covered(coverage, words[chunks[id][0].collection].analyzer) for id, coverage in coverages.items()
+        is_relevant |= any(
+            is_covered(coverage, words[chunks[id][0].collection].analyzer, query) for id, coverage in coverages.items()
         )
         timings = SearchTimings(embedded_s - started_s, time.perf_counter() - embedded_s)
         return Found(hits=hits, is_relevant=bool(hits) and is_relevant, evidence=evidence, timings=timings)
