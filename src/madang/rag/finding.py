@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from madang.core.errors import InvalidRequest, NotFound
@@ -44,7 +45,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Evidence:
     """What there is to answer from.
 
     passages       that were found, the best first
@@ -64,7 +65,7 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def find(collections: Collections, owner: str, wanted: Wanted, question: str, earlier: str = "") -> Found:
+def find(collections: Collections, owner: str, wanted: Wanted, question: str, earlier: str = "") -> Evidence:
     """What to answer a question from; ``earlier`` is the question before it, which a short one may lean on.
 
     Raises NotFound for a collection, document or speaker that is not there, StorageError, and what embedding raises.
@@ -77,7 +78,7 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
         document = stored.id
         whole, text = _whole(collections, owner, name, stored, wanted.speaker)
     if wants_whole and whole:
-        return Found(question, language, (), whole, text, wants_whole)
+        return Evidence(question, language, (), whole, text, wants_whole)
     names = wanted.collections if chosen is None else (chosen[0],)
     tries = [question] if earlier == "" else [question, with_context(question, earlier)]
     for query in filter(None, tries):
@@ -88,7 +89,7 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
     warnings = []
     if wants_whole and found.is_relevant:
         warnings.append("This was answered from passages, not from a whole document; choose one to have it summarised.")
-    return Found(question, language, passages, whole, text, False, found.is_relevant and bool(passages), warnings)
+    return Evidence(question, language, passages, whole, text, False, found.is_relevant and bool(passages), warnings)
 
 
 def find_document(
@@ -97,10 +98,10 @@ def find_document(
     """The collection and the document of this id, title or source. Raises NotFound."""
     for name in names:
         stored = collections.documents(owner, name)
-        for matches in (lambda one: one.id, lambda one: one.title, lambda one: one.source):
-            for one in stored:
-                if matches(one) == wanted:
-                    return name, one
+        for called in (attrgetter("id"), attrgetter("title"), attrgetter("source")):
+            match = next((one for one in stored if called(one) == wanted), None)
+            if match is not None:
+                return name, match
     raise NotFound("document", wanted, hint=f"See: madang rag list {names[0]}")
 
 

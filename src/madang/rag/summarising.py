@@ -14,7 +14,7 @@ from madang.core.engine import Engine
 from madang.core.messages import Message
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
-from madang.rag.finding import Found
+from madang.rag.finding import Evidence
 from madang.rag.grounding import Grounded, Passage, ground, quoted, tokens_of
 from madang.rag.questions import Language
 
@@ -34,26 +34,26 @@ _ASKS: Final[dict[Language, str]] = {
 
 
 def grounding(
-    engine: Engine, request: Request, found: Found, *, may_shorten: bool = False
+    engine: Engine, request: Request, evidence: Evidence, *, may_shorten: bool = False
 ) -> Generator[Request, str, Grounded]:
     """The request to ask in the end. Yields requests for summaries first, where a document has to be read in parts."""
-    language = found.language
-    if found.whole is not None:
-        whole = ground(engine, request, found.whole, language, may_shorten=may_shorten)
-        if whole.n_dropped == 0 and (found.wants_whole or whole.source_tokens <= _room(engine, request) // 2):
+    language = evidence.language
+    if evidence.whole is not None:
+        whole = ground(engine, request, evidence.whole, language, may_shorten=may_shorten)
+        if whole.n_dropped == 0 and (evidence.wants_whole or whole.source_tokens <= _room(engine, request) // 2):
             return whole
-    if found.whole is None or not found.wants_whole:
-        return ground(engine, request, found.passages, language, may_shorten=may_shorten)
-    parts = _parts(engine, request, found.whole, language)
+    if evidence.whole is None or not evidence.wants_whole:
+        return ground(engine, request, evidence.passages, language, may_shorten=may_shorten)
+    parts = _parts(engine, request, evidence.whole, language)
     read, told = parts[:MOST_PARTS], []
     low, high = _SUMMARY_TOKENS
     n_tokens = min(max(_room(engine, request) // (2 * len(read)), low), high)
     for part in read:
         summary = yield _ask(request, part, language, n_tokens)
-        told.append(_summarised(part, found.text, summary.strip()))
+        told.append(_summarised(part, evidence.text, summary.strip()))
     if len(parts) > len(read):
-        share = 100 * sum(map(len, read)) // len(found.whole)
-        found.warnings.append(f"The document is too long for this model: only its first {share} % was read.")
+        share = 100 * sum(map(len, read)) // len(evidence.whole)
+        evidence.warnings.append(f"The document is too long for this model: only its first {share} % was read.")
     return ground(engine, request, told, language, may_shorten=may_shorten)
 
 
