@@ -160,6 +160,14 @@ class Embedder(Loaded, Protocol):
         """Vectors in the order of the texts. Raises ContextLengthExceeded for a text that is too long."""
 
 
+@runtime_checkable
+class TextTokenCounter(Protocol):
+    """An embedder that can tell how long texts are without reading them."""
+
+    def count_text_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """Tokens of each text, with those that the model puts around it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """How likely a continuation is: log-probability (natural), tokens, and whether each was the likeliest one."""
