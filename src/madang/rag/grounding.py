@@ -22,7 +22,7 @@ from madang.rag.citations import support
 from madang.rag.questions import Language
 
 if TYPE_CHECKING:
-    from madang.rag.collections import StoredChunk
+    from madang.rag.stored import StoredChunk
 
 REFUSALS: Final[Mapping[Language, str]] = {
     "ko": "문서에 답이 없습니다.",
@@ -51,8 +51,8 @@ class Passage:
     """A piece of a document that an answer may rest on. ``score`` is None for one that nobody searched for.
 
     text      of the document, ``[start, end)``
-    chunk     its id; None for more than one of them, of which the model is told a summary
-    summary   what the model is told in place of the text
+    chunk     its id; None for more than one of them
+    excerpt   what the model is told in place of the text: a summary, or what one speaker says in it
     """
 
     collection: str
@@ -66,17 +66,17 @@ class Passage:
     page: int | None = None
     speaker: str | None = None
     score: float | None = None
-    summary: str | None = None
+    excerpt: str | None = None
 
     @property
     def told(self) -> str:
         """What the model reads of it."""
-        return self.text if self.summary is None else self.summary
+        return self.text if self.excerpt is None else self.excerpt
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def place(self) -> tuple[str, str, str, int]:
         """What passages are ordered by: their document, and where in it they stand."""
-        return self.collection, self.document, self.start
+        return self.collection, self.title, self.document, self.start
 
 
 @dataclass(frozen=True, slots=True)
