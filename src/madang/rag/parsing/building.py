@@ -138,7 +138,7 @@ def _shortened(title: str) -> str:
 def _about_unreadable(n_unreadable: int) -> tuple[str, ...]:
     if not n_unreadable:
         return ()
-    return (f"{n_unreadable:,} characters that cannot be read were replaced by '{REPLACEMENT}'.",)
+    return (f"Characters that cannot be read, replaced by '{REPLACEMENT}': {n_unreadable:,}.",)
 
 
 def _empty(name: str) -> DocumentError:

@@ -28,6 +28,7 @@ _DEFINITION: Final = re.compile(
 )
 # int main(void) {   and   void Shape::draw() const   at the left margin, in C and what looks like it
 _C_FUNCTION: Final = re.compile(r"(?![#}\s])[\w:<>,&*~\[\] \t]{1,80}[ \t*&](?P<name>[\w:~]{1,80})\([^;]{0,200}$")
+_RECEIVER: Final = re.compile(r"^ *\([^)]*\)")  # of a method in Go
 _NAME: Final = re.compile(r"[\w$.:~?!]+")
 _LEADING: Final = re.compile(r"[ \t]*(?:#|//|/\*|\*|@|--|\[|\"\"\"|;)")
 _LEAST_LINES: Final = 5  # of a definition that is a section of its own
@@ -54,7 +55,7 @@ def _definitions(text: str, media_type: str) -> Iterator[tuple[int, int, str]]:
     for offset, line in lines_of(text):
         match = _DEFINITION.match(line)
         function = _C_FUNCTION.match(line) if is_c and not match else None
-        if match and (found := _NAME.search(match["rest"] or "")):
+        if match and (found := _NAME.search(_RECEIVER.sub("", match["rest"] or ""))):
             column = len(match["indent"].expandtabs(_TAB_COLUMNS))
             yield offset if leading is None else leading, column, f"{match['keyword'].lower()} {found[0].rstrip(':')}"
         elif function:

@@ -38,7 +38,7 @@ def parse(name: str, data: bytes, limits: ParsingLimits) -> Document:
     read_xml(name, archive.read(_MAIN), body, limits)
     title = properties.title or body.first_heading or title_of(name)
     n_images = sum(entry.startswith("word/media/") for entry in archive.names)
-    notes = (f"{n_images:,} images were left out.",) if n_images else ()
+    notes = (f"Images left out: {n_images:,}.",) if n_images else ()
     return body.builder.finish(title, DOCX.media_type, properties.facts, notes)
 
 

@@ -71,14 +71,14 @@ def _pages(name: str, pdf: pypdfium2.PdfDocument, builder: TextBuilder) -> tuple
     if not any(texts):
         raise DocumentError(
             name,
-            f"there is no text on its {len(texts):,} pages, only pictures of it or nothing",
+            "there is no text on any page of it, only pictures of text or nothing",
             hint="Recognise its text first, for example with ocrmypdf.",
         )
     notes = []
     if n_blank:
-        notes.append(f"{n_blank:,} of {len(texts):,} pages have no text.")
+        notes.append(f"Pages without text: {n_blank:,} of {len(texts):,}.")
     if n_damaged:
-        notes.append(f"{n_damaged:,} of {len(texts):,} pages are damaged and were left out.")
+        notes.append(f"Damaged pages left out: {n_damaged:,} of {len(texts):,}.")
     return texts, notes
 
 
