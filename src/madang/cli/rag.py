@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from madang.cli.collecting import (
     chosen,
     collections_of,
 )
-from madang.cli.console import data, data_json, data_table, dim_note, note
+from madang.cli.console import data, data_json, data_table, note
 from madang.core.errors import InvalidRequest, MadangError, NotFound
 from madang.core.units import format_bytes, format_count
 
@@ -62,6 +63,8 @@ def add(
         data_json({"collection": collection, "documents": rows, "skipped": dict(found.skipped)})
     else:
         note(", ".join(f"{n} {state}" for state, n in counted.items()) or "There was nothing to add.")
+        for remark, n in _remarks(rows).items():
+            note(remark if n == 1 else f"{remark} So it is with {n} documents.")
         if found.skipped:
             note("Left out: " + ", ".join(f"{n} {why}" for why, n in found.skipped.items()))
     if counted["failed"]:
@@ -183,6 +186,17 @@ def _made(collections: Collections, owner: str, name: str, model: str | None) ->
         )
 
 
+def _remarks(rows: list[dict[str, Any]]) -> Counter[str]:
+    """What is to be said of the documents that were added; the same of many is said once."""
+    new = (remark for row in rows if row["state"] == "added" for remark in row["notes"])
+    alike: dict[str, str] = {}
+    counted: Counter[str] = Counter()
+    for remark in new:
+        first = alike.setdefault(re.sub(r"\d+", "0", remark), remark)
+        counted[first] += 1
+    return counted
+
+
 def _added(collections: Collections, where: tuple[str, str], file: Path) -> dict[str, Any]:
     """Take one file in; what became of it."""
     from madang.rag.files import read_file
@@ -206,9 +220,7 @@ def _added(collections: Collections, where: tuple[str, str], file: Path) -> dict
         return {"source": source, "state": "failed", "error": error.to_dict()}
     if state == "added":
         note(f"Added {file.name}: {stored.n_chunks} chunks.")
-        for remark in stored.notes:
-            dim_note(f"  {remark}")
-    return {"source": source, "state": state, "document": stored.id, "n_chunks": stored.n_chunks}
+    return {"source": source, "state": state, "document": stored.id, "n_chunks": stored.n_chunks, "notes": stored.notes}
 
 
 @contextmanager
@@ -259,11 +271,13 @@ def _when(moment: datetime) -> str:
 
 
 def _shown(hit: Hit) -> str:
+    from madang.rag.grounding import heading_of
+
     scores = [f"score {hit.score:.4f}"]
     scores += [] if hit.dense_score is None else [f"cosine {hit.dense_score:.2f}"]
     scores += [] if hit.lexical_score is None else [f"words {hit.lexical_score:.1f}"]
     chunk = hit.chunk
-    place = " › ".join((chunk.title, *chunk.headings))
+    place = heading_of(chunk.title, chunk.headings, chunk.page)
     text = " ".join(chunk.text.split())
     shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
     return (

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from madang.rag.finding import Material
     from madang.rag.grounding import Grounded
 
+_CLOSEST = 3
+_SHOWN_CHARACTERS = 100
 _DEFAULT_TOKENS = 512  # an answer from passages is short; small models do not always know where to end
 
 
@@ -126,14 +128,24 @@ def _without_false_marks(events: Iterator[Event], marks: Any) -> Iterator[Event]
 
 
 def _show_sources(sources: list[dict[str, Any]]) -> None:
-    """Those that the answer names, or all that it may rest on where it names none."""
-    cited = [source for source in sources if source["is_cited"]]
-    if sources:
-        note("\nSources:" if cited else "\nIt was given these passages, and names none of them:")
-    for source in cited or sources:
-        place = " › ".join((source["title"], *source["headings"]))
-        page = "" if source["page"] is None else f", p. {source['page']}"
-        note(f"[{source['n']}] {place}{page} ({source['collection']} {source['chunk'] or source['document']})")
+    """Those that the answer names; where it names none, those that say most of what it says."""
+    from madang.rag.grounding import heading_of
+
+    shown = [source for source in sources if source["is_cited"]]
+    if shown:
+        note("\nSources:")
+    elif sources:
+        note("\nThe answer names no source. Closest to it, of what it was given:")
+        shown = sorted(sources, key=lambda source: -source["support"])[:_CLOSEST]
+    for source in shown:
+        place = heading_of(source["title"], source["headings"], source["page"])
+        note(f"[{source['n']}] {place}  ({source['collection']} {source['chunk'] or source['document']})")
+        dim_note("    " + _beginning(source["excerpt"] or source["text"]))
+
+
+def _beginning(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
 def _refuse(material: Material, as_json: bool) -> None:

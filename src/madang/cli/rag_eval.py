@@ -22,7 +22,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="QUESTIONS.jsonl",
-            help="A JSON object on each line: question, and source, heading, text or start of what answers it.",
+            help="A JSON object on each line: question, and document, headings, text or start of what answers it.",
         ),
     ],
     *,

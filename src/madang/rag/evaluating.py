@@ -2,14 +2,14 @@
 
 A file of questions has a JSON object on each line:
 
-    question   what is asked
-    source     the end of the path or name of the document that has the answer
-    heading    one of the headings that the passage stands under
-    text       words of the passage, as they stand there
-    start, end the place in the document's text, in characters, in place of ``text``
+    question    what is asked
+    document    the end of the path or name of the document that has the answer
+    headings    the path of headings, from the outermost, that the passage stands under
+    text        words of the passage, as they stand there
+    start, end  the place in the document's text, in characters, in place of ``text``
 
-``source``, ``heading``, ``text`` and ``start`` narrow what counts as found; a question with none of them has no answer
-in the documents, and is to be refused.
+All but ``question`` narrow what counts as found; a question with none of them has no answer in the documents, and is to
+be refused. Other fields are left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from madang.rag.stored import StoredChunk
 
 DEPTHS: Final = (1, 3, 5, 10)
-_FIELDS: Final = {"question": str, "source": str, "heading": str, "text": str, "start": int, "end": int}
+_KINDS: Final = {"question": str, "document": str, "headings": list, "text": str, "start": int, "end": int}
+_WORDS: Final[dict[type, str]] = {str: "a text", int: "a whole number", list: "a list of texts"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,8 @@ class Question:
     """A question and what has its answer."""
 
     question: str
-    source: str | None = None
-    heading: str | None = None
+    document: str | None = None
+    headings: Sequence[str] | None = None
     text: str | None = None
     start: int | None = None
     end: int | None = None
@@ -44,13 +45,13 @@ class Question:
     @property
     def is_answerable(self) -> bool:
         """Whether the documents have the answer."""
-        return (self.source, self.heading, self.text, self.start) != (None, None, None, None)
+        return any(part is not None for part in (self.document, self.headings, self.text, self.start))
 
     def is_answered_by(self, chunk: StoredChunk) -> bool:
         """Whether this is the passage, or has a part of it."""
-        if self.source is not None and not chunk.source.endswith(self.source):
+        if self.document is not None and not chunk.source.endswith(self.document):
             return False
-        if self.heading is not None and self.heading not in chunk.headings:
+        if self.headings is not None and [*chunk.headings[: len(self.headings)]] != [*self.headings]:
             return False
         if self.start is not None:
             return chunk.start < (self.start + 1 if self.end is None else self.end) and self.start < chunk.end
@@ -78,10 +79,10 @@ def read_questions(path: Path) -> list[Question]:
             raise InvalidRequest(f"Line {n} of {path} is not JSON.", param="questions") from error
         if not isinstance(given, dict) or not given.get("question"):
             raise InvalidRequest(f"Line {n} of {path} has no question.", param="questions")
-        known = {name: given[name] for name in _FIELDS if given.get(name) is not None}
-        wrong = next((name for name, value in known.items() if type(value) is not _FIELDS[name]), None)
+        known = {name: given[name] for name in _KINDS if given.get(name) is not None}
+        wrong = next((name for name, value in known.items() if type(value) is not _KINDS[name]), None)
         if wrong is not None:
-            kind = "a whole number" if _FIELDS[wrong] is int else "a text"
+            kind = _WORDS[_KINDS[wrong]]
             raise InvalidRequest(f"'{wrong}' in line {n} of {path} must be {kind}.", param="questions")
         questions.append(Question(**known))
     if not questions:

@@ -74,6 +74,11 @@ class Passage:
         return self.text if self.excerpt is None else self.excerpt
 
     @property
+    def heading(self) -> str:
+        """Where it stands, for people: the title is often the first heading as well."""
+        return heading_of(self.title, self.headings, self.page)
+
+    @property
     def place(self) -> tuple[str, str, str, int]:
         """What passages are ordered by: their document, and where in it they stand."""
         return self.collection, self.title, self.document, self.start
@@ -120,6 +125,12 @@ def passage_of(chunk: StoredChunk, score: float | None = None) -> Passage:
     )
 
 
+def heading_of(title: str, headings: Sequence[str], page: int | None) -> str:
+    """``title › heading › heading, p. 3``, nothing said twice."""
+    parts = [title, *(headings[1:] if [*headings[:1]] == [title] else headings)]
+    return " › ".join(part for part in parts if part) + ("" if page is None else f", p. {page}")
+
+
 def ground(
     engine: Engine, request: Request, passages: Sequence[Passage], language: Language, *, may_shorten: bool = False
 ) -> Grounded:
@@ -156,10 +167,8 @@ def quoted(passages: Iterable[Passage]) -> str:
     """Passages as the model reads them: numbered, with where they come from, in marks that no document can close."""
     blocks = []
     for n, passage in enumerate(passages, 1):
-        place = " › ".join(part for part in (passage.title, *passage.headings) if part)
-        page = "" if passage.page is None else f", p. {passage.page}"
         text = _QUOTE_MARKS.sub("< ", passage.told.strip())
-        heading = _QUOTE_MARKS.sub("< ", " ".join(f"{place}{page}".split()))
+        heading = _QUOTE_MARKS.sub("< ", " ".join(passage.heading.split()))
         blocks.append(f"{_QUOTE.format(n=n)}\n[{n}] {heading}\n{text}\n{_UNQUOTE.format(n=n)}")
     return "\n\n".join(blocks)
 
