@@ -58,7 +58,7 @@ TEXTS = st.text(st.sampled_from("ab가나😀 \n\t.!?:|#`-,e\u0301\u200d"), max_
 
 @given(TEXTS, st.sampled_from(["a.md", "a.txt", "a.py", "a.csv"]), st.integers(18, 60), st.integers(0, 8))
 def test_any_text_is_covered_by_chunks_that_fit(text: str, name: str, budget_tokens: int, overlap_tokens: int) -> None:
-    if text.strip():
+    if any(character.isalpha() for character in text):
         chunks_of(name, text, budget_tokens, overlap_tokens)
 
 

@@ -15,7 +15,7 @@ def test_pages_have_offsets() -> None:
 
 
 def test_bookmarks_are_headings() -> None:
-    pages = [["Intro", "words"], ["more", "Method", "words"], ["end"]]
+    pages = [["Intro", "words"], ["The Method", "Methods", "Method", "words"], ["end"]]
     document = parse_document("a.pdf", pdf(pages, bookmarks=[("Intro", 0), ("Method", 1), ("Unseen", 2), ("Intro", 0)]))
     starts = {section.headings: document.text[section.start :].split("\n")[0] for section in document.sections}
     assert starts == {("Intro",): "Intro", ("Method",): "Method", ("Unseen",): "end"}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Final
 
 from madang.rag.documents import Document
-from madang.rag.parsing.building import clean_text, sections_of
+from madang.rag.parsing.building import MOST_SECTIONS, clean_text, sections_of
 from madang.rag.parsing.limits import ParsingLimits
 from madang.rag.parsing.markdown import lines_of
 
@@ -38,7 +39,7 @@ _TAB_COLUMNS: Final = 4
 def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: Sequence[str] = ()) -> Document:
     """The text with its definitions as sections."""
     text, found_notes = clean_text(name, text, limits)
-    headings = _large(text, list(_definitions(text, media_type)))
+    headings = _large(text, list(islice(_definitions(text, media_type), MOST_SECTIONS)))
     return Document(
         title=PurePath(name).name,
         media_type=media_type,

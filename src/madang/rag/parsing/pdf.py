@@ -99,10 +99,19 @@ def _headings(pdf: pypdfium2.PdfDocument, pages: Sequence[int], texts: Sequence[
         index = destination.get_index() if destination is not None else None
         if not title or index is None or not 0 <= index < len(pages):
             continue
-        offset = pages[index] + max(clean(texts[index])[0].find(title), 0)
+        offset = pages[index] + _line_of(title, clean(texts[index])[0], last - pages[index])
         if offset >= last:  # bookmarks may go back, where sections cannot
             last = offset
             yield offset, bookmark.level, title
+
+
+def _line_of(title: str, text: str, begin: int) -> int:
+    """Where the line that is the title begins, or else one that begins with it; 0 where there is none."""
+    for ending in ("\n", ""):
+        found = f"\n{text}\n".find(f"\n{title}{ending}", max(begin, 0))
+        if found >= 0:
+            return found
+    return 0
 
 
 def _facts(told: dict[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from madang.rag.parsing.limits import ParsingLimits
 _DELIMITERS: Final = "\t;|,"  # where there is as much of each, a comma may stand in a number
 _SAMPLE_CHARACTERS: Final = 10_000
 _SAMPLE_LINES: Final = 20
+_MOST_COLUMNS_TOLD: Final = 1000
 
 
 def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: Sequence[str] = ()) -> Document:
@@ -32,7 +33,7 @@ def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: S
     for row in chain(() if has_header else (first,), (second,) if second else (), rows):
         builder.line(_record(columns, row))
         n_rows += 1
-    facts = {"n_rows": n_rows, **({"columns": columns} if columns else {})}
+    facts = {"n_rows": n_rows, **({"columns": columns} if 0 < len(columns) <= _MOST_COLUMNS_TOLD else {})}
     return builder.finish(title_of(name), media_type, facts, notes)
 
 

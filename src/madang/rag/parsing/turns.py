@@ -19,7 +19,8 @@ from madang.rag.parsing.limits import ParsingLimits
 
 UNKNOWN_SPEAKER: Final = "?"
 _MOST_NAME_CHARACTERS: Final = 60
-_MOST_SPEAKERS: Final = 50
+_MOST_SPEAKERS: Final = 50  # of a text that is taken for a meeting
+_MOST_SPEAKERS_TOLD: Final = 1000  # with more, the document is text like any other
 _LEAST_TURNS: Final = 4
 _LEAST_SHARE: Final = 0.6  # of the lines of a meeting that begin a turn
 _TIME: Final = r"\[?\(?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?\)?\]?"
@@ -57,7 +58,9 @@ def written_meeting(
             speaker = _name(speaker)
             speakers[speaker] = None
             builder.line(f"{speaker}: {' '.join(said.split())}".rstrip())
-    facts: dict[str, Any] = {"speakers": list(speakers), "n_turns": sum(len(meeting.turns) for meeting in meetings)}
+    facts: dict[str, Any] = {"n_turns": sum(len(meeting.turns) for meeting in meetings)}
+    if len(speakers) <= _MOST_SPEAKERS_TOLD:
+        facts["speakers"] = list(speakers)
     date = _date_of(name, meetings)
     if date is not None:
         facts["date"] = date
