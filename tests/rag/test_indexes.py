@@ -5,16 +5,21 @@ There is no server here: Qdrant's client runs in its own local mode, which answe
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from madang.core.errors import StorageError
 from madang.models.locking import Busy
 from madang.rag.embedded import EmbeddedIndex
 from madang.rag.exact import ExactIndex
-from madang.rag.qdrant import QdrantIndex
+from madang.rag.qdrant import QdrantIndex, connect
 from madang.rag.vectors import Entry, VectorIndex, Words
 
 N_DIMENSIONS = 16
@@ -131,3 +136,49 @@ def test_vectors_of_another_length_make_a_new_index(tmp_path: Path) -> None:
     second = EmbeddedIndex(tmp_path / "col_x", 8)
     assert second.is_new
     second.close()
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server that refuses every request with the status of its class."""
+
+    status = 500
+    keys: ClassVar[list[str | None]] = []
+
+    def answer(self) -> None:
+        self.keys.append(self.headers.get("api-key"))
+        self.send_response(self.status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_GET = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *_: object) -> None:
+        """Not in the output of tests."""
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(401, "refused the key"), (500, "status 500")])
+def test_a_server_that_refuses_is_a_sentence_without_the_key(status: int, sentence: str) -> None:
+    pytest.importorskip("qdrant_client")
+    handler = type("Refusing", (Answering,), {"status": status, "keys": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        client = connect(f"http://127.0.0.1:{server.server_port}", "hush")
+        with pytest.raises(StorageError, match=sentence) as refusal:
+            QdrantIndex(client, "madang_col_x", N_DIMENSIONS)
+        assert "hush" not in f"{refusal.value.message} {refusal.value.hint}"
+        assert "hush" in handler.keys  # type: ignore[attr-defined]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_server_that_is_not_there_is_a_sentence() -> None:
+    pytest.importorskip("qdrant_client")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(StorageError, match="does not answer"):
+        QdrantIndex(connect(f"http://127.0.0.1:{port}", None), "madang_col_x", N_DIMENSIONS)
