@@ -26,7 +26,7 @@ CollectionNames = Annotated[
     typer.Option("--collection", "-c", metavar="NAME", help="Where to look; again for more. Unset: all of them."),
 ]
 OneDocument = Annotated[
-    str | None, typer.Option("--document", "-d", metavar="NAME", help="Only in this document: its id, title or path.")
+    str | None, typer.Option("--document", "-d", metavar="NAME", help="Only in this document: its id, title or file.")
 ]
 Speaker = Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Only what this person said.")]
 

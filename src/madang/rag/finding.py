@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from madang.core.errors import InvalidRequest, NotFound
@@ -31,7 +32,7 @@ class Wanted:
     """Where to look.
 
     collections   names, in the order of the question
-    document      one of them only: its id, title or source
+    document      one of them only: its id, title, source, or the name of its file
     speaker       only what this person said
     """
 
@@ -98,14 +99,22 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
 def find_document(
     collections: Collections, owner: str, names: Sequence[str], wanted: str
 ) -> tuple[str, StoredDocument]:
-    """The collection and the document of this id, title or source. Raises NotFound."""
+    """The collection and the document of this id, title, source or name of a file. Raises NotFound."""
     for name in names:
         stored = collections.documents(owner, name)
-        for called in (attrgetter("id"), attrgetter("title"), attrgetter("source")):
+        for called in (attrgetter("id"), attrgetter("source"), attrgetter("title"), _file_name, _file_stem):
             match = next((one for one in stored if called(one) == wanted), None)
             if match is not None:
                 return name, match
     raise NotFound("document", wanted, hint=f"See: madang rag list {names[0]}")
+
+
+def _file_name(stored: StoredDocument) -> str:
+    return PurePath(stored.source).name
+
+
+def _file_stem(stored: StoredDocument) -> str:
+    return PurePath(stored.source).stem
 
 
 def _chosen(
