@@ -71,7 +71,7 @@ class Marks:
         if self._is_korean[n] != _is_korean(sentence):
             return True
         terms = terms_of(sentence)
-        return len(terms) < 2 or len(terms & self._terms[n]) >= _LEAST_SUPPORT * len(terms)
+        return not terms or len(terms & self._terms[n]) >= _LEAST_SUPPORT * len(terms)
 
 
 def support(answer: str, source: str) -> float:
