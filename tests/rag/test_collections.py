@@ -214,6 +214,20 @@ def test_documents_are_kept_while_the_server_of_vectors_is_away(home: Path, embe
     assert found(open_collections(home, embedder), "ferry") == ["The ferry leaves at nine."]
 
 
+def test_what_the_documents_do_not_say_is_not_relevant_even_if_something_is_found(collections: Collections) -> None:
+    add(collections, "배는 아홉 시에 항구를 떠납니다. 표는 매표소에서 삽니다.")
+    add(collections, "토마토는 햇빛과 물이 필요합니다.", "b.txt")
+    asked = {
+        "배는 언제 항구를 떠나나요?": True,
+        "표는 어디에서 사나요?": True,
+        "매표소에서 김치찌개를 팔 때 필요한 영업 허가 절차를 알려 주세요.": False,
+        "시험 일정을 바꾸려면 어떻게 해야 하나요?": False,
+    }
+    for question, is_answered in asked.items():
+        seen = collections.search("", ["notes"], question)
+        assert seen.is_relevant == is_answered, (question, seen.evidence)
+
+
 def test_searches_go_on_while_documents_come(collections: Collections) -> None:
     add(collections, "The ferry leaves at nine.", "first.txt")
     failures: list[BaseException] = []

@@ -38,6 +38,7 @@ _SCRIPTS_OF = {
     "hi": {"DEVANAGARI"},
     "th": {"THAI"},
 }
+QUESTION_SHARE = 0.75  # of its letters: a Korean question with two English names in it is a Korean question
 _LOOKED_AT = 2000  # characters of a text that its script is told by
 
 
@@ -59,12 +60,12 @@ class ModelFacts:
         scripts = frozenset().union(*(_SCRIPTS_OF.get(language, {"LATIN"}) for language in entry.languages))
         return cls(entry.prefixes, scripts, str(reference))
 
-    def can_read(self, text: str) -> bool:
-        """Whether at least half of the letters are of scripts that the model has learnt; without letters, it can."""
+    def can_read(self, text: str, least: float = 0.5) -> bool:
+        """Whether that share of the letters is of scripts that the model has learnt; without letters, it can."""
         if self.scripts is None:
             return True
         known = [_script(letter) in self.scripts for letter in text[:_LOOKED_AT] if letter.isalpha()]
-        return 2 * sum(known) >= len(known)
+        return sum(known) >= least * len(known)
 
 
 def _script(letter: str) -> str:

@@ -4,7 +4,7 @@ A change of a collection counts its revision up. Whoever searches compares that 
 followed, and puts and removes what differs: so a crash, a second process, a lost folder or an emptied server all end
 in the same few lines. Chunks never change, so their ids tell all.
 
-Only one process can hold the folder of the embedded index. Another one, such as ``madang rag`` beside a running
+Only one process can hold the folder of the embedded index. Another one, such as a command beside a running
 server, makes an exact index in its memory for as long as it lives: a little slower to begin with, and the same answers.
 """
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from madang.core.errors import InvalidRequest
 from madang.rag import stored
-from madang.rag.embedding import ModelFacts, OpenEmbedder, embed_query
+from madang.rag.embedding import QUESTION_SHARE, ModelFacts, OpenEmbedder, embed_query
 from madang.rag.indexes import Indexes
 from madang.rag.lexical import Terms, count_terms, find_analyzer, idf
-from madang.rag.relevance import Evidence, is_relevant
+from madang.rag.relevance import LEAST_CHUNKS, Evidence, is_covered, is_near, telling_part
 from madang.rag.stored import Collection, StoredChunk
 from madang.rag.vectors import Scored, Vector, Words
 from madang.storage import Database
@@ -90,6 +91,7 @@ class Searcher:
         words = {collection.name: _QueryWords.of(self._database, collection, query) for collection in collections}
         dense: dict[int, float] = {}
         lexical: dict[int, float] = {}
+        is_relevant = False
         depth = max(DEPTH, 2 * limit)
         for collection in collections:
             index = self._indexes.follow(collection)
@@ -97,7 +99,9 @@ class Searcher:
                 continue
             among = _among(self._database, collection, only)
             if (vector := vectors.get(collection.embedding_model)) is not None:
-                dense |= index.nearest(vector, depth, among)
+                nearest = index.nearest(vector, depth, among)
+                is_relevant |= bool(nearest) and is_near(nearest[0][1], collection.embedding_model)
+                dense |= nearest
             if mode != "dense":
                 lexical |= index.matching(words[collection.name].words, depth, among)
         fused = fuse([_ranked(dense, depth), _ranked(lexical, depth)])[:limit]
@@ -106,12 +110,16 @@ class Searcher:
             Hit(rank=rank, chunk=chunks[id][0], score=score, dense_score=dense.get(id), lexical_score=lexical.get(id))
             for rank, (id, score) in enumerate(((id, score) for id, score in fused if id in chunks), 1)
         ]
+        coverages = {id: words[chunk.collection].coverage(terms) for id, (chunk, terms) in chunks.items()}
         evidence = Evidence(
             cosine=max(dense.values(), default=0.0) if vectors else None,
-            coverage=max((words[chunk.collection].coverage(terms) for chunk, terms in chunks.values()), default=0.0),
+            coverage=max(coverages.values(), default=0.0),
+        )
+        is_relevant |= any(
+            is_covered(coverage, words[chunks[id][0].collection].analyzer, query) for id, coverage in coverages.items()
         )
         timings = SearchTimings(embedded_s - started_s, time.perf_counter() - embedded_s)
-        return Found(hits=hits, is_relevant=bool(hits) and is_relevant(evidence), evidence=evidence, timings=timings)
+        return Found(hits=hits, is_relevant=bool(hits) and is_relevant, evidence=evidence, timings=timings)
 
 
 def fuse(rankings: Iterable[Sequence[Scored]]) -> list[Scored]:
@@ -145,7 +153,7 @@ def _query_vectors(
     vectors: dict[str, Vector] = {}
     for model in dict.fromkeys(collection.embedding_model for collection in collections if collection.n_chunks):
         facts = ModelFacts.of(model)
-        if facts.can_read(query):
+        if facts.can_read(query, QUESTION_SHARE):
             with open_embedder(model) as embedder:
                 vectors[model] = embed_query(embedder, facts, query)
         elif mode == "dense":
@@ -159,24 +167,33 @@ def _query_vectors(
 
 @dataclass(frozen=True, slots=True)
 class _QueryWords:
-    """The words of a question in one collection."""
+    """The words of a question in one collection: those to search by, and those that tell what it is about."""
 
+    analyzer: str
     words: Words
+    telling: Words
 
     @classmethod
     def of(cls, database: Database, collection: Collection, query: str) -> _QueryWords:
-        terms = count_terms(find_analyzer(collection.analyzer)(query)).ids
-        statement = f"SELECT term, n_chunks FROM terms WHERE collection = ? AND term IN ({', '.join('?' * len(terms))})"
-        values = (collection.id, *terms.tolist())
+        analyzer = find_analyzer(collection.analyzer)
+        terms, telling = count_terms(analyzer(query)).ids, count_terms(analyzer(telling_part(query))).ids
+        known = [int(id) for id in np.union1d(terms, telling)]
+        statement = f"SELECT term, n_chunks FROM terms WHERE collection = ? AND term IN ({', '.join('?' * len(known))})"
+        values = (collection.id, *known)
         rows = database.read(lambda connection: connection.execute(statement, values).fetchall())
         n_with = {row["term"]: row["n_chunks"] for row in rows}
-        weights = [idf(collection.n_chunks, n_with.get(id, 0)) for id in terms.tolist()]
-        return cls(Words(terms, np.array(weights, np.float32)))
+
+        def weighed(ids: npt.NDArray[np.uint32], n_chunks: int) -> Words:
+            return Words(ids, np.array([idf(n_chunks, n_with.get(int(id), 0)) for id in ids], np.float32))
+
+        n_chunks = collection.n_chunks
+        return cls(analyzer.name, weighed(terms, n_chunks), weighed(telling, max(n_chunks, LEAST_CHUNKS)))
 
     def coverage(self, terms: Terms) -> float:
         """How much of what the question's words tell stands in a chunk, from 0 to 1."""
-        total = float(self.words.weights.sum())
-        return float(self.words.weights[np.isin(self.words.terms, terms.ids)].sum()) / total if total else 0.0
+        total = float(self.telling.weights.sum())
+        is_shared = np.isin(self.telling.terms, terms.ids)
+        return float(self.telling.weights[is_shared].sum()) / total if total else 0.0
 
 
 def _among(database: Database, collection: Collection, only: Only) -> list[int] | None:

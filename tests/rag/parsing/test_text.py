@@ -149,12 +149,22 @@ def test_code_has_a_section_for_each_definition() -> None:
         ("a.go", "func (s *Server) Close() error {", "func Close"),
         ("a.java", "public final class Main extends Base {", "class Main"),
         ("a.c", "static int *find(const char *name, int n) {", "find"),
-        ("a.sql", "CREATE TABLE people (", "create table people"),
+        ("a.sql", "create table people (", "create table people"),
+        ("a.kt", "fun <T> List<T>.second(): T {", "fun List"),
+        ("a.rs", "impl<T: Clone> Tree<T> for Oak<T> {", "impl Tree"),
+        ("a.cpp", "enum class Color : int {", "enum Color"),
+        ("a.go", "type Server struct {", "type Server"),
     ],
 )
 def test_definitions_of_other_languages(name: str, line: str, heading: str) -> None:
     text = "\n".join(["// before"] * 6 + ["", line] + ["    x;"] * 6)
     assert parse_document(name, text.encode()).sections[-1].headings == (heading,)
+
+
+def test_a_sentence_is_no_definition() -> None:
+    sentences = "type of a thing", "class which says", "object that is told", "function to call", "record of all"
+    text = '"""\n' + "".join(f"{sentence}\n" * 6 for sentence in sentences) + '"""\n'
+    assert [section.headings for section in parse_document("a.py", text.encode()).sections] == [()]
 
 
 def test_short_definitions_share_a_section() -> None:

@@ -22,15 +22,18 @@ _MODIFIERS: Final = (
 )
 _KEYWORDS: Final = (
     r"class|def|func|function|fun|fn|struct|enum|union|trait|impl|interface|protocol|extension|namespace|module|mod|object"
-    r"|record|type|macro_rules!|CREATE +(?:OR +REPLACE +)?(?:TABLE|VIEW|FUNCTION|PROCEDURE|INDEX|TRIGGER)"
+    r"|record|type|macro_rules!"
+    r"|(?i:CREATE +(?:OR +REPLACE +)?(?:TABLE|VIEW|FUNCTION|PROCEDURE|INDEX|TRIGGER)(?: +IF +NOT +EXISTS)?)"
 )
+# What follows the name in a definition, and not in a sentence that begins with one of these words.
+_AFTER_NAME: Final = r"[({:<=;\[,]|$|(?:extends|implements|permits|for|where|final|struct|interface|func|(?i:on|as))\b"
 _DEFINITION: Final = re.compile(
-    rf"(?P<indent>[ \t]{{0,40}}){_MODIFIERS}(?P<keyword>{_KEYWORDS})\b(?P<rest>[ \t<*(][^\n]{{0,200}})?$", re.IGNORECASE
+    rf"(?P<indent>[ \t]{{0,40}}){_MODIFIERS}(?P<keyword>{_KEYWORDS})(?: +(?:class|struct)\b)?\*?"
+    r"(?: ?<[^<>]{0,80}>)?(?: \([^()]{0,80}\))?"  # parameters of types, and the receiver of a method in Go
+    rf" {{1,4}}(?P<name>[\w$.:~?!]{{1,100}}) {{0,4}}(?:{_AFTER_NAME})"
 )
 # int main(void) {   and   void Shape::draw() const   at the left margin, in C and what looks like it
 _C_FUNCTION: Final = re.compile(r"(?![#}\s])[\w:<>,&*~\[\] \t]{1,80}[ \t*&](?P<name>[\w:~]{1,80})\([^;]{0,200}$")
-_RECEIVER: Final = re.compile(r"^ *\([^)]*\)")  # of a method in Go
-_NAME: Final = re.compile(r"[\w$.:~?!]+")
 _LEADING: Final = re.compile(r"[ \t]*(?:#|//|/\*|\*|@|--|\[|\"\"\"|;)")
 _LEAST_LINES: Final = 5  # of a definition that is a section of its own
 _TAB_COLUMNS: Final = 4
@@ -56,9 +59,10 @@ def _definitions(text: str, media_type: str) -> Iterator[tuple[int, int, str]]:
     for offset, line in lines_of(text):
         match = _DEFINITION.match(line)
         function = _C_FUNCTION.match(line) if is_c and not match else None
-        if match and (found := _NAME.search(_RECEIVER.sub("", match["rest"] or ""))):
+        if match:
             column = len(match["indent"].expandtabs(_TAB_COLUMNS))
-            yield offset if leading is None else leading, column, f"{match['keyword'].lower()} {found[0].rstrip(':')}"
+            title = f"{match['keyword'].lower()} {match['name'].rstrip(':')}"
+            yield offset if leading is None else leading, column, title
         elif function:
             yield offset if leading is None else leading, 0, function["name"]
         if not _LEADING.match(line):
