@@ -333,7 +333,7 @@ def test_sources_are_kept_with_the_turn_and_a_persona_brings_its_collections(
     script: Script,
 ) -> None:
     put(client, notes, "birds.md", BIRDS)
-    engine = script(TextDelta("In March [1]."), done())
+    engine = script(TextDelta("In March [2]."), done())
     engine.info = EngineInfo("scripted", "scripted", 4000)
     client.post(f"{ROOT}/personas", json={"name": "librarian", "system": "Be brief.", "collections": ["notes"]})
     session = client.post(f"{ROOT}/sessions", json={"persona": "librarian"}).json()["id"]
@@ -346,7 +346,7 @@ def test_sources_are_kept_with_the_turn_and_a_persona_brings_its_collections(
     ask(client, "And then?", model="scripted", session=session)
     first, said, last = engine.requests[1].messages[1:]
     assert first.content.startswith("<source 1>") and first.content.endswith("When do storks come back?")
-    assert said.content == "In March [1]." and last.content.endswith("Question: And then?")
+    assert said.content == "In March [2]." and last.content.endswith("Question: And then?")
     _, told = ask(client, "Hello", model="scripted", session=session, collection=[])
     assert "sources" not in told and engine.requests[-1].messages[-1].content == "Hello"
 
