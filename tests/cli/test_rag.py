@@ -73,6 +73,8 @@ def test_a_question_is_answered_from_them_or_refused(madang: Madang, folder: Pat
     assert shown.status == 0 and shown.out.strip() and "[" in shown.err
     refused = madang("rag", "ask", "What does the constitution say on taxes?", "--json").json()
     assert (refused["text"], refused["is_grounded"], refused["sources"]) == (REFUSALS["en"], False, [])
+    korean = madang("rag", "ask", "storks는 언제 March에 돌아오나요? storks come back from Africa", "--max-tokens", "4")
+    assert "has not learnt the language" in korean.err and "--language ko" in korean.err
     assert madang("rag", "ask", "헌법은 세금에 대해 뭐라고 하나요?").out.strip() == REFUSALS["ko"]
 
 

@@ -54,6 +54,7 @@ def ask(  # noqa: PLR0913  (a command line's options are its parameters)
     if not material.is_relevant:
         _refuse(material, as_json)
         return
+    _warn_of_language(model, material.language)
     from madang.cli.pull import fetcher
     from madang.runtime import open_model
 
@@ -64,6 +65,16 @@ def ask(  # noqa: PLR0913  (a command line's options are its parameters)
     )
     with closing(open_model(model, settings, fetch=fetcher(settings))) as engine:
         _answer(engine, _grounded(engine, request, material), stats=stats, as_json=as_json)
+
+
+def _warn_of_language(model: str, language: str) -> None:
+    """Say so where the catalog knows that a model has not learnt the language of the question."""
+    from madang.models import load_catalog, parse_reference
+
+    entry = load_catalog().find(parse_reference(model))
+    if entry is not None and entry.languages and language not in entry.languages:
+        note(f"{model} has not learnt the language of this question ({language}).")
+        note(f"See those that have: madang models recommend --task rag --language {language}")
 
 
 def _grounded(engine: Engine, request: Request, material: Material) -> Grounded:
