@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from madang.core.errors import StorageError
-from madang.models.locking import Busy
+from madang.core.locking import Busy
 from madang.rag.embedded import EmbeddedIndex
 from madang.rag.exact import ExactIndex
 from madang.rag.qdrant import QdrantIndex, connect

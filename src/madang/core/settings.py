@@ -64,7 +64,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
     Setting("device", "text", None, "where transformers computes: cpu, cuda, cuda:1 or mps; unset takes the best"),
     Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
-    Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
+    Setting(
+        "quantize", "text", None, "weights that transformers shrinks while it loads: nf4, fp4 or int8; unset: none"
+    ),
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("hf_endpoint", "text", None, "address of the hub that 'hf:' means; unset: HF_ENDPOINT, or huggingface.co"),
     Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
@@ -77,6 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
         "qdrant_url", "text", None, "address of a Qdrant server for the vectors of documents; unset: in this process"
     ),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
+    Setting("describe", "switch", True, "have the model of each session title and summarise it, when idle"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -124,6 +127,7 @@ class Settings:
     document_roots: str | None
     qdrant_url: str | None
     traces: bool
+    describe: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)

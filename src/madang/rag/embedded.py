@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from madang.models.locking import file_lock
+from madang.core.locking import file_lock
 from madang.rag.vectors import Entry, Scored, Vector, Words
 
 _DENSE, _SPARSE = "dense", "sparse"

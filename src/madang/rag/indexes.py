@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from madang.core.errors import StorageError
-from madang.models.locking import Busy
+from madang.core.locking import Busy
 from madang.rag import embedded
 from madang.rag.exact import ExactIndex
 from madang.rag.lexical import Terms

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ConfigDict
 
-from madang.chat import ContextPolicy, Turn, chained
+from madang.chat import ContextPolicy, Turn, chained, is_due
 from madang.chat.sessions import new_turn_id
 from madang.core.errors import InvalidRequest, MadangError, NotFound, StorageError
 from madang.core.events import Done, Event, ReasoningDelta, TextDelta, ToolCallDelta
@@ -28,6 +28,7 @@ from madang.storage.runs import facts_of
 
 Prepare: TypeAlias = Callable[[Message], Awaitable[None]]
 
+ROOM_TOKENS = 600  # of the context, for the question what a conversation is about and its answer
 SETTLE_S = 2.0  # that a question waits for the answer before it to be written
 
 
@@ -56,6 +57,7 @@ class Exchange:
 
     before      what the model is told before the question
     memory      summaries of the session
+    described   how many questions it had when it was described, or 0
     asked       the question's turns; empty when an earlier question is answered again
     collections   names of those that the session's persona looks into
     more        what else is told of the answer, when it is over
@@ -68,6 +70,7 @@ class Exchange:
     parent: str | None = None
     policy: ContextPolicy = "strict"
     memory: Memory | None = None
+    described: int = 0
     asked: list[Turn] = field(default_factory=list)
     model: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -85,7 +88,7 @@ class Exchange:
     ) -> AsyncGenerator[tuple[int, Event], None]:
         """The same events. What was said is kept however the stream ends, but nothing of a request that is refused.
 
-        After a whole answer, ``prepare`` is given it, to get a long conversation ready for its next turn.
+        After a whole answer, ``prepare`` is given it, if there is something to do before the next turn.
         """
         is_refused = False
         try:
@@ -93,7 +96,7 @@ class Exchange:
                 async for number, event in stream:
                     self._saw(event)
                     yield number, event
-            if prepare is not None and self._is_long():
+            if prepare is not None and (self.is_long or self.is_undescribed):
                 answer = Message("assistant", "".join(self._text), tool_calls=tuple(self._calls))
                 self.history.background.start(self.session, partial(prepare, answer))
         except MadangError:
@@ -114,7 +117,23 @@ class Exchange:
             facts["question"] = self.asked[-1].id
         return facts | ({"warnings": warnings} if warnings else {})
 
-    def _is_long(self) -> bool:
+    @property
+    def n_questions(self) -> int:
+        """Of the conversation so far."""
+        roles = [message.role for message in self.before] + [turn.message.role for turn in self.asked]
+        return roles.count("user")
+
+    @property
+    def is_undescribed(self) -> bool:
+        """Whether its model should be asked what it is about, and can be shown the whole of it."""
+        if self._done is None or not is_due(self.n_questions, self.described):
+            return False
+        ledger = self._done.ledger
+        room = ledger.n_ctx - ledger.kept_tokens - ledger.generated_tokens
+        return ledger.dropped_tokens == 0 and room >= ROOM_TOKENS
+
+    @property
+    def is_long(self) -> bool:
         """Whether its context is filled so far that the next turn may want a summary."""
         if self.policy != "summarise" or self._done is None:
             return False
@@ -205,7 +224,7 @@ def _begun(history: History, place: _Place, messages: Sequence[Message], model: 
             raise
         exchange.warnings.append(f"This session is not there. {notice} What was said before is not known.")
     else:
-        exchange.policy = session.context_policy
+        exchange.policy, exchange.described = session.context_policy, session.described
         exchange.memory = Memory(known, partial(_keep_summary, history, owner, place.session))
     while not said and path and path[-1].message.role == "assistant":
         path.pop()

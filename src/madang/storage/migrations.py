@@ -66,6 +66,14 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
         "CREATE INDEX runs_by_owner ON runs (owner, id)",
     ),
+    (  # what a session is about, and who says so; described is at how many questions its model was asked
+        "ALTER TABLE sessions ADD COLUMN title_by TEXT NOT NULL DEFAULT 'question'",
+        "ALTER TABLE sessions ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE sessions ADD COLUMN tags_by TEXT NOT NULL DEFAULT 'model'",
+        "ALTER TABLE sessions ADD COLUMN summary TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE sessions ADD COLUMN summary_by TEXT NOT NULL DEFAULT 'model'",
+        "ALTER TABLE sessions ADD COLUMN described INTEGER NOT NULL DEFAULT 0",
+    ),
     (  # Documents. An index of vectors is made from these, and can always be made again.
         """CREATE TABLE collections (
             id TEXT PRIMARY KEY,

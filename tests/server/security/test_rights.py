@@ -29,9 +29,12 @@ MANAGE = {
     "DELETE /madang/v1/models/{name:path}",
     "DELETE /madang/v1/resident/{name:path}",
     "POST /madang/v1/pulls",
+    "POST /madang/v1/resident",
     "DELETE /madang/v1/pulls/{id}",
     "GET /madang/v1/machine",
     "POST /madang/v1/collections/{name}/documents",
+    "POST /madang/v1/comparisons",
+    "DELETE /madang/v1/comparisons/{id}",
 }
 USE = {
     "GET /openapi.json",
@@ -59,8 +62,12 @@ USE = {
     *(f"GET /madang/v1/ingests{end}" for end in ("", "/{id}", "/{id}/events")),
     "DELETE /madang/v1/ingests/{id}",
     "GET /madang/v1/runs",
+    "POST /madang/v1/tokens",
+    "GET /madang/v1/recommendations",
+    *(f"GET /madang/v1/comparisons{end}" for end in ("", "/{id}")),
     "GET /metrics",
     "GET /madang/v1/metrics",
+    "GET /madang/v1/requests",
     *(
         f"{start}{path}"
         for path in (
@@ -146,6 +153,28 @@ def keep(store: Store, name: str) -> None:
     assert not isinstance(reference, FileReference)
     weights = ManifestFile("model.gguf", status.st_size, path=str(file), modified_ns=status.st_mtime_ns)
     store.commit(Manifest(reference, "gguf", "test", (weights,), datetime.now(UTC)))
+
+
+def test_only_who_may_unload_says_how_long_models_stay(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    user, owner = bearer(keys.add("user")), bearer(keys.add("owner", may_manage=True))
+    said = {"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": False, "keep_alive": 0}
+    answer = client.post("/api/chat", json=said, headers=user)
+    assert "keep_alive" in answer.json()["madang"]["warnings"][0]
+    assert "warnings" not in client.post("/api/chat", json=said, headers=owner).json()["madang"]
+    assert [kept_s for _, kept_s in pool.leased] == [None, 0]
+    for path, body in (("/api/generate", {"model": "echo"}), ("/api/embed", {"model": "letters", "input": []})):
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=user).status_code == 403
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=owner).status_code == 200
+    assert len(pool.unloaded) == 2
+
+
+def test_a_model_is_loaded_on_purpose(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    owner = bearer(keys.add("owner", may_manage=True))
+    body = {"model": "echo", "keep_alive_s": -1}
+    found = client.post("/madang/v1/resident", json=body, headers=owner).json()
+    assert (found["name"], found["engine"]) == ("echo:latest", "echo")
+    assert pool.leased == [("echo", -1)]
+    assert client.post("/madang/v1/resident", json={"model": "nothing:1b"}, headers=owner).status_code == 404
 
 
 def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, str]) -> None:

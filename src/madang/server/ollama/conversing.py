@@ -34,6 +34,7 @@ from madang.server.ollama.asking import CHAT, GENERATE, Asked, read_chat, read_g
 from madang.server.ollama.body import Body
 from madang.server.ollama.history import write_context
 from madang.server.ollama.responding import body_of, state_of, streamed
+from madang.server.scopes import check_manager, granted_keep_alive
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -107,8 +108,10 @@ async def _load_or_unload(state: ServerState, job: _Job) -> Line:
     """Always one object, even where a stream was asked for."""
     lines, keep_alive_s = Lines(job.asked.model, job.shape), job.asked.keep_alive_s
     if keep_alive_s == 0:
+        await check_manager()
         await in_thread(partial(state.pool.unload, str(job.reference)))
         return lines.bare("unload")
+    keep_alive_s, _ = granted_keep_alive(keep_alive_s)
     async with leased(state.pool, str(job.reference), keep_alive_s=keep_alive_s):
         return lines.bare("load")
 
@@ -119,12 +122,13 @@ async def _events(state: ServerState, job: _Job, request: Request) -> AsyncGener
         for event in job.grounding.refusal():
             yield 0, event
         return
-    async with leased(state.pool, str(job.reference), keep_alive_s=job.asked.keep_alive_s) as loaded:
+    keep_alive_s, unkept = granted_keep_alive(job.asked.keep_alive_s)
+    async with leased(state.pool, str(job.reference), keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
         job.load_s = perf_counter() - job.arrived_s
         (request,) = await prepared(state.store, engine, job.preset, [request])
         request, warnings = within_context(request, engine.info)
-        job.warnings += warnings
+        job.warnings += (*unkept, *warnings)
         async with aclosing(_generated(engine, job, request)) as stream:
             async for event in stream:
                 yield 0, event
