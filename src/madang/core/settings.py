@@ -74,6 +74,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("reuse", "switch", True, "use files that other programs (Hugging Face, Ollama, LM Studio) have already"),
     Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("document_roots", "text", None, "folders whose documents a server may read for managers, as PATH has them"),
     Setting(
         "qdrant_url", "text", None, "address of a Qdrant server for the vectors of documents; unset: in this process"
     ),
@@ -123,6 +124,7 @@ class Settings:
     reuse: bool
     offline: bool
     remote_key: str | None
+    document_roots: str | None
     qdrant_url: str | None
     traces: bool
     describe: bool
