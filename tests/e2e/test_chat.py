@@ -23,9 +23,9 @@ def asked(server: ServerProcess, path: str, body: dict[str, Any] | None = None) 
 def conversation(server: ServerProcess, *messages: str) -> str:
     """A session of questions and answers in turn; its id."""
     said = [{"role": "assistant" if n % 2 else "user", "content": text} for n, text in enumerate(messages)]
-    id: str = asked(server, "/madang/v1/sessions/import", {"document": {"title": messages[0][:60], "messages": said}})[
-        "id"
-    ]
+    id: str = asked(
+        server, "/madang/v1/sessions/import", {"document": {"session": {"title": messages[0][:60]}, "messages": said}}
+    )["id"]
     return id
 
 

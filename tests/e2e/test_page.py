@@ -70,8 +70,9 @@ def test_every_screen_has_an_address_and_a_key(visit: Visit) -> None:
         page.get_by_role("heading", level=1, name=name.capitalize()).wait_for()
     page.keyboard.press("Alt+1")
     page.wait_for_url("**/chat")
+    page.get_by_label("Message", exact=True).wait_for()
     page.keyboard.press("Control+k")
-    assert page.get_by_label("Search conversations").evaluate("e => e === document.activeElement")
+    page.get_by_label("Search conversations").and_(page.locator(":focus")).wait_for()
 
 
 def test_the_first_tab_skips_to_the_content(visit: Visit) -> None:
