@@ -1,0 +1,35 @@
+import { expect, test } from "vitest";
+import { preferred } from ".";
+import { en } from "./en";
+import { ko } from "./ko";
+
+const HANGUL = /[가-힣]/;
+
+test("the first language of the browser that there is wins", () => {
+  expect(preferred(["ko-KR", "en-US"])).toBe("ko");
+  expect(preferred(["fr", "ko"])).toBe("ko");
+  expect(preferred(["en-GB", "ko"])).toBe("en");
+  expect(preferred(["fr"])).toBe("en");
+  expect(preferred([])).toBe("en");
+});
+
+test("English has no Korean, and Korean has no text that was left in English", () => {
+  for (const [path, text] of texts(en)) expect(text, path).not.toMatch(HANGUL);
+  const english = new Map(texts(en));
+  for (const [path, text] of texts(ko)) {
+    expect(text.trim(), path).not.toBe("");
+    if (/[a-z]{4,} [a-z]{3,}/i.test(english.get(path) ?? "")) expect(text, path).toMatch(HANGUL);
+  }
+});
+
+test("texts with a number or a name have it in both languages", () => {
+  for (const [path, text] of [...texts(en), ...texts(ko)]) expect(text, path).not.toMatch(/undefined|\[object/);
+});
+
+function texts(table: object, path = ""): [string, string][] {
+  return Object.entries(table).flatMap(([name, value]): [string, string][] => {
+    if (typeof value === "string") return [[`${path}${name}`, value]];
+    if (typeof value === "function") return [[`${path}${name}`, String(value("7", "8", "9"))]];
+    return texts(value, `${path}${name}.`);
+  });
+}
