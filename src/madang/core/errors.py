@@ -12,7 +12,7 @@
     │   └── RequestTimeout               the client took too long to send its request
     ├── AccessDenied                     a server does not let this caller do it
     │   ├── InvalidKey                   no API key, or one that is not known
-    │   └── Forbidden                    a host, origin or model that is not allowed
+    │   └── Forbidden                    a host, origin, model or path that is not allowed
     ├── TryLater                         the same request may succeed later
     │   ├── RateLimited                  this key has used up its share for now
     │   └── Overloaded                   too many others wait, or the server is stopping
@@ -27,6 +27,7 @@
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
     │   └── ChecksumMismatch
+    ├── DocumentError                    a document that cannot be read; nothing of it was kept
     ├── StorageError                     sessions and runs cannot be read or kept now
     ├── NotEnoughResources
     │   ├── NotEnoughMemory
@@ -174,7 +175,7 @@ class InvalidKey(AccessDenied):
 
 
 class Forbidden(AccessDenied):
-    """The caller is known, or needs no key, but a host, origin or model is not allowed."""
+    """The caller is known, or needs no key, but a host, origin, model or path is not allowed."""
 
     code = "forbidden"
 
@@ -324,6 +325,17 @@ class ChecksumMismatch(SourceError):
         )
         self.expected_sha256 = expected_sha256
         self.actual_sha256 = actual_sha256
+
+
+class DocumentError(MadangError):
+    """A document that is damaged, too large, locked, or in no format that madang reads; nothing of it was kept."""
+
+    code = "document_error"
+
+    def __init__(self, name: str, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{name} cannot be read: {problem}.", hint=hint)
+        self.name = name
+        self.problem = problem
 
 
 class StorageError(MadangError):

@@ -72,6 +72,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("reuse", "switch", True, "use files that other programs (Hugging Face, Ollama, LM Studio) have already"),
     Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("document_roots", "text", None, "folders whose documents a server may read for managers, as PATH has them"),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
@@ -115,6 +116,7 @@ class Settings:
     reuse: bool
     offline: bool
     remote_key: str | None
+    document_roots: str | None
     traces: bool
     debug: bool
     origins: Mapping[str, Origin]

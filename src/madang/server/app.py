@@ -32,6 +32,7 @@ def create_app(state: ServerState) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await app.state.history.background.close()
+        await in_thread(app.state.library.close)
         await in_thread(state.pool.close)
         await in_thread(app.state.history.close)
         if state.traces is not None:

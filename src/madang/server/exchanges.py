@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ConfigDict
 
@@ -32,16 +32,22 @@ SETTLE_S = 2.0  # that a question waits for the answer before it to be written
 
 
 class WireSession(WireObject):
-    """What a request says of its session.
+    """What a request says of its session, and of the documents that it is answered from.
 
-    session   where the exchange is kept, and where what was said before is
-    parent    the message that it follows: one in the middle begins a branch, "" is before the first; unset is the last
+    session     where the exchange is kept, and where what was said before is
+    parent      the message that it follows: one in the middle begins a branch, "" is before the first; unset: the last
+    collection  one or more, to answer from; unset is what the session's persona has, an empty list is none
+    document    only one of their documents: its id, title or source
+    speaker     only what this person said in it
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    session: str
+    session: str | None = None
     parent: str | None = None
+    collection: str | list[str] | None = None
+    document: str | None = None
+    speaker: str | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +57,8 @@ class Exchange:
     before      what the model is told before the question
     memory      summaries of the session
     asked       the question's turns; empty when an earlier question is answered again
+    collections   names of those that the session's persona looks into
+    more        what else is told of the answer, when it is over
     """
 
     history: History
@@ -63,6 +71,8 @@ class Exchange:
     asked: list[Turn] = field(default_factory=list)
     model: str = ""
     warnings: list[str] = field(default_factory=list)
+    collections: tuple[str, ...] = ()
+    more: Callable[[], dict[str, Any]] = dict
     _answer_id: str = field(default_factory=new_turn_id)
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
@@ -95,10 +105,11 @@ class Exchange:
 
     def facts(self) -> dict[str, Any]:
         """What the answer says of its session."""
-        warnings = list(self.warnings)
+        more = self.more()
+        warnings = [*self.warnings, *more.pop("warnings", ())]
         if not warnings and self.history.trouble is not None:
             warnings.append(_not_kept(self.history.trouble))
-        facts: dict[str, Any] = {"session": self.session, "message": self._answer_id}
+        facts: dict[str, Any] = {"session": self.session, "message": self._answer_id, **more}
         if self.asked:
             facts["question"] = self.asked[-1].id
         return facts | ({"warnings": warnings} if warnings else {})
@@ -137,7 +148,7 @@ class Exchange:
                     reasoning="".join(self._reasoning),
                     state="partial" if self._done is None else "whole",
                     model=self.model,
-                    facts={} if self._done is None else facts_of(self._done),
+                    facts=self.more() | ({} if self._done is None else facts_of(self._done)),
                 )
             )
         if turns:
@@ -155,23 +166,35 @@ async def begin_exchange(wire: WireSession | None, messages: Sequence[Message], 
     caller's, InvalidRequest when there is nothing to answer.
     """
     visit = VISIT.get()
-    if wire is None or visit is None or visit.history is None:
+    if wire is None or wire.session is None or visit is None or visit.history is None:
+        if wire is not None and wire.session is None and wire.parent is not None:
+            raise InvalidRequest("A parent is a message of a session; name the session.", param="madang.session")
         return None
-    return await in_thread(partial(_begun, visit.history, caller(), wire, messages, model))
+    place = _Place(caller(), wire.session, wire.parent)
+    return await in_thread(partial(_begun, visit.history, place, messages, model))
 
 
-def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[Message], model: str) -> Exchange:
+class _Place(NamedTuple):
+    """Where an exchange belongs: see WireSession."""
+
+    owner: str
+    session: str
+    parent: str | None
+
+
+def _begun(history: History, place: _Place, messages: Sequence[Message], model: str) -> Exchange:
     history.journal.settle(SETTLE_S)
+    owner = place.owner
     said = [message for message in messages if message.role != "system"]
     own = [message for message in messages if message.role == "system"]
-    exchange = Exchange(history, owner, wire.session, model=model)
+    exchange = Exchange(history, owner, place.session, model=model)
     path: list[Turn] = []
     try:
-        session = history.sessions.get(owner, wire.session)
-        path = [] if wire.parent == "" else history.sessions.path(owner, wire.session, wire.parent)
-        known = history.sessions.summaries(owner, wire.session)
-        if not own and session.persona is not None:
-            own = _prompt(history, owner, session.persona, exchange.warnings)
+        session = history.sessions.get(owner, place.session)
+        path = [] if place.parent == "" else history.sessions.path(owner, place.session, place.parent)
+        known = history.sessions.summaries(owner, place.session)
+        if session.persona is not None:
+            own = _as_persona(history, session.persona, exchange, own)
     except StorageError as error:
         if not said:
             raise
@@ -183,7 +206,7 @@ def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[M
         exchange.warnings.append(f"This session is not there. {notice} What was said before is not known.")
     else:
         exchange.policy = session.context_policy
-        exchange.memory = Memory(known, partial(_keep_summary, history, owner, wire.session))
+        exchange.memory = Memory(known, partial(_keep_summary, history, owner, place.session))
     while not said and path and path[-1].message.role == "assistant":
         path.pop()
     if not said and (not path or path[-1].message.role not in ("user", "tool")):
@@ -194,13 +217,15 @@ def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[M
     return exchange
 
 
-def _prompt(history: History, owner: str, name: str, warnings: list[str]) -> list[Message]:
+def _as_persona(history: History, name: str, exchange: Exchange, own: list[Message]) -> list[Message]:
+    """System messages: those that the request has, or the persona's; its collections are noted."""
     try:
-        prompt = history.personas.get(owner, name).prompt
+        persona = history.personas.get(exchange.owner, name)
     except NotFound:
-        warnings.append(f"The persona '{name}' is not there any more; the session goes on without it.")
-        return []
-    return [] if prompt is None else [Message("system", prompt)]
+        exchange.warnings.append(f"The persona '{name}' is not there any more; the session goes on without it.")
+        return own
+    exchange.collections = persona.collections
+    return own or ([] if persona.prompt is None else [Message("system", persona.prompt)])
 
 
 def _keep_summary(history: History, owner: str, session: str, digest: str, text: str) -> None:

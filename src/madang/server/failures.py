@@ -22,6 +22,7 @@ STATUS: dict[type[errors.MadangError], HTTPStatus] = {
     errors.UnsupportedModel: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.AdapterMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.DocumentError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.SourceError: HTTPStatus.BAD_GATEWAY,
     errors.StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotEnoughMemory: HTTPStatus.SERVICE_UNAVAILABLE,

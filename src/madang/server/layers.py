@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
 from madang.server.history import History
 from madang.server.keys import KeyFile
-from madang.server.limits import BLOB_BYTES, Admission, BodyClock
+from madang.server.library import Library
+from madang.server.limits import BLOB_BYTES, DOCUMENT_BYTES, Admission, BodyClock
 from madang.server.metrics import GenerationEnd, Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from madang.server.tracing import Traces
 
 UPLOADS = "/api/blobs/"
+DOCUMENTS = "/madang/v1/collections/"
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DRAIN_RETRY_S = 5.0
@@ -46,6 +48,7 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
     metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
     app.state.history = history
+    app.state.library = Library(state, history.database, admission)
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
     app.add_middleware(BodyLayer, state=state)
@@ -261,8 +264,7 @@ class BodyLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["path"].startswith(UPLOADS)
-        limit_bytes = BLOB_BYTES if is_upload else self._state.body_bytes
+        is_upload, limit_bytes = _upload(scope, self._state.body_bytes)
         headers = Headers(scope=scope)
         promised = headers.get("content-length", "")
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
@@ -280,6 +282,16 @@ class BodyLayer:
             body.watch.end()
         if body.failure is not None and not body.has_begun:
             await refuse(scope, receive, send, body.failure)
+
+
+def _upload(scope: Scope, body_bytes: int) -> tuple[bool, int]:
+    """Whether the body is a file, which may take its time, and the most bytes that it may have."""
+    path: str = scope["path"]
+    if path.startswith(UPLOADS):
+        return True, BLOB_BYTES
+    if scope["method"] == "PUT" and path.startswith(DOCUMENTS):
+        return True, DOCUMENT_BYTES
+    return False, body_bytes
 
 
 class _Body:

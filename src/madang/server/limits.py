@@ -20,6 +20,7 @@ from madang.core.sampling import SAMPLING_LIMITS
 
 BODY_BYTES = 32 << 20
 BLOB_BYTES = 256 << 30  # of an upload, which goes to the disk and is stopped by what is free there
+DOCUMENT_BYTES = 100_000_000  # of an upload that is read into a collection, as rag.parsing's own limit
 HEADER_S = 10.0  # from the first byte of a request to the last one of its headers
 BODY_IDLE_S = 30.0  # between two pieces of a body
 BODY_S = 120.0  # for a whole body; uploads have no such limit
