@@ -31,6 +31,7 @@ from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
 from madang.cli.show import show
+from madang.cli.tokens import ManyValues, tokens
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
 from madang.core.settings import load_settings
 
@@ -75,6 +76,7 @@ app.command("quantize")(quantize)
 app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)
+app.command("tokens", cls=ManyValues)(tokens)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)

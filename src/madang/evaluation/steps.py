@@ -20,8 +20,8 @@ import numpy as np
 from madang.core import Engine, LogitSource, Message, Request, SamplingParams, Scorer, collect
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.writing import require_disk
-from madang.evaluation.residence import peak_bytes, resident_bytes
 from madang.evaluation.speed import run_answer
+from madang.hardware.residence import peak_bytes, resident_bytes
 from madang.quantization.divergence import compare, rows_of
 
 Step = Mapping[str, Any]

@@ -49,12 +49,16 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
     app.state.history = history
     app.state.library = Library(state, history.database, admission)
+    visits: dict[int, Visit] = {}
+    app.state.visits = visits
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
     app.add_middleware(BodyLayer, state=state)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
-    app.add_middleware(VisitLayer, metrics=metrics, admission=admission, history=history, traces=state.traces)
+    app.add_middleware(
+        VisitLayer, metrics=metrics, admission=admission, history=history, visits=visits, traces=state.traces
+    )
     return drain, metrics
 
 
@@ -87,12 +91,16 @@ class VisitLayer:
     def __init__(
         self,
         app: ASGIApp,
+        *,
         metrics: ServerMetrics,
         admission: Admission,
         history: History,
+        visits: dict[int, Visit],
         traces: Traces | None = None,
     ) -> None:
+        """``visits`` are those of all requests that run, kept up to date here."""
         self._app = app
+        self._visits = visits
         self._traces = traces
         self._metrics = metrics
         self._admission = admission
@@ -104,11 +112,16 @@ class VisitLayer:
             await self._app(scope, receive, send)
             return
         visit = Visit(
-            request_id=_request_id(scope), metrics=self._metrics, admission=self._admission, history=self._history
+            request_id=_request_id(scope),
+            metrics=self._metrics,
+            admission=self._admission,
+            history=self._history,
+            path=scope["path"],
         )
         if self._traces is not None:
             visit.span = self._traces.begin(scope["method"], Headers(scope=scope))
         token = VISIT.set(visit)
+        self._visits[id(visit)] = visit
         answer = _Answer(send, visit.request_id)
         began_s = time.perf_counter()
         try:
@@ -125,6 +138,7 @@ class VisitLayer:
                 await refuse(scope, receive, answer.send, error)
         finally:
             VISIT.reset(token)
+            del self._visits[id(visit)]
             duration_s = time.perf_counter() - began_s
             status = STATUS_OF_FAULT if answer.status is None else answer.status
             self._metrics.answered(_route(scope), scope["method"], status)

@@ -49,8 +49,11 @@ USE = {
     *(f"{method} /madang/v1/personas" for method in ("GET", "POST")),
     *(f"{method} /madang/v1/personas/{{name}}" for method in ("GET", "DELETE")),
     "GET /madang/v1/runs",
+    "POST /madang/v1/tokens",
+    "GET /madang/v1/recommendations",
     "GET /metrics",
     "GET /madang/v1/metrics",
+    "GET /madang/v1/requests",
     *(
         f"{start}{path}"
         for path in (

@@ -1,4 +1,4 @@
-"""Models: those of the store, those that could be pulled, those in memory, and how one would be loaded."""
+"""Models: those of the store, those in memory, and how one would be loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from madang.core.errors import ModelNotFound
 from madang.core.sampling import SamplingParams
 from madang.engines import choose_engine
 from madang.hardware import Choice, Plan
-from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference, load_catalog
+from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference
 from madang.runtime import plan_for
 from madang.server.bridge import in_thread
 from madang.server.describing import ModelFacts, facts_of
@@ -42,12 +42,6 @@ async def show_model(name: str, state: State) -> documents.WholeModel:
 async def remove_model(name: str, state: State) -> documents.Removed:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     return await in_thread(partial(_remove, state, find_reference(name, state.store)))
-
-
-@router.get("/catalog")
-async def list_catalog(state: State) -> documents.Catalog:
-    """Every model that can be pulled by name."""
-    return await in_thread(partial(_catalog, state.store))
 
 
 @router.get("/plans/{name:path}")
@@ -132,27 +126,6 @@ def _set(sampling: SamplingParams) -> dict[str, Any]:
 def _remove(state: ServerState, reference: StoredReference) -> documents.Removed:
     state.pool.unload(str(reference))
     return documents.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
-
-
-def _catalog(store: Store) -> documents.Catalog:
-    rows = []
-    for name, entry in load_catalog().entries.items():
-        rows.append(
-            documents.CatalogModel(
-                name=name,
-                source=str(entry.source),
-                task=entry.task,
-                tasks=list(entry.tasks),
-                parameters=entry.parameters,
-                context_tokens=entry.context_tokens,
-                license=None if entry.license is None else entry.license.name,
-                commercial=None if entry.license is None else entry.license.commercial,
-                languages=list(entry.languages),
-                size_bytes=entry.size_bytes,
-                is_here=store.find(entry.reference) is not None,
-            )
-        )
-    return documents.Catalog(models=rows)
 
 
 def _plan(state: ServerState, reference: StoredReference) -> documents.ModelPlan:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from madang.server.manage import collections, ingests, machine, models, personas, pulls, runs, sessions
+from madang.runtime.outlook import Outlook
+from madang.runtime.tokens import Tokenizers
+from madang.server.manage import catalog, collections, ingests, machine, models, personas, pulls, runs, sessions, tokens
+from madang.server.state import ServerState
 
 PREFIX = "/madang/v1"
 
 
 def include(app: FastAPI) -> None:
     """Add the routes below ``/madang/v1``."""
-    for group in (models, pulls, machine, sessions, personas, runs, collections, ingests):
+    state: ServerState = app.state.server
+    app.state.tokenizers = Tokenizers(state.settings)
+    app.state.outlook = Outlook(state.settings.home)
+    for group in (models, catalog, pulls, machine, sessions, personas, runs, tokens, collections, ingests):
         app.include_router(group.router, prefix=PREFIX, tags=["madang"])
