@@ -76,10 +76,10 @@ def prepare(
 ) -> Prepared:
     """Raises InvalidRequest for a document without words, and what ``progress`` raises."""
     document = _keepable(document)
+    if not document.text.strip() or not document.sections:
+        raise InvalidRequest(f"'{document.title}' has no text that could be found.", param="document")
     count = counter_of(embedder, facts, document.text)
     chunks = split(document, count, budget_tokens=chunk_budget(embedder))
-    if not chunks:
-        raise InvalidRequest(f"'{document.title}' has no text that could be found.", param="document")
     progress.split(len(chunks))
     texts = [indexed_text(chunk.headings, chunk.text) for chunk in chunks]
     vectors: list[Vector | None] = []

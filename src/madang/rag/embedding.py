@@ -17,16 +17,16 @@ import numpy as np
 from madang.core.engine import Embedder, TextTokenCounter
 from madang.core.errors import InvalidRequest
 from madang.models import Prefixes, load_catalog, parse_reference
+from madang.rag.chunking import LEAST_BUDGET_TOKENS, CountTokens
 from madang.rag.vectors import Vector
 
 OpenEmbedder: TypeAlias = Callable[[str], AbstractContextManager[Embedder]]
-CountTokens: TypeAlias = Callable[[Sequence[str]], Sequence[int]]
 
 DEFAULT_MODEL = "all-minilm:l6"
 BATCH_TEXTS = 32
 CHUNK_TOKENS = 320  # a chunk has at most so many, of which the model's context may leave fewer
 HEADING_TOKENS = 40  # left for the prefix and the headings that are read with a chunk
-_LEAST_TOKENS = 32
+_LEAST_TOKENS = LEAST_BUDGET_TOKENS + 4  # and what the model adds to any text
 
 # Scripts by the first word of their letters' Unicode names, and who writes what; all other languages write Latin.
 _SCRIPTS_OF = {
@@ -72,8 +72,8 @@ def _script(letter: str) -> str:
 
 
 def estimate_tokens(texts: Sequence[str]) -> list[int]:
-    """About how many tokens a tokenizer that knows the script would take: 4 bytes of UTF-8 to one, at least 1."""
-    return [max(1, -(-len(text.encode("utf-8", "replace")) // 4)) for text in texts]
+    """About how many tokens a tokenizer that knows the script would take: 4 bytes of UTF-8 to one."""
+    return [-(-len(text.encode("utf-8", "replace")) // 4) for text in texts]
 
 
 def counter_of(embedder: Embedder, facts: ModelFacts, text: str) -> CountTokens:
