@@ -41,3 +41,42 @@ export function useText(): Text {
 export function currentText(): Text {
   return TABLES[currentLanguage()];
 }
+
+/** Numbers and times as the language writes them. */
+export function useFormats() {
+  const language = useLanguage();
+  return formatsOf(language);
+}
+
+const made = new Map<Language, ReturnType<typeof makeFormats>>();
+
+export function formatsOf(language: Language) {
+  let formats = made.get(language);
+  if (formats === undefined) {
+    formats = makeFormats(language);
+    made.set(language, formats);
+  }
+  return formats;
+}
+
+function makeFormats(language: Language) {
+  const whole = new Intl.NumberFormat(language);
+  const tenth = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+  const fine = new Intl.NumberFormat(language, { maximumSignificantDigits: 2 });
+  const day = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+  const size = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+  const UNITS = ["B", "kB", "MB", "GB", "TB"];
+  return {
+    count: (value: number) => whole.format(value),
+    rate: (value: number) => (value < 10 ? tenth : whole).format(value),
+    seconds: (value: number) => (value < 1 ? fine : tenth).format(value),
+    time: (value: string | number | Date) => day.format(new Date(value)),
+    /** Decimal units and three digits, as the command line writes them. */
+    bytes: (value: number) => {
+      let n = value;
+      let unit = 0;
+      for (; Math.abs(n) >= 999.5 && unit < UNITS.length - 1; unit += 1) n /= 1000;
+      return `${size.format(n)} ${UNITS[unit]}`;
+    },
+  };
+}
