@@ -29,6 +29,7 @@ test("texts with a number or a name have it in both languages", () => {
 function texts(table: object, path = ""): [string, string][] {
   return Object.entries(table).flatMap(([name, value]): [string, string][] => {
     if (typeof value === "string") return [[`${path}${name}`, value]];
+    if (Array.isArray(value)) return value.map((item, index) => [`${path}${name}.${index}`, String(item)]);
     if (typeof value === "function") return [[`${path}${name}`, String(value("7", "8", "9"))]];
     return texts(value, `${path}${name}.`);
   });

@@ -60,7 +60,7 @@ export function formatsOf(language: Language) {
 }
 
 function makeFormats(language: Language) {
-  const whole = new Intl.NumberFormat(language);
+  const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
   const tenth = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
   const fine = new Intl.NumberFormat(language, { maximumSignificantDigits: 2 });
   const day = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
