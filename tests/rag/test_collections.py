@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from madang.core.engine import Embeddings, EngineInfo
-from madang.core.errors import InvalidRequest, NotFound
+from madang.core.errors import InvalidRequest, NotFound, StorageError
 from madang.rag import Document, Section
 from madang.rag.collections import Collections
 from madang.storage import DATABASE_FILE, Database
@@ -50,17 +51,20 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def open_collections(home: Path, embedder: Hashing) -> Collections:
+def open_collections(home: Path, embedder: Hashing, qdrant_url: str | None = None) -> Collections:
     @contextmanager
     def opened(model: str) -> Iterator[Hashing]:
         yield embedder
 
-    return Collections(Database(home / DATABASE_FILE), home, open_embedder=opened)
+    return Collections(Database(home / DATABASE_FILE), home, open_embedder=opened, qdrant_url=qdrant_url)
 
 
-@pytest.fixture
-def collections(home: Path, embedder: Hashing) -> Iterator[Collections]:
-    made = open_collections(home, embedder)
+@pytest.fixture(params=[None, ":memory:"], ids=["here", "qdrant"])
+def collections(home: Path, embedder: Hashing, request: pytest.FixtureRequest) -> Iterator[Collections]:
+    """With the embedded index, and with the stand-in of a server that Qdrant's client has in itself."""
+    if request.param is not None:
+        pytest.importorskip("qdrant_client")
+    made = open_collections(home, embedder, request.param)
     made.create("", "notes", analyzer="bigrams")
     yield made
     made.close()
@@ -155,8 +159,8 @@ def test_nobody_finds_the_collections_of_others(collections: Collections) -> Non
 def test_an_index_that_was_lost_is_made_again(collections: Collections, home: Path, embedder: Hashing) -> None:
     add(collections, "The ferry leaves at nine.")
     n_read = embedder.n_read
-    collections.close()
-    shutil.rmtree(home / "rag")
+    collections.close()  # of the stand-in, nothing is left now
+    shutil.rmtree(home / "rag", ignore_errors=True)
     assert found(collections, "ferry", mode="dense") == ["The ferry leaves at nine."]
     assert embedder.n_read == n_read + 1  # the question, no document
 
@@ -179,6 +183,35 @@ def test_two_at_the_same_home_find_what_either_added(collections: Collections, h
     collections.remove_document("", "notes", collections.documents("", "notes")[0].id)
     assert found(second, "ferry") == found(collections, "ferry")
     second.close()
+
+
+def test_what_another_process_held_when_it_was_removed_is_deleted_later(
+    collections: Collections, home: Path, embedder: Hashing
+) -> None:
+    add(collections, "The ferry leaves at nine.")
+    id = collections.get("", "notes").id
+    second = open_collections(home, embedder)
+    found(second, "ferry")
+    second.remove("", "notes")
+    collections.close()
+    second.create("", "others", analyzer="bigrams")
+    third = open_collections(home, embedder)
+    add(third, "The ferry has a bar.", name="others")
+    third.close()
+    assert not (home / "rag" / id).exists()
+
+
+def test_documents_are_kept_while_the_server_of_vectors_is_away(home: Path, embedder: Hashing) -> None:
+    pytest.importorskip("qdrant_client")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    away = open_collections(home, embedder, url)
+    away.create("", "notes", analyzer="bigrams")
+    add(away, "The ferry leaves at nine.")
+    with pytest.raises(StorageError, match="does not answer"):
+        found(away, "ferry")
+    assert found(open_collections(home, embedder), "ferry") == ["The ferry leaves at nine."]
 
 
 def test_searches_go_on_while_documents_come(collections: Collections) -> None:
@@ -213,6 +246,27 @@ class Stopping:
 
     def embedded(self, n_chunks: int) -> None:
         raise KeyboardInterrupt
+
+
+def test_what_was_added_and_removed_before_leaves_no_trace_in_the_scores(collections: Collections) -> None:
+    """Words of removed documents count no more, and weights follow the mean length of what is there."""
+    collections.create("", "fresh", analyzer="bigrams")
+    short = {f"{i}.txt": f"The ferry number {i} leaves at nine." for i in range(12)}
+    long = {f"{i}.txt": f"The bar of ferry {i} " + "sells water and tomatoes. " * 30 for i in range(12, 20)}
+    for source, text in {**short, **long}.items():
+        add(collections, text, source)
+    for document in collections.documents("", "notes"):
+        if document.source in long:
+            collections.remove_document("", "notes", document.id)
+    add(collections, "A changed text about the ferry to the island.", "0.txt")
+    for source, text in {**short, "0.txt": "A changed text about the ferry to the island."}.items():
+        add(collections, text, source, "fresh")
+    query = "ferry to the island"
+    used, fresh = (collections.search("", [name], query, mode="lexical").hits for name in ("notes", "fresh"))
+    assert [hit.chunk.text for hit in used[:1]] == [hit.chunk.text for hit in fresh[:1]]
+    for hit, wanted in zip(used, fresh, strict=True):
+        assert hit.score == wanted.score
+        assert hit.lexical_score == pytest.approx(wanted.lexical_score, rel=0.05)
 
 
 def test_what_is_interrupted_leaves_the_old_document(collections: Collections) -> None:

@@ -160,7 +160,8 @@ def test_a_summary_is_ready_before_it_is_needed(client: TestClient, script: Scri
     [
         ({"madang": {"session": "ses_of_another"}}, "session"),
         ({"madang": {"session": 5}}, "madang.session"),
-        ({"madang": {"sesion": "x"}}, "madang.session"),
+        ({"madang": {"sesion": "x"}}, "madang.sesion"),
+        ({"madang": {"parent": "msg_x"}}, "madang.session"),
         ({"madang": {"session": "SESSION", "parent": "msg_nowhere"}}, "message"),
         ({"madang": {"session": "SESSION"}, "n": 2}, "n"),
         ({"madang": {"session": "SESSION"}, "messages": []}, "messages"),

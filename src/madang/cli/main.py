@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, models, sessions
+from madang.cli import keys, models, rag, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
@@ -27,6 +27,8 @@ from madang.cli.plan import plan
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.quantize import quantize
+from madang.cli.rag_ask import ask
+from madang.cli.rag_eval import evaluate
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
@@ -99,6 +101,14 @@ _sessions.command("export")(sessions.export)
 _sessions.command("import")(sessions.import_session)
 _sessions.command("rm")(sessions.rm)
 app.add_typer(_sessions, name="sessions")
+_rag = typer.Typer(cls=Verbs, help="Your own documents: take them in, search them, ask them.", rich_markup_mode=None)
+_rag.command("add")(rag.add)
+_rag.command("list")(rag.list_collections)
+_rag.command("search")(rag.search)
+_rag.command("ask")(ask)
+_rag.command("rm")(rag.rm)
+_rag.command("eval")(evaluate)
+app.add_typer(_rag, name="rag")
 
 
 def _print_version(wanted: bool) -> None:

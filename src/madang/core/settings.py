@@ -73,6 +73,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
     Setting("document_roots", "text", None, "folders whose documents a server may read for managers, as PATH has them"),
+    Setting(
+        "qdrant_url", "text", None, "address of a Qdrant server for the vectors of documents; unset: in this process"
+    ),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
@@ -85,7 +88,8 @@ _OF_NEIGHBOURS = (
 )
 
 # Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
-_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
+_QDRANT_KEY = "MADANG_QDRANT_KEY"
+_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY", _QDRANT_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Settings:
     """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang.
 
     secret       what the variable that ``remote_key`` names holds; it is in no row and no repr
+    qdrant_key   what MADANG_QDRANT_KEY holds; neither is it
     neighbours   variables that tell where other programs keep their models, as they are
     """
 
@@ -117,10 +122,12 @@ class Settings:
     offline: bool
     remote_key: str | None
     document_roots: str | None
+    qdrant_url: str | None
     traces: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)
+    qdrant_key: str | None = field(default=None, repr=False)
     neighbours: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def for_all_models(self) -> Settings:
@@ -154,7 +161,13 @@ def load_settings(command_line: Mapping[str, Value], environment: Mapping[str, s
         if setting.name == "home":
             config = _read_config(values["home"] / CONFIG_FILE)
     neighbours = {name: environment[name] for name in _OF_NEIGHBOURS if environment.get(name)}
-    return Settings(**values, origins=origins, secret=_secret(values["remote_key"], environment), neighbours=neighbours)
+    return Settings(
+        **values,
+        origins=origins,
+        secret=_secret(values["remote_key"], environment),
+        qdrant_key=environment.get(_QDRANT_KEY) or None,
+        neighbours=neighbours,
+    )
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:

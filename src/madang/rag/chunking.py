@@ -152,10 +152,10 @@ def _best_cut(
     """
     begin, done, limit = bounds
 
-    def merit(end: int) -> tuple[bool, bool, int, int]:
+    def merit(end: int) -> tuple[bool, bool, int, int, int]:
         n_tokens = until[end] - until[begin]
         is_enough = 2 * n_tokens >= target_tokens
-        return not divides[end], is_enough, pieces[end].boundary, -abs(n_tokens - target_tokens)
+        return not divides[end], is_enough, pieces[end].boundary, -abs(n_tokens - target_tokens), n_tokens
 
     return max(range(done + 1, limit + 1), key=merit)
 

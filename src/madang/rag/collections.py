@@ -144,7 +144,7 @@ class Collections:
             return _document(connection, owner, name, "documents.id = ?", id)
 
         added = self._database.write(insert)
-        self._indexes.follow(self.get(owner, name))
+        self._indexes.catch_up(self.get(owner, name))
         return added
 
     def documents(self, owner: str, name: str) -> Sequence[StoredDocument]:
@@ -181,7 +181,7 @@ class Collections:
             delete_document(connection, collection.id, id)
 
         self._database.write(delete)
-        self._indexes.follow(self.get(owner, name))
+        self._indexes.catch_up(self.get(owner, name))
 
     # ---- searching
 

@@ -8,16 +8,20 @@ from summaries of its parts (:mod:`~madang.rag.summarising`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from madang.core.errors import InvalidRequest, NotFound
 from madang.rag.grounding import Passage, passage_of
+from madang.rag.parsing.markdown import lines_of
+from madang.rag.pieces import speaker_of
 from madang.rag.questions import Language, asks_for_whole, language_of, with_context
 
 if TYPE_CHECKING:
-    from madang.rag.collections import Collections, StoredDocument
+    from madang.rag.collections import Collections
+    from madang.rag.stored import StoredDocument
 
 HITS: Final = 6  # passages that are looked for: what a small model can still tell apart
 MOST_COLLECTIONS: Final = 16  # of one question
@@ -28,7 +32,7 @@ class Wanted:
     """Where to look.
 
     collections   names, in the order of the question
-    document      one of them only: its id, title or source
+    document      one of them only: its id, title, source, or the name of its file
     speaker       only what this person said
     """
 
@@ -45,7 +49,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Material:
     """What there is to answer from.
 
     passages       that were found, the best first
@@ -65,7 +69,7 @@ class Evidence:
     warnings: list[str] = field(default_factory=list)
 
 
-def find(collections: Collections, owner: str, wanted: Wanted, question: str, earlier: str = "") -> Evidence:
+def find(collections: Collections, owner: str, wanted: Wanted, question: str, earlier: str = "") -> Material:
     """What to answer a question from; ``earlier`` is the question before it, which a short one may lean on.
 
     Raises NotFound for a collection, document or speaker that is not there, StorageError, and what embedding raises.
@@ -78,7 +82,7 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
         document = stored.id
         whole, text = _whole(collections, owner, name, stored, wanted.speaker)
     if wants_whole and whole:
-        return Evidence(question, language, (), whole, text, wants_whole)
+        return Material(question, language, (), whole, text, wants_whole)
     names = wanted.collections if chosen is None else (chosen[0],)
     tries = [question] if earlier == "" else [question, with_context(question, earlier)]
     for query in filter(None, tries):
@@ -89,20 +93,28 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
     warnings = []
     if wants_whole and found.is_relevant:
         warnings.append("This was answered from passages, not from a whole document; choose one to have it summarised.")
-    return Evidence(question, language, passages, whole, text, False, found.is_relevant and bool(passages), warnings)
+    return Material(question, language, passages, whole, text, False, found.is_relevant and bool(passages), warnings)
 
 
 def find_document(
     collections: Collections, owner: str, names: Sequence[str], wanted: str
 ) -> tuple[str, StoredDocument]:
-    """The collection and the document of this id, title or source. Raises NotFound."""
+    """The collection and the document of this id, title, source or name of a file. Raises NotFound."""
     for name in names:
         stored = collections.documents(owner, name)
-        for called in (attrgetter("id"), attrgetter("title"), attrgetter("source")):
+        for called in (attrgetter("id"), attrgetter("source"), attrgetter("title"), _file_name, _file_stem):
             match = next((one for one in stored if called(one) == wanted), None)
             if match is not None:
                 return name, match
     raise NotFound("document", wanted, hint=f"See: madang rag list {names[0]}")
+
+
+def _file_name(stored: StoredDocument) -> str:
+    return PurePath(stored.source).name
+
+
+def _file_stem(stored: StoredDocument) -> str:
+    return PurePath(stored.source).stem
 
 
 def _chosen(
@@ -122,8 +134,29 @@ def _whole(
 ) -> tuple[tuple[Passage, ...], str]:
     """Its passages, or those of one speaker, and its text. Raises NotFound for somebody who does not speak in it."""
     kept = collections.document(owner, name, stored.id)
-    spoken = [chunk for chunk in kept.chunks if speaker is None or chunk.speaker == speaker]
-    if kept.chunks and not spoken:
-        known = sorted({chunk.speaker for chunk in kept.chunks if chunk.speaker})
-        raise NotFound("speaker", speaker or "", hint=f"In {stored.title} speak: {', '.join(known) or 'none'}.")
-    return tuple(passage_of(chunk) for chunk in spoken), kept.text
+    passages = [passage_of(chunk) for chunk in kept.chunks]
+    if speaker is None:
+        return tuple(passages), kept.text
+    known = frozenset(kept.document.facts.get("speakers", ()))
+    if speaker not in known:
+        who = f"In {stored.title} speak: {', '.join(sorted(known))}." if known else "Nobody is known to speak in it."
+        raise NotFound("speaker", speaker, hint=who)
+    said = _turns(kept.text, known, speaker)
+    return tuple(_said(passage, kept.text, said) for passage in passages if _overlaps(passage, said)), kept.text
+
+
+def _turns(text: str, known: frozenset[str], speaker: str) -> list[tuple[int, int]]:
+    """Where somebody speaks: from the line that begins a turn to the next one that begins another's."""
+    begins = [(offset, who) for offset, line in lines_of(text) if (who := speaker_of(line, known)) is not None]
+    ends = [offset for offset, _ in begins[1:]] + [len(text)]
+    return [(offset, end) for (offset, who), end in zip(begins, ends, strict=True) if who == speaker]
+
+
+def _said(passage: Passage, text: str, said: Sequence[tuple[int, int]]) -> Passage:
+    """With only those parts told that somebody said."""
+    parts = (text[max(start, passage.start) : min(end, passage.end)].strip() for start, end in said)
+    return replace(passage, excerpt="\n".join(part for part in parts if part))
+
+
+def _overlaps(passage: Passage, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(max(start, passage.start) < min(end, passage.end) for start, end in spans)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madang.core.errors import StorageError
 from madang.models.locking import Busy
 from madang.rag import embedded
 from madang.rag.exact import ExactIndex
@@ -67,6 +68,7 @@ class Indexes:
         self._url, self._key = qdrant_url, qdrant_key
         self._client: Any = None
         self._followers: dict[str, _Follower] = {}
+        self._has_no_orphans = False
         self._lock = Lock()
 
     def follow(self, collection: Collection) -> VectorIndex | None:
@@ -80,21 +82,26 @@ class Indexes:
                 self._catch_up(follower, collection)
         return follower.index
 
+    def catch_up(self, collection: Collection) -> None:
+        """The same ahead of the next search, where what is done outlives the process. What fails is done then."""
+        try:
+            if collection.n_dimensions is not None and self._lasts(collection, collection.n_dimensions):
+                self.follow(collection)
+        except StorageError as error:
+            _log.warning("the index is behind: %s", error.message, extra={"collection": collection.name})
+
     def drop(self, id: str) -> None:
-        """Forget the index of a collection that was removed. What another process still holds, it deletes later."""
+        """Forget the index of a collection that was removed. What cannot be deleted now is only logged."""
         with self._lock:
             follower = self._followers.pop(id, None)
             if follower is not None:
                 follower.index.close()
-            if self._url is not None:
-                self._at_server(id, 1).delete()
             self._delete_folder(id)
-
-    def delete_orphans(self, known: set[str]) -> None:
-        """Folders of collections that are gone: removed while another process held them, or in a database put aside."""
-        for folder in self._folder.glob("col_*/"):
-            if folder.name not in known:
-                self._delete_folder(folder.name)
+            if self._url is not None:
+                try:
+                    self._at_server(id, 1).delete()
+                except StorageError as error:
+                    _log.warning("vectors stay on the server: %s", error.message, extra={"index": id})
 
     def close(self) -> None:
         """Give everything back; the next search opens it again."""
@@ -118,6 +125,10 @@ class Indexes:
         self._followers[collection.id] = made
         return made
 
+    def _lasts(self, collection: Collection, n_dimensions: int) -> bool:
+        with self._lock:
+            return self._open(collection, n_dimensions).place is not None
+
     def _is_second_best(self, follower: _Follower) -> bool:
         return follower.place is None and self._url is None and embedded.is_installed()
 
@@ -126,6 +137,7 @@ class Indexes:
             at_server = self._at_server(id, n_dimensions)
             return self._remembered(id, _Follower(at_server, self._url, n_dimensions), at_server.is_new)
         if embedded.is_installed():
+            self._delete_orphans()
             try:
                 index = embedded.EmbeddedIndex(self._folder / id, n_dimensions)
             except Busy:
@@ -152,10 +164,21 @@ class Indexes:
                 follower.revision, follower.mean_terms = state["revision"], state["mean_terms"]
         return follower
 
+    def _delete_orphans(self) -> None:
+        """Folders of collections that were removed while another process held them, or whose database is gone."""
+        if self._has_no_orphans:
+            return
+        self._has_no_orphans = True
+        found = {folder.name for folder in self._folder.glob("col_*/")}  # first: a collection is older than its folder
+        rows = self._database.read(lambda connection: connection.execute("SELECT id FROM collections").fetchall())
+        for id in found - {row["id"] for row in rows}:
+            self._delete_folder(id)
+
     def _delete_folder(self, id: str) -> None:
         folder = self._folder / id
-        with suppress(Busy), embedded.held(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            with suppress(Busy), embedded.held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     # ---- following
 

@@ -17,9 +17,10 @@ _SENTENCE_END: Final = re.compile(
     r"|[。!?]+[”’」』)]*"
 )
 _ABBREVIATION: Final = re.compile(
-    r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|cf|[Ff]ig|[Nn]o|al|Inc|Ltd|Co|Jr|Sr)|(?:^|\s)\d{1,3})\.$"
+    r"\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|cf|[Ff]ig|[Nn]o|al|Inc|Ltd|Co|Jr|Sr)\.$"
 )
 _ABBREVIATION_CHARACTERS: Final = 12
+_NUMBER_OF_ITEM: Final = re.compile(r"\s*\d{1,3}\.")
 _ITEM: Final = re.compile(r"[ \t]*(?:\||[-*+•·○▪] |\d{1,3}[.)] |[가-힣]\. |\([0-9가-힣]\) )")
 _MOST_CLUSTER_CHARACTERS: Final = 8
 _FENCED: Final = ("text/markdown", "text/html")
@@ -154,7 +155,8 @@ def _sentences(text: str, line: Piece) -> Iterator[Piece]:
     start, boundary = line.start, line.boundary
     for match in _SENTENCE_END.finditer(text, line.start, line.end):
         end = match.end()
-        if not _ABBREVIATION.search(text, max(start, end - _ABBREVIATION_CHARACTERS), end):
+        is_inside = _ABBREVIATION.search(text, max(start, end - _ABBREVIATION_CHARACTERS), end)
+        if not is_inside and not _NUMBER_OF_ITEM.fullmatch(text, start, end):
             yield Piece(start, end, boundary, line.whole)
             start, boundary = end, Boundary.SENTENCE
     if text[start : line.end].strip():

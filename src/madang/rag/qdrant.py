@@ -6,16 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from madang.core.errors import EngineUnavailable, StorageError
+from madang.core.errors import EngineUnavailable, InvalidRequest, StorageError
 from madang.rag.vectors import Entry, Scored, Vector, Words
 
 _DENSE, _SPARSE = "dense", "sparse"
 _PAGE = 10_000
 TIMEOUT_S = 30
+STAND_IN = ":memory:"
 
 
 def connect(url: str, key: str | None) -> Any:
-    """A client of the server. Raises EngineUnavailable without the package; nothing is sent yet."""
+    """A client of the server; nothing is sent yet. ":memory:" is the client's own stand-in for one.
+
+    Raises EngineUnavailable without the package, InvalidRequest for what is no address.
+    """
+    if url != STAND_IN and not url.startswith(("http://", "https://")):
+        raise InvalidRequest(
+            f"'{url}' is not the address of a Qdrant server.", param="qdrant_url", hint="Such as http://localhost:6333."
+        )
     try:
         from qdrant_client import QdrantClient
     except ImportError as error:
@@ -23,7 +31,7 @@ def connect(url: str, key: str | None) -> Any:
             f"The vectors are to lie on {url}, but Qdrant's client is not installed.",
             hint="pip install 'madang[qdrant]', or unset MADANG_QDRANT_URL",
         ) from error
-    return QdrantClient(url=url, api_key=key, timeout=TIMEOUT_S, check_compatibility=False)
+    return QdrantClient(location=url, api_key=key, timeout=TIMEOUT_S, check_compatibility=False)
 
 
 class QdrantIndex:

@@ -14,7 +14,7 @@ from madang.core.engine import Engine
 from madang.core.messages import Message
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
-from madang.rag.finding import Evidence
+from madang.rag.finding import Material
 from madang.rag.grounding import Grounded, Passage, ground, quoted, tokens_of
 from madang.rag.questions import Language
 
@@ -34,26 +34,26 @@ _ASKS: Final[dict[Language, str]] = {
 
 
 def grounding(
-    engine: Engine, request: Request, evidence: Evidence, *, may_shorten: bool = False
+    engine: Engine, request: Request, material: Material, *, may_shorten: bool = False
 ) -> Generator[Request, str, Grounded]:
     """The request to ask in the end. Yields requests for summaries first, where a document has to be read in parts."""
-    language = evidence.language
-    if evidence.whole is not None:
-        whole = ground(engine, request, evidence.whole, language, may_shorten=may_shorten)
-        if whole.n_dropped == 0 and (evidence.wants_whole or whole.source_tokens <= _room(engine, request) // 2):
+    language = material.language
+    if material.whole is not None:
+        whole = ground(engine, request, material.whole, language, may_shorten=may_shorten)
+        if whole.n_dropped == 0 and (material.wants_whole or whole.source_tokens <= _room(engine, request) // 2):
             return whole
-    if evidence.whole is None or not evidence.wants_whole:
-        return ground(engine, request, evidence.passages, language, may_shorten=may_shorten)
-    parts = _parts(engine, request, evidence.whole, language)
+    if material.whole is None or not material.wants_whole:
+        return ground(engine, request, material.passages, language, may_shorten=may_shorten)
+    parts = _parts(engine, request, material.whole, language)
     read, told = parts[:MOST_PARTS], []
     low, high = _SUMMARY_TOKENS
     n_tokens = min(max(_room(engine, request) // (2 * len(read)), low), high)
     for part in read:
         summary = yield _ask(request, part, language, n_tokens)
-        told.append(_summarised(part, evidence.text, summary.strip()))
+        told.append(_summarised(part, material.text, summary.strip()))
     if len(parts) > len(read):
-        share = 100 * sum(map(len, read)) // len(evidence.whole)
-        evidence.warnings.append(f"The document is too long for this model: only its first {share} % was read.")
+        share = 100 * sum(map(len, read)) // len(material.whole)
+        material.warnings.append(f"The document is too long for this model: only its first {share} % was read.")
     return ground(engine, request, told, language, may_shorten=may_shorten)
 
 
@@ -97,7 +97,7 @@ def _summarised(part: Sequence[Passage], text: str, summary: str) -> Passage:
         chunk=None,
         headings=(),
         speaker=part[0].speaker if len(speakers) == 1 else None,
-        summary=summary or part[0].text,
+        excerpt=summary or part[0].told,
     )
 
 

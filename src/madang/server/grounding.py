@@ -1,4 +1,4 @@
-"""Answers from documents: what is looked for before a model is asked, what it is told, and what is said of its answer."""
+"""Answers from documents: what is looked for before a model is asked, what it is told, what is said of its answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from madang.core.errors import InvalidRequest
 from madang.core.events import ContextLedger, Done, Event, TextDelta, Timings, Usage
 from madang.core.request import Request
 from madang.rag.citations import Marks
-from madang.rag.finding import Evidence, Wanted, find
+from madang.rag.finding import Material, Wanted, find
 from madang.rag.grounding import REFUSALS, Grounded, is_refusal, source_documents, tokens_of, with_sources
 from madang.rag.summarising import grounding
 from madang.server.bridge import in_thread
@@ -30,7 +30,7 @@ class Grounding:
     """One answer from documents. :meth:`fit` makes its prompt, :meth:`told` its events, :meth:`facts` what is said of
     it in the end."""
 
-    evidence: Evidence
+    material: Material
     _grounded: Grounded | None = None
     _fitted: Fitted | None = None
     _marks: Marks = field(default_factory=lambda: Marks({}))
@@ -39,11 +39,11 @@ class Grounding:
     @property
     def is_refused(self) -> bool:
         """Whether nothing relevant was found, so that no model is asked."""
-        return not self.evidence.is_relevant
+        return not self.material.is_relevant
 
     def refusal(self) -> Iterator[Event]:
         """The answer without a model."""
-        text = REFUSALS[self.evidence.language]
+        text = REFUSALS[self.material.language]
         self._text.append(text)
         yield TextDelta(text)
         yield Done("stop", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0), ContextLedger(0, 0, 0, 0, 0, 0))
@@ -56,10 +56,10 @@ class Grounding:
         A long document is read in parts first, with requests of its own. Raises what generating raises.
         """
         may_shorten = policy is not None and policy != "strict"
-        steps = grounding(engine, request, self.evidence, may_shorten=may_shorten)
+        steps = grounding(engine, request, self.material, may_shorten=may_shorten)
         grounded = await _driven(engine, steps)
         if may_shorten and policy is not None:
-            fresh = partial(with_sources, passages=grounded.passages, language=self.evidence.language)
+            fresh = partial(with_sources, passages=grounded.passages, language=self.material.language)
             n_more = await in_thread(lambda: tokens_of(engine, fresh(request)) - tokens_of(engine, request))
             n_ctx = engine.info.context_of(request)
             fitted = await fitted_to(engine, replace(request, context_tokens=max(n_ctx - n_more, 1)), policy, memory)
@@ -91,12 +91,12 @@ class Grounding:
     def facts(self) -> dict[str, Any]:
         """``sources`` and ``is_grounded``, as the answer's ``madang`` object has them."""
         answer = "".join(self._text)
-        is_grounded = self.evidence.is_relevant and not is_refusal(answer)
+        is_grounded = self.material.is_relevant and not is_refusal(answer)
         sources = []
         if self._grounded is not None and is_grounded:
             sources = source_documents(self._grounded, answer, self._marks.cited)
         facts: dict[str, Any] = {"sources": sources, "is_grounded": is_grounded}
-        return facts | ({"warnings": list(self.evidence.warnings)} if self.evidence.warnings else {})
+        return facts | ({"warnings": list(self.material.warnings)} if self.material.warnings else {})
 
 
 async def begin_grounding(

@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING, Final, Literal
 from madang.core.errors import MadangError, Overloaded
 
 if TYPE_CHECKING:
-    from madang.rag.collections import Collections, StoredDocument
+    from madang.rag.collections import Collections
+    from madang.rag.stored import StoredDocument
 
 IngestState = Literal["waiting", "reading", "embedding", "done", "unchanged", "failed", "cancelled"]
 OVER: Final = frozenset({"done", "unchanged", "failed", "cancelled"})
@@ -179,7 +180,8 @@ class Ingests:
 
     def _read(self, job: Ingest) -> tuple[bool, StoredDocument]:
         """Whether it is other than what was there, and what is there now."""
-        from madang.rag.parsing import ParsingLimits, parse_document, read_limited
+        from madang.rag.parsing import ParsingLimits, parse_document
+        from madang.rag.parsing.parser import read_limited
 
         job.state = "reading"
         collections = self._collections()
@@ -197,7 +199,7 @@ class Ingests:
         job.check()
         progress = _Progress(job, self._is_busy, self._polite_s)
         return True, collections.add(
-            job.owner, job.collection, document, job.name, digest, progress, size_bytes=job.size_bytes
+            job.owner, job.collection, document, job.name, digest, progress=progress, size_bytes=job.size_bytes
         )
 
     def _forget(self) -> None:

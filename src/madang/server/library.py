@@ -39,7 +39,11 @@ class Library:
 
                 settings = self._state.settings
                 self._collections = Collections(
-                    self._database, settings.home, qdrant_url=None, open_embedder=self._embedder
+                    self._database,
+                    settings.home,
+                    open_embedder=self._embedder,
+                    qdrant_url=settings.qdrant_url,
+                    qdrant_key=settings.qdrant_key,
                 )
             return self._collections
 

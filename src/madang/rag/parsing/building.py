@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from madang.rag.documents import Document, Section
 from madang.rag.parsing.cleaning import REPLACEMENT, clean
 from madang.rag.parsing.limits import ParsingLimits
 
+MOST_SECTIONS: Final = 100_000
 _MOST_HEADING_CHARACTERS: Final = 200
 
 
@@ -73,7 +75,7 @@ class TextBuilder:
         return finished(
             self._name,
             Document(
-                title=title,
+                title=shortened(title),
                 media_type=media_type,
                 text=text,
                 sections=sections_of(text, self._headings),
@@ -113,14 +115,17 @@ def finished(name: str, document: Document) -> Document:
 
 
 def sections_of(text: str, headings: Iterable[tuple[int, int, str]], begin: int = 0) -> tuple[Section, ...]:
-    """Sections from (offset, level, title) in order; what stands before the first one has no headings."""
+    """Sections from (offset, level, title) in order; what stands before the first one has no headings.
+
+    After MOST_SECTIONS, headings are text like any other.
+    """
     sections: list[Section] = []
     path: list[tuple[int, str]] = []
-    for offset, level, title in headings:
+    for offset, level, title in islice(headings, MOST_SECTIONS):
         if text[begin:offset].strip():
             sections.append(Section(tuple(title for _, title in path), begin, offset))
         begin = offset
-        path = [*(entry for entry in path if entry[0] < level), (level, _shortened(title))]
+        path = [*(entry for entry in path if entry[0] < level), (level, shortened(title))]
     if text[begin:].strip():
         sections.append(Section(tuple(title for _, title in path), begin, len(text)))
     return tuple(sections)
@@ -131,14 +136,15 @@ def title_of(name: str) -> str:
     return PurePath(name).stem or name
 
 
-def _shortened(title: str) -> str:
+def shortened(title: str) -> str:
+    """A title or heading as it is shown: one that is too long ends with an ellipsis."""
     return title if len(title) <= _MOST_HEADING_CHARACTERS else title[: _MOST_HEADING_CHARACTERS - 1] + "…"
 
 
 def _about_unreadable(n_unreadable: int) -> tuple[str, ...]:
     if not n_unreadable:
         return ()
-    return (f"{n_unreadable:,} characters that cannot be read were replaced by '{REPLACEMENT}'.",)
+    return (f"Characters that cannot be read, replaced by '{REPLACEMENT}': {n_unreadable:,}.",)
 
 
 def _empty(name: str) -> DocumentError:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Final
 
 from madang.rag.documents import Document
-from madang.rag.parsing.building import clean_text, sections_of
+from madang.rag.parsing.building import MOST_SECTIONS, clean_text, sections_of
 from madang.rag.parsing.limits import ParsingLimits
 from madang.rag.parsing.markdown import lines_of
 
@@ -28,6 +29,7 @@ _DEFINITION: Final = re.compile(
 )
 # int main(void) {   and   void Shape::draw() const   at the left margin, in C and what looks like it
 _C_FUNCTION: Final = re.compile(r"(?![#}\s])[\w:<>,&*~\[\] \t]{1,80}[ \t*&](?P<name>[\w:~]{1,80})\([^;]{0,200}$")
+_RECEIVER: Final = re.compile(r"^ *\([^)]*\)")  # of a method in Go
 _NAME: Final = re.compile(r"[\w$.:~?!]+")
 _LEADING: Final = re.compile(r"[ \t]*(?:#|//|/\*|\*|@|--|\[|\"\"\"|;)")
 _LEAST_LINES: Final = 5  # of a definition that is a section of its own
@@ -37,7 +39,7 @@ _TAB_COLUMNS: Final = 4
 def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: Sequence[str] = ()) -> Document:
     """The text with its definitions as sections."""
     text, found_notes = clean_text(name, text, limits)
-    headings = _large(text, list(_definitions(text, media_type)))
+    headings = _large(text, list(islice(_definitions(text, media_type), MOST_SECTIONS)))
     return Document(
         title=PurePath(name).name,
         media_type=media_type,
@@ -54,7 +56,7 @@ def _definitions(text: str, media_type: str) -> Iterator[tuple[int, int, str]]:
     for offset, line in lines_of(text):
         match = _DEFINITION.match(line)
         function = _C_FUNCTION.match(line) if is_c and not match else None
-        if match and (found := _NAME.search(match["rest"] or "")):
+        if match and (found := _NAME.search(_RECEIVER.sub("", match["rest"] or ""))):
             column = len(match["indent"].expandtabs(_TAB_COLUMNS))
             yield offset if leading is None else leading, column, f"{match['keyword'].lower()} {found[0].rstrip(':')}"
         elif function:

@@ -19,6 +19,7 @@ _MAIN: Final = "word/document.xml"
 _STYLES: Final = "word/styles.xml"
 _PROPERTIES: Final = "docProps/core.xml"
 _HEADING: Final = re.compile(r"(?:heading|제목|개요)\s?([1-9])", re.IGNORECASE)
+_AGAIN: Final = ("Fallback", "moveFrom")  # a drawing again, for older programs, and what stands elsewhere now
 _TITLE_LEVEL: Final = 0
 _BODY_LEVEL: Final = 9  # the outline level that is none
 
@@ -38,7 +39,7 @@ def parse(name: str, data: bytes, limits: ParsingLimits) -> Document:
     read_xml(name, archive.read(_MAIN), body, limits)
     title = properties.title or body.first_heading or title_of(name)
     n_images = sum(entry.startswith("word/media/") for entry in archive.names)
-    notes = (f"{n_images:,} images were left out.",) if n_images else ()
+    notes = (f"Images left out: {n_images:,}.",) if n_images else ()
     return body.builder.finish(title, DOCX.media_type, properties.facts, notes)
 
 
@@ -111,7 +112,7 @@ class _Body:
         self._level: int | None = None
         self._is_item = False
         self._in_text = False
-        self._n_fallbacks = 0  # the same drawing again, for older programs
+        self._n_again = 0  # open elements of _AGAIN
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         value = attributes.get("val", "")
@@ -119,7 +120,7 @@ class _Body:
             self._paragraphs.append([])
             self._level, self._is_item = None, False
         elif tag == "t":
-            self._in_text = not self._n_fallbacks
+            self._in_text = not self._n_again
         elif tag in ("tab", "br", "cr") and self._paragraphs and "pos" not in attributes:  # no tab stop of the style
             self._paragraphs[-1].append("\t" if tag == "tab" else "\n")
         elif tag == "pStyle":
@@ -128,8 +129,8 @@ class _Body:
             self._level = int(value) + 1
         elif tag == "numPr":
             self._is_item = True
-        elif tag == "Fallback":
-            self._n_fallbacks += 1
+        elif tag in _AGAIN:
+            self._n_again += 1
         elif tag in ("tbl", "tr", "tc"):
             self._rows.start(tag)
 
@@ -138,8 +139,8 @@ class _Body:
             self._write("".join(self._paragraphs.pop()).strip())
         elif tag == "t":
             self._in_text = False
-        elif tag == "Fallback":
-            self._n_fallbacks -= 1
+        elif tag in _AGAIN:
+            self._n_again -= 1
         elif tag in ("tbl", "tr", "tc"):
             self._rows.end(tag)
 

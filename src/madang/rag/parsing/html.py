@@ -66,7 +66,7 @@ def parse(name: str, data: bytes, limits: ParsingLimits) -> Document:
     page.close()
     page.end()
     if page.n_hidden:
-        notes = (*notes, f"{page.n_hidden:,} hidden parts were left out.")
+        notes = (*notes, f"Hidden parts left out: {page.n_hidden:,}.")
     title = " ".join(page.title.split()) or page.first_heading or title_of(name)
     return page.builder.finish(title, "text/html", page.facts, notes)
 

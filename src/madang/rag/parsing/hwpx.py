@@ -42,10 +42,10 @@ def parse(name: str, data: bytes, limits: ParsingLimits) -> Document:
         read_xml(name, archive.read(entry), body, limits)
     notes = []
     if body.n_asides:
-        notes.append(f"{body.n_asides:,} headers, footers, notes and comments were left out.")
+        notes.append(f"Headers, footers, notes and comments left out: {body.n_asides:,}.")
     n_images = sum(entry.startswith("BinData/") for entry in archive.names)
     if n_images:
-        notes.append(f"{n_images:,} images were left out.")
+        notes.append(f"Images left out: {n_images:,}.")
     title = package.facts.pop("title", "") or body.first_heading or title_of(name)
     return body.builder.finish(title, HWPX.media_type, package.facts, notes)
 

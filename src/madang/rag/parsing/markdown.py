@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from madang.rag.documents import Document
-from madang.rag.parsing.building import clean_text, finished, sections_of, title_of
+from madang.rag.parsing.building import MOST_SECTIONS, clean_text, finished, sections_of, shortened, title_of
 from madang.rag.parsing.limits import ParsingLimits
 
 FENCE: Final = re.compile(r"[ \t>]*(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
@@ -20,6 +21,7 @@ _NO_PARAGRAPH: Final = re.compile(r"(?: {4}|\t| {0,3}(?:[>|<]|[-+*][ \t]|\d{1,9}
 _MOST_HEADING_CHARACTERS: Final = 500  # as it is written; the rest of such a line is no heading
 _LINK: Final = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
 _MARKS: Final = re.compile(r"<[^<>]*>|\{#[^{}]*\}|`+|\*+|~~|(?<!\w)_+|_+(?!\w)")
+_MOST_FACT_CHARACTERS: Final = 1000
 _FACTS: Final = ("author", "date", "tags", "description", "lang")
 _FIELD: Final = re.compile(r"([A-Za-z_][\w-]{0,40}):[ \t]*(.*)")
 
@@ -28,12 +30,12 @@ def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: S
     """The document; its title is that of the front matter, or its first heading of the highest level."""
     text, found_notes = clean_text(name, text, limits)
     fields, body = _front_matter(text)
-    headings = list(_headings(text, body))
+    headings = list(islice(_headings(text, body), MOST_SECTIONS))
     top = min((level for _, level, _ in headings), default=0)
     title = fields.get("title") or next((title for _, level, title in headings if level == top), title_of(name))
-    facts: dict[str, Any] = {key: fields[key] for key in _FACTS if fields.get(key)}
+    facts: dict[str, Any] = {key: fields[key][:_MOST_FACT_CHARACTERS] for key in _FACTS if fields.get(key)}
     document = Document(
-        title=title,
+        title=shortened(title),
         media_type=media_type,
         text=text,
         sections=sections_of(text, headings, begin=body),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import stat
 from pathlib import Path
 
 from madang.core.errors import DocumentError
@@ -42,11 +44,18 @@ def parse_text(found: Format, name: str, data: bytes, limits: ParsingLimits) -> 
 def read_limited(name: str, path: Path, limits: ParsingLimits) -> bytes:
     """A file's bytes, never more than one above the limit. Raises DocumentError."""
     try:
-        require_size(name, path.stat().st_size, limits)  # before anything is read
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DocumentError(name, "it is a folder, a device or a pipe, not a file")
+            require_size(name, status.st_size, limits)  # before anything is read
             return file.read(limits.file_bytes + 1)
     except OSError as error:
-        raise DocumentError(name, error.strerror or "the system refuses it") from error
+        raise DocumentError(name, (error.strerror or "the system refuses it").lower()) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its other end
 
 
 def require_size(name: str, size_bytes: int, limits: ParsingLimits) -> None:

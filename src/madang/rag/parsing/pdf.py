@@ -71,14 +71,14 @@ def _pages(name: str, pdf: pypdfium2.PdfDocument, builder: TextBuilder) -> tuple
     if not any(texts):
         raise DocumentError(
             name,
-            f"there is no text on its {len(texts):,} pages, only pictures of it or nothing",
+            "there is no text on any page of it, only pictures of text or nothing",
             hint="Recognise its text first, for example with ocrmypdf.",
         )
     notes = []
     if n_blank:
-        notes.append(f"{n_blank:,} of {len(texts):,} pages have no text.")
+        notes.append(f"Pages without text: {n_blank:,} of {len(texts):,}.")
     if n_damaged:
-        notes.append(f"{n_damaged:,} of {len(texts):,} pages are damaged and were left out.")
+        notes.append(f"Damaged pages left out: {n_damaged:,} of {len(texts):,}.")
     return texts, notes
 
 
@@ -99,10 +99,19 @@ def _headings(pdf: pypdfium2.PdfDocument, pages: Sequence[int], texts: Sequence[
         index = destination.get_index() if destination is not None else None
         if not title or index is None or not 0 <= index < len(pages):
             continue
-        offset = pages[index] + max(clean(texts[index])[0].find(title), 0)
+        offset = pages[index] + _line_of(title, clean(texts[index])[0], last - pages[index])
         if offset >= last:  # bookmarks may go back, where sections cannot
             last = offset
             yield offset, bookmark.level, title
+
+
+def _line_of(title: str, text: str, begin: int) -> int:
+    """Where the line that is the title begins, or else one that begins with it; 0 where there is none."""
+    for ending in ("\n", ""):
+        found = f"\n{text}\n".find(f"\n{title}{ending}", max(begin, 0))
+        if found >= 0:
+            return found
+    return 0
 
 
 def _facts(told: dict[str, str]) -> dict[str, Any]:

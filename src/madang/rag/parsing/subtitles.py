@@ -14,7 +14,7 @@ from madang.rag.parsing.limits import ParsingLimits
 from madang.rag.parsing.turns import Meeting, joined, said_by, written_meeting
 
 _TIMES: Final = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s+-->\s+(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}")
-_VOICE: Final = re.compile(r"<v(?:\.[^ \t>]*)?[ \t]+([^>]{1,100})>")
+_VOICE: Final = re.compile(r"<v(?:\.[^ \t<>]{0,50})?[ \t]{1,9}([^<>]{1,100})>")
 _TAG: Final = re.compile(r"</?[a-zA-Z0-9][^<>]{0,200}>|\{\\[^{}]{0,100}\}")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 

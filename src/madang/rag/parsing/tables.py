@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from madang.core.errors import DocumentError
@@ -12,9 +13,10 @@ from madang.rag.parsing.building import TextBuilder, require_characters, title_o
 from madang.rag.parsing.cleaning import clean
 from madang.rag.parsing.limits import ParsingLimits
 
-_DELIMITERS: Final = ",\t;|"
+_DELIMITERS: Final = "\t;|,"  # where there is as much of each, a comma may stand in a number
 _SAMPLE_CHARACTERS: Final = 10_000
 _SAMPLE_LINES: Final = 20
+_MOST_COLUMNS_TOLD: Final = 1000
 
 
 def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: Sequence[str] = ()) -> Document:
@@ -23,17 +25,15 @@ def parse(name: str, text: str, media_type: str, limits: ParsingLimits, notes: S
     require_characters(name, len(text), limits)
     delimiter = "\t" if media_type == "text/tab-separated-values" else _delimiter(text)
     rows = _rows(name, text, delimiter)
-    first = next(rows, [])
-    second = next(rows, None)
-    builder = TextBuilder(name, limits)
-    has_header = second is not None and _is_header(first, second)
+    first, second = next(rows, []), next(rows, [])
+    has_header = bool(second) and _is_header(first, second)
     columns = [cell.strip() for cell in first] if has_header else []
+    builder = TextBuilder(name, limits)
     n_rows = 0
-    for row in (*(() if has_header else (first,)), *((second,) if second is not None else ())):
-        n_rows += _add(builder, columns, row)
-    for row in rows:
-        n_rows += _add(builder, columns, row)
-    facts = {"n_rows": n_rows, **({"columns": columns} if columns else {})}
+    for row in chain(() if has_header else (first,), (second,) if second else (), rows):
+        builder.line(_record(columns, row))
+        n_rows += 1
+    facts = {"n_rows": n_rows, **({"columns": columns} if 0 < len(columns) <= _MOST_COLUMNS_TOLD else {})}
     return builder.finish(title_of(name), media_type, facts, notes)
 
 
@@ -47,14 +47,13 @@ def _rows(name: str, text: str, delimiter: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _add(builder: TextBuilder, columns: Sequence[str], row: Sequence[str]) -> int:
+def _record(columns: Sequence[str], row: Sequence[str]) -> str:
     cells = []
     for position, value in enumerate(row):
         if value.strip():
             column = columns[position] if position < len(columns) else f"column {position + 1}"
             cells.append(f"{column}: {' '.join(value.split())}")
-    builder.line(" | ".join(cells))
-    return 1
+    return " | ".join(cells)
 
 
 def _is_header(cells: Sequence[str], values: Sequence[str]) -> bool:

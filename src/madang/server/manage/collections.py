@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import asdict
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 
-from madang.core.errors import InvalidRequest
+from madang.core.errors import Forbidden, InvalidRequest
+from madang.core.settings import Settings
 from madang.rag.embedding import DEFAULT_MODEL
 from madang.server.bridge import in_thread
 from madang.server.history import caller
 from madang.server.library import library_of, opened
 from madang.server.manage import stored_documents as wire
 from madang.server.manage.ingests import progress_of
-from madang.server.manage.roots import files_below
 from madang.server.names import find_reference
 from madang.server.scopes import MANAGES
 from madang.server.wire import State
@@ -40,9 +42,7 @@ async def list_collections(http: HttpRequest) -> wire.CollectionStates:
 
 
 @router.post("/collections", status_code=201)
-async def create_collection(
-    wanted: wire.CollectionRequest, http: HttpRequest, state: State
-) -> wire.CollectionState:
+async def create_collection(wanted: wire.CollectionRequest, http: HttpRequest, state: State) -> wire.CollectionState:
     """Make an empty one. Chat requests that name it (``madang.collection``) are answered from its documents."""
     model = wanted.embedding_model or DEFAULT_MODEL
     find_reference(model, state.store)  # whether this caller may use it
@@ -82,9 +82,9 @@ async def add_path(name: str, wanted: wire.PathRequest, http: HttpRequest, state
     """
     collections = await opened(http)
     await in_thread(partial(collections.get, caller(), name))
-    found = await in_thread(partial(files_below, state.settings.document_roots, wanted.path))
+    files = await in_thread(partial(_files, state.settings, wanted.path))
     start = partial(library_of(http).ingests.start, caller(), name)
-    return wire.IngestStates(ingests=[progress_of(start(str(path), path, size)) for path, size in found])
+    return wire.IngestStates(ingests=[progress_of(start(str(file), file, size)) for file, size in files])
 
 
 @router.put(
@@ -159,6 +159,22 @@ async def search_collection(name: str, wanted: wire.SearchRequest, http: HttpReq
     )
 
 
+def _files(settings: Settings, path: str) -> list[tuple[Path, int]]:
+    """The file, or the documents of the folder, with their bytes. Raises Forbidden, NotFound, InvalidRequest."""
+    from madang.rag.files import find_files
+
+    roots = [Path(root) for root in (settings.document_roots or "").split(os.pathsep) if root.strip()]
+    if not roots:
+        raise Forbidden(
+            "This server reads no files of its machine.",
+            hint="Its owner allows folders with MADANG_DOCUMENT_ROOTS; documents can be uploaded.",
+        )
+    files = find_files([path], roots=roots).files
+    if not files:
+        raise InvalidRequest("There is no document in this folder.", param="path")
+    return [(file, file.stat().st_size) for file in files]
+
+
 async def _received(http: HttpRequest, state: State) -> tuple[IO[bytes], int]:
     """The body, in a file without a name, which goes with whoever holds it; and its bytes.
 
@@ -195,8 +211,8 @@ def _collection(one: Collection) -> wire.CollectionState:
     return wire.CollectionState(**{field: getattr(one, field) for field in wire.CollectionState.model_fields})
 
 
-def _document(one: StoredDocument) -> dict[str, object]:
-    fields = {field: getattr(one, field) for field in wire.DocumentState.model_fields}
+def _document(one: StoredDocument) -> dict[str, Any]:
+    fields: dict[str, Any] = {field: getattr(one, field) for field in wire.DocumentState.model_fields}
     return fields | {"facts": dict(one.facts), "notes": list(one.notes)}
 
 
