@@ -31,6 +31,7 @@ def create_app(state: ServerState) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.comparisons.cancel_all()
         await app.state.history.background.close()
         await in_thread(app.state.library.close)
         await in_thread(state.pool.close)

@@ -34,13 +34,18 @@ def is_visible(name: str) -> bool:
     return visit is None or visit.key is None or visit.key.may_use(name)
 
 
+def may_manage() -> bool:
+    """Whether this caller may change models and look behind the server."""
+    visit = VISIT.get()
+    return visit is None or visit.key is None or visit.key.may_manage
+
+
 async def check_manager() -> None:
     """Whether this caller may change models and look behind the server. Raises Forbidden.
 
     On a server without keys everybody on its machine may.
     """
-    visit = VISIT.get()
-    if visit is not None and visit.key is not None and not visit.key.may_manage:
+    if not may_manage():
         raise Forbidden(
             "This key may use models, but not fetch, make, remove or unload them, nor see the server's settings.",
             hint="Its owner makes one that may: madang keys add NAME --manage",

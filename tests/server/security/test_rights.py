@@ -32,6 +32,8 @@ MANAGE = {
     "DELETE /madang/v1/pulls/{id}",
     "GET /madang/v1/machine",
     "POST /madang/v1/collections/{name}/documents",
+    "POST /madang/v1/comparisons",
+    "DELETE /madang/v1/comparisons/{id}",
 }
 USE = {
     "GET /openapi.json",
@@ -61,6 +63,7 @@ USE = {
     "GET /madang/v1/runs",
     "POST /madang/v1/tokens",
     "GET /madang/v1/recommendations",
+    *(f"GET /madang/v1/comparisons{end}" for end in ("", "/{id}")),
     "GET /metrics",
     "GET /madang/v1/metrics",
     "GET /madang/v1/requests",

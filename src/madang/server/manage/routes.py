@@ -6,7 +6,20 @@ from fastapi import FastAPI
 
 from madang.runtime.outlook import Outlook
 from madang.runtime.tokens import Tokenizers
-from madang.server.manage import catalog, collections, ingests, machine, models, personas, pulls, runs, sessions, tokens
+from madang.server.comparisons import Comparisons
+from madang.server.manage import (
+    catalog,
+    collections,
+    comparisons,
+    ingests,
+    machine,
+    models,
+    personas,
+    pulls,
+    runs,
+    sessions,
+    tokens,
+)
 from madang.server.state import ServerState
 
 PREFIX = "/madang/v1"
@@ -17,5 +30,6 @@ def include(app: FastAPI) -> None:
     state: ServerState = app.state.server
     app.state.tokenizers = Tokenizers(state.settings)
     app.state.outlook = Outlook(state.settings.home)
-    for group in (models, catalog, pulls, machine, sessions, personas, runs, tokens, collections, ingests):
+    app.state.comparisons = Comparisons(state.settings)
+    for group in (models, catalog, comparisons, pulls, machine, sessions, personas, runs, tokens, collections, ingests):
         app.include_router(group.router, prefix=PREFIX, tags=["madang"])
