@@ -14,5 +14,7 @@ export type Translated<T> = {
     ? (...given: A) => string
     : T[K] extends string
       ? string
-      : Translated<T[K]>;
+      : T[K] extends readonly string[]
+        ? readonly string[]
+        : Translated<T[K]>;
 };

@@ -35,7 +35,6 @@ export function TokenText({ model, text }: { model: ModelTokens; text: string })
 
   return (
     <>
-      {/* biome-ignore lint/a11y/useSemanticElements: a text is no field set */}
       <div
         ref={list}
         className={classes.tokens}
