@@ -47,12 +47,12 @@ export function Shell() {
           </Drawer>
         </>
       ) : (
-        <div className={classes.rail}>
+        <header className={classes.rail}>
           <Link href="/chat" className={classes.mark} aria-label={text.app.name}>
             <Mark />
           </Link>
           <Navigation current={current} />
-        </div>
+        </header>
       )}
       <main id="main" className={classes.main} tabIndex={-1}>
         <ServerBanner />

@@ -77,6 +77,20 @@ function QuestionForm({ models, isBusy }: { models: readonly string[]; isBusy: b
             </Button>
           ))}
         </div>
+        <div className={classes.switches}>
+          <Switch
+            label={own.greedy}
+            description={own.greedyWhy}
+            checked={isGreedy}
+            onChange={(event) => setGreedy(event.currentTarget.checked)}
+          />
+          <Switch
+            label={own.oneByOne}
+            description={own.oneByOneWhy}
+            checked={isOneByOne}
+            onChange={(event) => setOneByOne(event.currentTarget.checked)}
+          />
+        </div>
       </div>
       <div className={classes.choices}>
         <ModelsPicker
@@ -86,18 +100,6 @@ function QuestionForm({ models, isBusy }: { models: readonly string[]; isBusy: b
           most={MOST_MODELS}
           value={chosen}
           onChange={chosenModels.set}
-        />
-        <Switch
-          label={own.greedy}
-          description={own.greedyWhy}
-          checked={isGreedy}
-          onChange={(event) => setGreedy(event.currentTarget.checked)}
-        />
-        <Switch
-          label={own.oneByOne}
-          description={own.oneByOneWhy}
-          checked={isOneByOne}
-          onChange={(event) => setOneByOne(event.currentTarget.checked)}
         />
         <NumberInput
           label={own.longest}

@@ -60,7 +60,7 @@ export default function Tokens() {
 
 function TokensOf({ models }: { models: readonly Schemas["Model"][] }) {
   const own = useTable(texts);
-  const chosen = useStore(chosenModels) ?? models.slice(0, 2).map((model) => model.name);
+  const chosen = useStore(chosenModels) ?? firstOf(models);
   const names = chosen.filter((name) => models.some((model) => model.name === name));
   const typed = useStore(typedText);
   const [shownText] = useDebouncedValue(typed, PAUSE_MS);
@@ -133,6 +133,15 @@ function TokensOf({ models }: { models: readonly Schemas["Model"][] }) {
       )}
     </>
   );
+}
+
+/** Those that write, before those that only find. */
+function firstOf(models: readonly Schemas["Model"][]): string[] {
+  const writes = (model: Schemas["Model"]) => Number(model.capabilities.includes("completion"));
+  return [...models]
+    .sort((a, b) => writes(b) - writes(a))
+    .slice(0, 2)
+    .map((model) => model.name);
 }
 
 function Found({ found, text, isOld }: { found: Schemas["TextTokens"]; text: string; isOld: boolean }) {

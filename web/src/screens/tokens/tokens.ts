@@ -48,10 +48,12 @@ export function bytesOf(text: string): number[] {
 export function drawnOf(token: Token): { text: string; breaks: boolean } {
   if (token.is_control) return { text: token.text, breaks: false };
   const text = token.text
-    .replace(BYTE, (_, hex: string) => `${hex.toLowerCase()} `)
-    .trimEnd()
-    .concat(/\s+$/.exec(token.text)?.[0] ?? "");
-  return { text: text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·"), breaks: token.text.includes("\n") };
+    .replace(/\n/g, "↵")
+    .replace(/\t/g, "⇥")
+    .replace(/ /g, "·")
+    .replace(/><0x/g, "> <0x")
+    .replace(BYTE, (_, hex: string) => hex.toLowerCase());
+  return { text, breaks: token.text.includes("\n") };
 }
 
 /** Whether a token is bytes that are no character alone. */
