@@ -1,7 +1,7 @@
 import { Table } from "@mantine/core";
+import { WideTable } from "@/components/WideTable";
 import { useFormats } from "@/i18n";
 import { useTable } from "@/i18n/table";
-import classes from "./Compare.module.css";
 import type { Estimate, Measured } from "./plots";
 import { texts as tables } from "./texts";
 
@@ -23,39 +23,26 @@ export function FiguresTable({ models, texts }: { models: readonly Measured[]; t
     own.firstToken,
   ];
   return (
-    <Table.ScrollContainer minWidth={heads.length * 92}>
-      <Table className={classes.table ?? ""}>
-        <Table.Thead>
-          <Table.Tr>
-            {heads.map((head) => (
-              <Table.Th key={head} scope="col">
-                {head}
-              </Table.Th>
-            ))}
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {models.map((model) => (
-            <Table.Tr key={model.label}>
-              <Table.Th scope="row">
-                {model.label}
-                {model.isReference && <small> {own.reference}</small>}
-              </Table.Th>
-              <Table.Td>{model.sizeBytes === null ? own.unknown : bytes(model.sizeBytes)}</Table.Td>
-              <Table.Td>{model.memoryBytes === null ? own.unknown : bytes(model.memoryBytes)}</Table.Td>
-              {texts.map((text) => (
-                <Figure key={text} of={model.perplexity[text] ?? null} write={rate} />
-              ))}
-              <Figure of={model.kl} write={fine} />
-              <Figure of={model.agreement} write={share} />
-              <Figure of={model.decodeTokensPerS} write={rate} />
-              <Figure of={model.promptTokensPerS} write={rate} />
-              <Figure of={model.firstTokenS} write={(value) => `${seconds(value)} s`} />
-            </Table.Tr>
+    <WideTable label={own.figures} heads={heads}>
+      {models.map((model) => (
+        <Table.Tr key={model.label}>
+          <Table.Th scope="row">
+            {model.label}
+            {model.isReference && <small> {own.reference}</small>}
+          </Table.Th>
+          <Table.Td>{model.sizeBytes === null ? own.unknown : bytes(model.sizeBytes)}</Table.Td>
+          <Table.Td>{model.memoryBytes === null ? own.unknown : bytes(model.memoryBytes)}</Table.Td>
+          {texts.map((text) => (
+            <Figure key={text} of={model.perplexity[text] ?? null} write={rate} />
           ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+          <Figure of={model.kl} write={fine} />
+          <Figure of={model.agreement} write={share} />
+          <Figure of={model.decodeTokensPerS} write={rate} />
+          <Figure of={model.promptTokensPerS} write={rate} />
+          <Figure of={model.firstTokenS} write={(value) => `${seconds(value)} s`} />
+        </Table.Tr>
+      ))}
+    </WideTable>
   );
 }
 

@@ -49,12 +49,11 @@ export function MeasuredView({ models }: { models: readonly string[] }) {
             {running.map((one) => (
               <RunningView key={one.id} run={one} />
             ))}
-            {done.length === 0 ? (
+            {done.length > 0 && <Results done={done} />}
+            {all.length === 0 && (
               <EmptyState icon={IconChartDots} title={own.measuredNone}>
                 {own.measuredNoneWhy}
               </EmptyState>
-            ) : (
-              <Results done={done} />
             )}
             {models.length > 0 && (
               <MeasureForm models={models} isBusy={running.some((one) => one.state === "measuring")} />

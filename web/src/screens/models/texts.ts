@@ -51,7 +51,7 @@ const en = {
   parameters: "Parameters",
   type: "Type",
   context: "Context",
-  contextTokens: (n: string) => `${n} context`,
+  contextTokens: (n: string) => `${n}-token context`,
   source: "From",
   memory: "Memory",
   speed: "Speed",

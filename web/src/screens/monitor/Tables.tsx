@@ -1,7 +1,7 @@
 import { Badge, Table } from "@mantine/core";
-import type { ReactNode } from "react";
 import type { Schemas } from "@/api/client";
 import { Section } from "@/components/Screen";
+import { WideTable } from "@/components/WideTable";
 import { useFormats } from "@/i18n";
 import { useTable } from "@/i18n/table";
 import type { Metrics } from "./history";
@@ -23,7 +23,10 @@ export function Live({ requests, nowMs }: { requests: readonly Request[]; nowMs:
           {own.none} <span className={classes.faint}>{own.noneWhy}</span>
         </p>
       ) : (
-        <Wide heads={[own.model, own.state, own.since, own.prompt, own.answer, own.rate, own.path, own.key]}>
+        <WideTable
+          label={own.live}
+          heads={[own.model, own.state, own.since, own.prompt, own.answer, own.rate, own.path, own.key]}
+        >
           {requests.map((one) => (
             <Table.Tr key={one.id}>
               <Table.Th scope="row">{one.model}</Table.Th>
@@ -42,7 +45,7 @@ export function Live({ requests, nowMs }: { requests: readonly Request[]; nowMs:
               <Table.Td>{one.key === "" ? own.noKey : one.key}</Table.Td>
             </Table.Tr>
           ))}
-        </Wide>
+        </WideTable>
       )}
     </Section>
   );
@@ -59,7 +62,8 @@ export function ModelTable({ models }: { models: Metrics["models"] }) {
       {rows.length === 0 ? (
         <p className={classes.nothing}>{own.noModels}</p>
       ) : (
-        <Wide
+        <WideTable
+          label={own.models}
           heads={[
             own.model,
             own.requests,
@@ -104,7 +108,7 @@ export function ModelTable({ models }: { models: Metrics["models"] }) {
               </Table.Td>
             </Table.Tr>
           ))}
-        </Wide>
+        </WideTable>
       )}
     </Section>
   );
@@ -137,7 +141,7 @@ export function ResidentTable({ resident }: { resident: Metrics["resident"] }) {
       {resident.length === 0 ? (
         <p className={classes.nothing}>{own.noResident}</p>
       ) : (
-        <Wide heads={[own.model, own.size, own.context, own.engine, own.users, own.until]}>
+        <WideTable label={own.resident} heads={[own.model, own.size, own.context, own.engine, own.users, own.until]}>
           {resident.map((one) => (
             <Table.Tr key={one.model}>
               <Table.Th scope="row">{one.model}</Table.Th>
@@ -148,27 +152,8 @@ export function ResidentTable({ resident }: { resident: Metrics["resident"] }) {
               <Table.Td>{one.expires_at === null ? own.stays : time(one.expires_at)}</Table.Td>
             </Table.Tr>
           ))}
-        </Wide>
+        </WideTable>
       )}
     </Section>
-  );
-}
-
-function Wide({ heads, children }: { heads: readonly string[]; children: ReactNode }) {
-  return (
-    <Table.ScrollContainer minWidth={heads.length * 96}>
-      <Table className={classes.table ?? ""} verticalSpacing={7}>
-        <Table.Thead>
-          <Table.Tr>
-            {heads.map((head) => (
-              <Table.Th key={head} scope="col">
-                {head}
-              </Table.Th>
-            ))}
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>{children}</Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
   );
 }

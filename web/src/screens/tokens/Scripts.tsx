@@ -1,4 +1,5 @@
 import { Table } from "@mantine/core";
+import { WideTable } from "@/components/WideTable";
 import { useFormats } from "@/i18n";
 import { useTable } from "@/i18n/table";
 import classes from "./Tokens.module.css";
@@ -14,35 +15,23 @@ export function Scripts({ models }: { models: readonly ModelTokens[] }) {
   return (
     <>
       <p className={classes.lead}>{hasBoth ? own.scriptsWhy : own.scriptsNeedBoth}</p>
-      <Table.ScrollContainer minWidth={460}>
-        <Table>
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th scope="col">{own.model}</Table.Th>
-              <Table.Th scope="col">{own.korean}</Table.Th>
-              <Table.Th scope="col">{own.english}</Table.Th>
-              <Table.Th scope="col">{own.times}</Table.Th>
+      <WideTable label={own.scripts} heads={[own.model, own.korean, own.english, own.times]}>
+        {models.map((model) => {
+          const times = koreanTimes(model);
+          return (
+            <Table.Tr key={model.name}>
+              <Table.Th scope="row">{model.name}</Table.Th>
+              <Table.Td>
+                <Cost value={model.tokens_per_letter.korean} most={most} language="korean" />
+              </Table.Td>
+              <Table.Td>
+                <Cost value={model.tokens_per_letter.english} most={most} language="english" />
+              </Table.Td>
+              <Table.Td>{times === null ? "–" : own.timesValue(rate(times))}</Table.Td>
             </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {models.map((model) => {
-              const times = koreanTimes(model);
-              return (
-                <Table.Tr key={model.name}>
-                  <Table.Th scope="row">{model.name}</Table.Th>
-                  <Table.Td>
-                    <Cost value={model.tokens_per_letter.korean} most={most} language="korean" />
-                  </Table.Td>
-                  <Table.Td>
-                    <Cost value={model.tokens_per_letter.english} most={most} language="english" />
-                  </Table.Td>
-                  <Table.Td>{times === null ? "–" : own.timesValue(rate(times))}</Table.Td>
-                </Table.Tr>
-              );
-            })}
-          </Table.Tbody>
-        </Table>
-      </Table.ScrollContainer>
+          );
+        })}
+      </WideTable>
     </>
   );
 }

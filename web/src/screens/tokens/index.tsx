@@ -135,13 +135,12 @@ function TokensOf({ models }: { models: readonly Schemas["Model"][] }) {
   );
 }
 
-/** Those that write, before those that only find. */
+/** One that writes, and one that may cut otherwise: of another architecture, where there is one. */
 function firstOf(models: readonly Schemas["Model"][]): string[] {
-  const writes = (model: Schemas["Model"]) => Number(model.capabilities.includes("completion"));
-  return [...models]
-    .sort((a, b) => writes(b) - writes(a))
-    .slice(0, 2)
-    .map((model) => model.name);
+  const first = models.find((model) => model.capabilities.includes("completion")) ?? models[0];
+  const others = models.filter((model) => model !== first);
+  const second = others.find((model) => model.architecture !== first?.architecture) ?? others[0];
+  return [first, second].flatMap((model) => (model === undefined ? [] : [model.name]));
 }
 
 function Found({ found, text, isOld }: { found: Schemas["TextTokens"]; text: string; isOld: boolean }) {

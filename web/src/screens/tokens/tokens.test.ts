@@ -16,6 +16,11 @@ describe("tokens", () => {
     ]);
   });
 
+  test("of a character may begin with the space before it", () => {
+    const groups = groupsOf([token(" <0xEC>", 0, 2), token("<0xA7><0x91>", 1, 2)], " 집");
+    expect(groups.map((group) => [group.character, group.tokens.length])).toEqual([["집", 2]]);
+  });
+
   test("of an emoji are counted as the server counts them", () => {
     const tokens = [token("<0xF0><0x9F>", 0, 1), token("<0x98><0x80>", 0, 1), token("x", 1, 2)];
     expect(groupsOf(tokens, "😀x")[0]?.character).toBe("😀");

@@ -11,15 +11,15 @@ export interface TokenGroup {
   tokens: readonly { token: Token; index: number }[];
 }
 
-/** Neighbours with the same place are parts of one character, as the bytes of a Korean syllable. */
+/** Neighbours that end with the same character are parts of it, as the bytes of a Korean syllable. */
 export function groupsOf(tokens: readonly Token[], text: string): TokenGroup[] {
   const characters = new Characters(text);
   const groups: { character: string | null; tokens: { token: Token; index: number }[] }[] = [];
   for (const [index, token] of tokens.entries()) {
     const last = groups.at(-1);
     const before = last?.tokens.at(-1)?.token;
-    const isShared = before !== undefined && token.end > token.start && before.start === token.start;
-    if (isShared && before.end === token.end && last !== undefined && !token.is_control) {
+    const isPlaced = token.end > token.start && !token.is_control;
+    if (isPlaced && last !== undefined && before?.end === token.end && before.start <= token.start) {
       last.character = characters.slice(token.start, token.end).trim();
       last.tokens.push({ token, index });
     } else {
