@@ -8,18 +8,15 @@ import { useFormats, useText } from "@/i18n";
 import { useTable } from "@/i18n/table";
 import { isRunning, RateMeter } from "./following";
 import classes from "./Models.module.css";
-import { type Pull, pullsQuery, usePull } from "./queries";
+import { type Pull, pullsQuery, usePull, watched } from "./queries";
 import { texts } from "./texts";
-
-// Those that were over when the page came are no news; of the others the end stays to be read until it is put away.
-const seenRunning = new Set<string>();
 
 /** What is being fetched, and how what was begun here ended. */
 export function Pulls({ pulls }: { pulls: readonly Pull[] }) {
   const own = useTable(texts);
   const [away, setAway] = useState<ReadonlySet<string>>(new Set());
-  for (const pull of pulls) if (isRunning(pull)) seenRunning.add(pull.id);
-  const shown = pulls.filter((pull) => isRunning(pull) || (seenRunning.has(pull.id) && !away.has(pull.id)));
+  for (const pull of pulls) if (isRunning(pull)) watched.add(pull.id);
+  const shown = pulls.filter((pull) => isRunning(pull) || (watched.has(pull.id) && !away.has(pull.id)));
   if (shown.length === 0) return null;
   return (
     <Section title={own.pulls}>

@@ -71,11 +71,15 @@ function stated(wish: Wish) {
   };
 }
 
+/** Downloads whose end is news here: begun from this page, or seen under way. Others were over before. */
+export const watched = new Set<string>();
+
 /** Begin a download, or join it. */
 export function usePull() {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: (model: string) => told(api.POST("/madang/v1/pulls", { body: { model } })),
+    onSuccess: (pull) => watched.add(pull.id), // it may be over before the list shows it
     onSettled: () => queries.invalidateQueries({ queryKey: pullsQuery.queryKey }),
   });
 }
