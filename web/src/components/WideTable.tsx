@@ -12,7 +12,7 @@ interface Props {
 export function WideTable({ label, heads, children }: Props) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: it is scrolled with the keyboard too
-    <section className={classes.wide} aria-label={label} tabIndex={0}>
+    <div className={classes.wide} role="group" aria-label={label} tabIndex={0}>
       <Table className={classes.table ?? ""} style={{ minWidth: heads.length * 92 }} verticalSpacing={7}>
         <Table.Thead>
           <Table.Tr>
@@ -25,6 +25,6 @@ export function WideTable({ label, heads, children }: Props) {
         </Table.Thead>
         <Table.Tbody>{children}</Table.Tbody>
       </Table>
-    </section>
+    </div>
   );
 }
