@@ -188,7 +188,8 @@ def test_two_models_answer_beside_each_other(tab: Visit) -> None:
 def test_all_answers_stop_at_once(tab: Visit) -> None:
     page = tab.open("/compare")
     page.get_by_label("Prompt").fill("Write a very long story about a courtyard.")
-    page.get_by_label("Longest answer (tokens)").fill("1500")
+    page.get_by_role("switch", name="Always the likeliest word").uncheck()  # what repeats itself is soon over
+    page.get_by_label("Longest answer (tokens)").fill("1900")
     page.get_by_role("button", name="Ask all").click()
     page.get_by_text("Answering …").first.wait_for(timeout=60_000)
     page.get_by_role("button", name="Stop all").click()
@@ -200,7 +201,8 @@ def test_all_answers_stop_at_once(tab: Visit) -> None:
 def test_the_monitor_shows_a_request_while_it_runs(tab: Visit, browser: Any) -> None:
     page = tab.open("/compare")
     page.get_by_label("Prompt").fill("Write a very long story about a pond.")
-    page.get_by_label("Longest answer (tokens)").fill("1500")
+    page.get_by_role("switch", name="Always the likeliest word").uncheck()
+    page.get_by_label("Longest answer (tokens)").fill("1900")
     page.get_by_role("button", name="Ask all").click()
     page.get_by_text("Answering …").first.wait_for(timeout=60_000)
     page.get_by_role("link", name="Monitor").click()

@@ -12,7 +12,7 @@ interface Axis {
 const WIDTH = 640;
 const HEIGHT = 340;
 const LEFT = 72;
-const RIGHT = 20;
+const RIGHT = 36;
 const TOP = 18;
 const BOTTOM = 50;
 const SHAPES = [

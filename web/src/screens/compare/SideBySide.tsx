@@ -112,11 +112,12 @@ function QuestionForm({ models, isBusy }: { models: readonly string[]; isBusy: b
           hideControls
         />
         {isBusy ? (
-          <Button variant="default" leftSection={<IconPlayerStop size={16} />} onClick={stopAll}>
+          // Another element than the one below: it must not become one that submits while it is being pressed.
+          <Button key="stop" variant="default" leftSection={<IconPlayerStop size={16} />} onClick={stopAll}>
             {own.stopAll}
           </Button>
         ) : (
-          <Button type="submit" disabled={!isReady}>
+          <Button key="ask" type="submit" disabled={!isReady}>
             {own.run}
           </Button>
         )}

@@ -34,6 +34,10 @@ test("a line ends now, and has a gap where nobody looked", () => {
   expect(lineOf(points, KEPT_MS, size, 5000)).toBe("M0.0 11.0L0.3 6.0M100.0 1.0");
 });
 
+test("a line that is younger than a minute does not fill the width", () => {
+  expect(lineOf([{ atMs: 0, value: 1 }], 30_000, { width: 100, height: 12 }, 1)).toBe("M50.0 1.0");
+});
+
 test("nothing but zeros is a line at the bottom", () => {
   expect(lineOf([{ atMs: 0, value: 0 }], 0, { width: 10, height: 12 }, 1)).toBe("M10.0 11.0");
 });

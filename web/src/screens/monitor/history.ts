@@ -15,6 +15,7 @@ export interface Sample {
 }
 
 export const KEPT_MS = 5 * 60_000;
+const SHORTEST_MS = 60_000;
 
 export function sampleOf(metrics: Metrics, atMs: number): Sample {
   const models = Object.values(metrics.models);
@@ -36,7 +37,10 @@ export function withSample(samples: readonly Sample[], sample: Sample): readonly
   return [...samples.filter((one) => sample.atMs - one.atMs <= KEPT_MS), sample];
 }
 
-/** A line through the values, over the width that the time kept has; where nobody looked for long, it has a gap. */
+/**
+ * A line through the values. The width is the time since the first of them, or the shortest that is drawn; where nobody
+ * looked for long, it has a gap.
+ */
 export function lineOf(
   points: readonly { atMs: number; value: number }[],
   nowMs: number,
@@ -44,10 +48,11 @@ export function lineOf(
   gapMs: number,
 ): string {
   const most = Math.max(...points.map((point) => point.value), Number.MIN_VALUE);
+  const spanMs = Math.max(SHORTEST_MS, nowMs - (points[0]?.atMs ?? nowMs));
   const parts: string[] = [];
   let before: number | null = null;
   for (const { atMs, value } of points) {
-    const x = size.width * (1 - (nowMs - atMs) / KEPT_MS);
+    const x = size.width * (1 - (nowMs - atMs) / spanMs);
     const y = size.height - 1 - (size.height - 2) * (value / most);
     parts.push(`${before === null || atMs - before > gapMs ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`);
     before = atMs;
