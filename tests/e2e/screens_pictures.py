@@ -48,7 +48,8 @@ def fill(server: ServerProcess) -> None:
 
 def quantized(home: Path, source: str, name: str, kind: str) -> None:
     """The same model in another type."""
-    command = [sys.executable, "-m", "madang", "quantize", source, name, "--type", kind]
+    program = "import sys; from madang.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "quantize", source, name, "--type", kind]
     subprocess.run(command, check=True, env={**os.environ, "MADANG_HOME": str(home)}, capture_output=True)
 
 

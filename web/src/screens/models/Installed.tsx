@@ -98,7 +98,7 @@ function ModelCard({ model, resident, onPlan, onRemove }: CardProps) {
       </div>
       <p className={classes.facts}>{facts.filter(Boolean).join(" · ")}</p>
       <p className={classes.source} title={model.source}>
-        {own.source} {model.source}
+        {own.source}: {model.source}
       </p>
       <div className={classes.badges}>
         {model.capabilities.map((name) => (

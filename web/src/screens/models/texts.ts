@@ -52,7 +52,7 @@ const en = {
   type: "Type",
   context: "Context",
   contextTokens: (n: string) => `${n}-token context`,
-  source: "From",
+  source: "Source",
   memory: "Memory",
   speed: "Speed",
   license: "Licence",
