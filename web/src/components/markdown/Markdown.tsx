@@ -57,8 +57,8 @@ function blockOf(token: Tokens.Generic, isOpen: boolean): ReactNode {
     case "def":
       return null;
     case "heading": {
-      // Below the headings of the page itself.
-      const Tag = `h${Math.min(token.depth + 2, 6)}` as "h3";
+      // Below the heading of the screen itself.
+      const Tag = `h${Math.min(token.depth + 1, 6)}` as "h2";
       return <Tag data-depth={token.depth}>{inline(token.tokens)}</Tag>;
     }
     case "paragraph":

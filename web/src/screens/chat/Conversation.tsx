@@ -92,6 +92,7 @@ export function Conversation({ id, isListShown, onToggleList }: Props) {
   return (
     <section className={classes.conversation} aria-label={text.chat.conversation}>
       {bar}
+      {id !== null && <h1 className={classes.title}>{session.data?.title || text.chat.untitled}</h1>}
       {id === null ? (
         <Greeting onChosen={(starter) => void send(starter)} />
       ) : session.isPending && generation === undefined ? (

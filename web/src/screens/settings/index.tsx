@@ -8,6 +8,7 @@ import { keysOf, type Shortcut } from "@/app/shortcuts";
 import { useStore } from "@/app/store";
 import { Screen, Section } from "@/components/Screen";
 import { chosenLanguage, LANGUAGES, type Language, useText } from "@/i18n";
+import { Personas } from "./Personas";
 import classes from "./settings.module.css";
 
 export default function Settings() {
@@ -19,6 +20,9 @@ export default function Settings() {
       </Section>
       <Section title={text.settings.look}>
         <SchemeChoice />
+      </Section>
+      <Section title={text.settings.personas}>
+        <Personas />
       </Section>
       <Section title={text.settings.server}>
         <ServerFacts />
