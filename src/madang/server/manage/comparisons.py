@@ -29,9 +29,9 @@ router = APIRouter()
 async def list_comparisons(http: HttpRequest) -> documents.Comparisons:
     """The one that is being made, and all that were made, the newest first; those of models that the caller may see."""
     comparisons = _comparisons(http)
+    runs = [_run(run) for run in comparisons.runs() if _is_visible(run.models)]
     kept = {one.id: one for one in await in_thread(comparisons.results.list)}
-    shown = [_run(run) for run in comparisons.runs() if run.id not in kept and _is_visible(run.models)]
-    runs = [run for run in shown if run.state != "done"]  # one that ended since is there next time, with its result
+    runs = [run for run in runs if run.id not in kept]  # of one that ended meanwhile, the result
     return documents.Comparisons(comparisons=runs + [_kept(one) for one in kept.values() if _is_visible(_models(one))])
 
 
