@@ -32,14 +32,14 @@ class Journal:
         self.path = output.with_name(output.name + ".part")
         self._header = {"recipe": asdict(recipe), "topics": [topic.text for topic in topics], "model": model}
         self.done: dict[int, list[Attempt]] = {}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self._read()
-        else:
-            self._append({"header": self._header})
+        self._is_begun = self.path.exists() and self._read()
 
     def add(self, attempt: Attempt) -> None:
         """Keep an attempt; it is on the disk when this returns."""
+        if not self._is_begun:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"header": self._header})
+            self._is_begun = True
         self._append(_row(attempt))
         self.done.setdefault(attempt.number, []).append(attempt)
 
@@ -50,7 +50,7 @@ class Journal:
             for attempt in attempts:
                 if attempt.example is not None:
                     write(row_of(attempt.example))
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
         return self.report(attempts)
 
     def report(self, attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -73,7 +73,8 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take up what is there; whether it has a header."""
         raw = self.path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
         try:
@@ -93,10 +94,9 @@ class Journal:
         if whole != raw:
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
-        if header is None:
-            self._append({"header": self._header})
         for attempt in attempts:
             self.done.setdefault(attempt.number, []).append(attempt)
+        return header is not None
 
 
 def _row(attempt: Attempt) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from madang.core.events import collect
 from madang.core.messages import Message
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
-from madang.training.curation.measures import measure
+from madang.training.curation.measures import hangul_share, measure
 from madang.training.curation.recipe import Kind, Recipe
 from madang.training.examples.example import Example
 from madang.training.similarity import NearIndex, jaccard, normalized, shingles
@@ -26,7 +26,8 @@ from madang.training.similarity import NearIndex, jaccard, normalized, shingles
 MOST_EXAMPLES: Final = 1_000_000
 _MAX_REPEATED_SHARE: Final = 0.3
 _MAX_ECHO: Final = 0.6  # of a question in its answer, or of the instruction in either
-_MIN_TOPIC_SHARE: Final = 0.3  # of a topic's pairs of letters; Korean topics get particles and endings
+_MIN_TOPIC_SHARE: Final = 0.3
+_STEM_CHARACTERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,15 @@ def _alike(one: str, other: str) -> float:
 
 
 def _share_of_topic(topic: str, text: str) -> float:
-    """How many of the topic's pairs of letters are in the text; 1 for a topic without any."""
-    pairs = {word[i : i + 2] for word in normalized(topic).split() for i in range(max(1, len(word) - 1))}
+    """How much of a topic's words is in the text, in whatever form; 1 for a topic without any.
+
+    Korean words get particles and endings, so their pairs of syllables count; of others, their beginnings do.
+    """
+    parts: set[str] = set()
+    for word in normalized(topic).split():
+        if hangul_share(word) > 0:
+            parts.update(word[i : i + 2] for i in range(max(1, len(word) - 1)))
+        elif len(word) > 2:  # no "of", no "in"
+            parts.add(word[:_STEM_CHARACTERS])
     said = normalized(text)
-    return sum(pair in said for pair in pairs) / len(pairs) if pairs else 1.0
+    return sum(part in said for part in parts) / len(parts) if parts else 1.0
