@@ -71,6 +71,9 @@ By = Annotated[str, typer.Option("--by", metavar="WORD", help="What is compared:
 Against = Annotated[
     list[str], typer.Option("--against", metavar="DATA", help="An evaluation set; may be given several times.")
 ]
+Overlap = Annotated[
+    float, typer.Option("--overlap", help="Share of an item's runs from which it counts; 0: one is enough.", **_Share)
+]
 Topics = Annotated[Path, typer.Argument(metavar="TOPICS", help="A text file with a topic in each line.")]
 WriterModel = Annotated[str, typer.Option("--model", metavar="MODEL", help="The model that writes.")]
 NewFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A new file of JSON lines.")]
@@ -190,6 +193,7 @@ def contamination(
     against: Against,
     form: Form = None,
     output: Output = None,
+    overlap: Overlap = 0.0,
     as_json: options.Json = False,
 ) -> None:
     """Find what a model will be measured on; with --output, write the data without it.
@@ -201,7 +205,7 @@ def contamination(
     from madang.training.examples.writing import row_of, writing_examples
 
     _check_outputs(output)
-    sets = EvaluationSets((Path(item).name, Usable(item, None)) for item in against)
+    sets = EvaluationSets(((Path(item).name, Usable(item, None)) for item in against), overlap)
     rows = Usable(name, form)
     with ExitStack() as stack:
         write = None if output is None else stack.enter_context(writing_examples(output))

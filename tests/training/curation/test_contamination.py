@@ -49,6 +49,13 @@ def test_a_short_item_is_found_whole() -> None:
     assert known.find(item("Which planet is the largest one of all that we know?")) is None
 
 
+def test_how_much_of_an_item_counts() -> None:
+    half = " ".join(ITEM.split()[:16])
+    for least, is_found in ((0.0, True), (0.2, True), (0.9, False)):
+        known = EvaluationSets([("gsm8k", [item(ITEM)])], least)
+        assert (known.find(Example(text=half)) is not None) == is_found
+
+
 def test_the_report() -> None:
     known = sets()
     for example in (Example(text=ITEM, line=1), Example(text=f"x {ITEM} y", line=2), Example(text="nothing", line=3)):

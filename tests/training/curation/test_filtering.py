@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from madang.core.engine import EngineInfo, Scored
-from madang.core.errors import InvalidRequest, UnknownOption
+from madang.core.errors import ContextLengthExceeded, InvalidRequest, UnknownOption
 from madang.core.messages import Message
 from madang.core.request import Request
 from madang.engines.echo import EchoEngine
@@ -100,6 +100,8 @@ class Foreseeing:
         """Nothing."""
 
     def score(self, context: Request, continuations: Sequence[str]) -> list[Scored]:
+        if len(context.messages[-1].content) > 1000:
+            raise ContextLengthExceeded(1000, 1000)
         return [Scored(-math.log(len(text)) * 2, 2, False) for text in continuations]
 
     def score_many(self, items: Iterable[tuple[Request, Sequence[str]]]) -> Iterator[list[Scored]]:
@@ -126,6 +128,13 @@ def test_likelihood_decides_in_order() -> None:
         ([], pytest.approx(8)),
     ]
     assert sieve.report.to_dict()["perplexity_quantiles"]["0.5"] == pytest.approx(8)
+
+
+def test_one_conversation_that_is_too_long_stops_nothing() -> None:
+    asked = [Message("user", "?" * n) for n in (1, 2000, 1)]
+    examples = [Example((message, Message("assistant", "fine"))) for message in asked]
+    judged = list(Filter(Rules(), likelihood=Likelihood(Foreseeing())).judge(examples))
+    assert [[reason.rule for reason in one.reasons] for one in judged] == [[], ["too long for the model"], []]
 
 
 def test_the_perplexity_of_a_text() -> None:

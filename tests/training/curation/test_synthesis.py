@@ -19,7 +19,7 @@ from madang.training.curation.synthesis import Topic, synthesize
 from madang.training.examples import load_examples
 
 ANSWER = "Its lamp shows captains where rocks lie, and a known rhythm of flashes tells them which tower it is."
-TOPICS = [Topic("lighthouses", "topics.txt", 1), Topic("등대의 역사", "topics.txt", 2)]
+TOPICS = [Topic("lighthouses", "topics.txt", 1), Topic("the history of 등대", "topics.txt", 2)]
 # The echo engine says what it was told, so the words of the instruction are what the model answers.
 PREAMBLE = "Please be so kind and say the following things, word for word, with nothing before and nothing after them: "
 ECHOED = PREAMBLE + json.dumps({"question": "What are {topic} good for?", "answer": f"About {{topic}}: {ANSWER}"})
@@ -67,12 +67,12 @@ def test_questions_and_answers_with_their_provenance(tmp_path: Path) -> None:
     assert (report["made"], report["given_up"], report["attempts"]) == (2, 0, 2)
     first, second = load_examples(tmp_path / "made.jsonl").examples
     assert first.messages[0].content == "What are lighthouses good for?"
-    assert second.messages[1].content == f"About 등대의 역사: {ANSWER}"
+    assert second.messages[1].content == f"About the history of 등대: {ANSWER}"
     assert (second.source, second.line) == ("topics.txt", 2)
     provenance = dict(second.provenance)
     assert provenance.pop("prompt").startswith("sha256:")
     assert provenance == {
-        "made_by": "echo:1", "engine": "echo", "topic": "등대의 역사", "temperature": 0.0, "seed": 1,
+        "made_by": "echo:1", "engine": "echo", "topic": "the history of 등대", "temperature": 0.0, "seed": 1,
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == [tmp_path / "made.jsonl"]
 
@@ -92,14 +92,29 @@ def test_texts(tmp_path: Path) -> None:
         (qa("What are lighthouses?", " "), "empty"),
         (qa("What are lighthouses?", "Towers."), "7 characters"),
         (qa("What are lighthouses?", "Lighthouses shine and shine. " * 9), "repetition (0.8"),
-        (qa("Why do lighthouses need a known rhythm?", "Why do lighthouses need a known rhythm?"), "repeats what it"),
+        (qa("Why do lighthouses need a rhythm?", "So, why do lighthouses need a rhythm."), "repeats what it"),
         (qa("What is a sonnet?", "A poem of fourteen verses in a fixed pattern of rhymes."), "off the topic (0."),
+        (qa("lighthouses", ANSWER), "no question"),
+        (qa("Towers with lamps", "1. What are lighthouses good for?"), "no question"),
+        (
+            qa("What are lighthouses?", "등대는 배에게 암초와 얕은 물을 알려 주는 높은 탑입니다."),
+            "another language (0.00)",
+        ),
         ("x" * 5000, "not finished"),
     ],
 )
 def test_what_is_no_example(said: str, reason: str) -> None:
     (refused,) = refusals(said)
     assert refused is not None and refused.startswith(reason)
+
+
+def test_korean() -> None:
+    topics = [Topic("등대의 역사", "", 1)]
+    said = qa("등대는 언제부터 있었나요?", "알렉산드리아의 높은 탑에서 시작된 등대의 역사는 이천 년이 넘습니다.")
+    (attempt,) = synthesize(Saying(said), topics, Recipe(language="ko", is_held=False))
+    assert attempt.example is not None
+    (refused,) = synthesize(Saying(qa("등대란?", ANSWER)), topics, Recipe(language="ko", is_held=False, tries=1))
+    assert refused.refused == "another language (0.00)"
 
 
 def test_json_inside_of_other_words() -> None:
@@ -110,8 +125,12 @@ def test_what_was_made_before_is_not_made_again() -> None:
     recipe = Recipe(is_held=False, tries=2, per_topic=2)
     said = qa("What are lighthouses good for?", ANSWER)
     other = qa("Who kept lighthouses running?", "Keepers lived there, trimmed wicks, wound clockworks and wrote logs.")
-    made = list(synthesize(Saying(said, said, other), TOPICS[:1], recipe))
-    assert [attempt.refused for attempt in made] == [None, "like an earlier one (1.00)", None]
+    again = qa(
+        "What are lighthouses good for?", "Sailors need lighthouses to find a safe way into the harbor at night."
+    )
+    for second in (said, again):
+        made = list(synthesize(Saying(said, second, other), TOPICS[:1], recipe))
+        assert [attempt.refused for attempt in made] == [None, "like an earlier one (1.00)", None]
 
 
 def test_every_attempt_has_a_seed_and_words_of_its_own() -> None:
@@ -133,7 +152,7 @@ def test_interrupted_work_goes_on(tmp_path: Path) -> None:
     output, recipe = tmp_path / "made.jsonl", Recipe(is_held=False, tries=2)
     first, second = (
         qa("What are lighthouses?", ANSWER),
-        qa("등대의 역사는?", "알렉산드리아의 높은 탑에서 시작된 등대의 역사입니다."),
+        qa("Who built the first ones?", "The history of 등대 began with a tall tower on an island off Egypt."),
     )
     with pytest.raises(EngineError):
         run(Saying("no", first), output, recipe)

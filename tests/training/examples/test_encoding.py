@@ -15,6 +15,7 @@ from madang.formats.templates import ChatTemplate, template_for
 from madang.formats.templates.chat_template import CHATML, PLAIN
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
 from madang.training.examples import NO_LOSS, Encoded, Example, encode
+from tests.formats import vocabularies
 from tests.formats.vocabularies import BYTE_LETTERS, CONTROL, NORMAL, metadata
 from tests.parity import dialects
 
@@ -209,3 +210,17 @@ def test_the_starter(starter_gguf: Path) -> None:
     tokenizer = tokenizer_from_gguf(read_gguf(starter_gguf))
     (item,) = encode([Example((*FIRST, QUESTION, ANSWER))], tokenizer, template_for(tokenizer), max_tokens=500).items
     assert learnt(tokenizer, item) == [said.content + "<|im_end|>" for said in (FIRST[1], ANSWER)]
+
+
+@pytest.mark.parametrize("source", [TEMPLATES["mistral"], PLAIN, CHATML])
+def test_pieces_that_carry_their_spaces(source: str) -> None:
+    """SentencePiece puts a space before a text, so an answer cannot be encoded apart from its prompt."""
+    pieces, answer = vocabularies.tokenizer("llama"), Message("assistant", "abc ab 가")
+    chat = ChatTemplate(source, "<s>", "</s>")
+    (item,) = encode([Example((Message("user", "ab"), answer))], pieces, chat, max_tokens=500).items
+    turn = chat.render((Message("user", "ab"), answer), add_generation_prompt=False)
+    assert item.input_ids.tolist() == pieces.encode_chat(turn)
+    ((begin, *_),) = [np.flatnonzero(item.labels != NO_LOSS)]
+    before = pieces.encode_chat(chat.render((Message("user", "ab"),)))
+    assert item.input_ids[:begin].tolist() == before[:begin] and begin >= len(before) - 1
+    assert "abc" in text(pieces, item.labels[item.labels != NO_LOSS]).replace("▁", " ")

@@ -45,8 +45,12 @@ class _Set:
 class EvaluationSets:
     """The runs of all items that must not be learnt, and what was found of them."""
 
-    def __init__(self, sets: Iterable[tuple[str, Iterable[Example]]]) -> None:
-        """``sets`` are names and items; of an item, what is asked and what is answered are compared apart."""
+    def __init__(self, sets: Iterable[tuple[str, Iterable[Example]]], min_overlap: float = 0.0) -> None:
+        """``sets`` are names and items; of an item, what is asked and what is answered are compared apart.
+
+        min_overlap   share of an item's runs from which it counts as found; 0: one run is enough
+        """
+        self._min_overlap = min_overlap
         self._sets: list[_Set] = []
         self._owners: dict[str, list[tuple[int, int]]] = {}
         self.examples = 0
@@ -75,6 +79,7 @@ class EvaluationSets:
         for run in {run for text in _parts(example) for run in _runs(text)}:
             for owner in self._owners.get(run, ()):
                 hits[owner] = hits.get(owner, 0) + 1
+        hits = {at: n for at, n in hits.items() if n >= self._min_overlap * self._sets[at[0]].n_runs[at[1]]}
         if not hits:
             return None
         self.contaminated += 1

@@ -101,7 +101,9 @@ class Filter:
 
     def _judged(self, example: Example, reasons: tuple[Reason, ...], perplexity: float | None) -> Judged:
         rules = self.rules
-        if perplexity is not None:
+        if perplexity is None and not reasons and self._likelihood is not None:
+            reasons = (Reason("too long for the model", len(example.everything)),)
+        elif perplexity is not None:
             if rules.max_perplexity is not None and perplexity > rules.max_perplexity:
                 reasons = (Reason("unlikely", perplexity),)
             elif rules.min_perplexity is not None and perplexity < rules.min_perplexity:

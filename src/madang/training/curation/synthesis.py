@@ -26,6 +26,7 @@ from madang.training.similarity import NearIndex, jaccard, normalized, shingles
 MOST_EXAMPLES: Final = 1_000_000
 _MAX_REPEATED_SHARE: Final = 0.3
 _MAX_ECHO: Final = 0.6  # of a question in its answer, or of the instruction in either
+_MIN_LANGUAGE_SHARE: Final = 0.5
 _MIN_TOPIC_SHARE: Final = 0.3
 _STEM_CHARACTERS: Final = 5
 
@@ -60,24 +61,24 @@ def synthesize(
     """
     if len(topics) * recipe.per_topic > MOST_EXAMPLES:
         raise InvalidRequest(f"At most {MOST_EXAMPLES} examples are made at once.", param="per_topic")
-    known = NearIndex(recipe.max_similarity)
+    known = _Known(recipe.max_similarity)
     total = len(topics) * recipe.per_topic
     for number in range(total):
         topic = topics[number // recipe.per_topic]
         made = list((done or {}).get(number, ()))
         for attempt in made:
             if attempt.example is not None:
-                known.add(attempt.example.everything)
+                known.add(attempt.example)
         while len(made) < recipe.tries and not any(attempt.example is not None for attempt in made):
             seed = (recipe.seed + number + len(made) * total) % 2**64
             attempt = _attempt(engine, topic, recipe, known, (number, len(made), seed))
             if attempt.example is not None:
-                known.add(attempt.example.everything)
+                known.add(attempt.example)
             made.append(attempt)
             yield attempt
 
 
-def _attempt(engine: Engine, topic: Topic, recipe: Recipe, known: NearIndex, at: tuple[int, int, int]) -> Attempt:
+def _attempt(engine: Engine, topic: Topic, recipe: Recipe, known: _Known, at: tuple[int, int, int]) -> Attempt:
     number, tried, seed = at
     told = recipe.words(topic.text, number + tried)
     request = Request(
@@ -91,12 +92,30 @@ def _attempt(engine: Engine, topic: Topic, recipe: Recipe, known: NearIndex, at:
     refused = "no JSON of that form" if fields is None else _fault(fields, recipe, topic.text, told)
     if answer.done.finish_reason == "length" and (fields is None or not recipe.is_held):
         refused = "not finished"
-    if refused is None and fields is not None:
-        near = known.nearest("\n".join(fields.values()))
-        refused = None if near is None else f"like an earlier one ({near[1]:.2f})"
     if refused is not None or fields is None:
         return Attempt(number, tried, None, refused, answer.text)
-    return Attempt(number, tried, _example(fields, engine, topic, recipe, seed))
+    example = _example(fields, engine, topic, recipe, seed)
+    similarity = known.similarity(example)
+    if similarity is not None:
+        return Attempt(number, tried, None, f"like an earlier one ({similarity:.2f})", answer.text)
+    return Attempt(number, tried, example)
+
+
+class _Known:
+    """What was made so far: neither a question nor an example as a whole comes twice."""
+
+    def __init__(self, similarity: float) -> None:
+        self._indexes = NearIndex(similarity), NearIndex(similarity)
+
+    def add(self, example: Example) -> None:
+        for index, text in zip(self._indexes, (example.everything, example.question), strict=True):
+            index.add(text)
+
+    def similarity(self, example: Example) -> float | None:
+        """To the most similar one; None when it is new."""
+        pairs = zip(self._indexes, (example.everything, example.question), strict=True)
+        found = [near[1] for index, text in pairs if (near := index.nearest(text)) is not None]
+        return max(found, default=None)
 
 
 def _example(fields: Mapping[str, str], engine: Engine, topic: Topic, recipe: Recipe, seed: int) -> Example:
@@ -150,7 +169,11 @@ def _fault(fields: Mapping[str, str], recipe: Recipe, topic: str, told: str) -> 
         return "empty"
     if not recipe.min_characters <= len(body) <= recipe.max_characters:
         return f"{len(body)} characters"
+    if body.endswith("?") or normalized(fields.get("question", "")) == normalized(topic):
+        return "no question with its answer"
     found = measure(body)
+    if found.languages[recipe.language] < _MIN_LANGUAGE_SHARE:
+        return f"another language ({found.languages[recipe.language]:.2f})"
     if found.repeated_share > _MAX_REPEATED_SHARE or found.repeated_line_share > _MAX_REPEATED_SHARE:
         return f"repetition ({max(found.repeated_share, found.repeated_line_share):.2f})"
     echo = max(_alike(body, told), _alike(body, fields.get("question", "")))
