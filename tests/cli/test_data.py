@@ -101,6 +101,16 @@ def test_contamination(madang: Madang, tmp_path: Path) -> None:
     assert [row["text"] for row in rows(tmp_path / "clean.jsonl")] == ["Nothing to see here."]
 
 
+def test_evaluation_sets_of_any_form(madang: Madang, tmp_path: Path) -> None:
+    context = "The keeper climbed the tower every evening at dusk to light the lamp for all the ships out at sea."
+    (tmp_path / "eval.tsv").write_text(f"ctx\tending\tlabel\n{context}\tHe slept.\t1\n")
+    (tmp_path / "data.txt").write_text(f"{context}\n\nSomething else.\n")
+    call = ("data", "contamination", str(tmp_path / "data.txt"), "--against", str(tmp_path / "eval.tsv"), "--json")
+    document = madang(*call).json()
+    assert (document["contaminated"], document["sets"][0]["found"]) == (1, 1)
+    assert madang("data", "check", str(tmp_path / "eval.tsv")).status == 2
+
+
 def test_split(madang: Madang, table: Path, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("t.jsonl", "v.jsonl")]
     call = ("data", "split", str(table), "--share", "0.2", "--train", str(files[0]), "--validation", str(files[1]))

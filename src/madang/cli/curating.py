@@ -202,10 +202,11 @@ def contamination(
     something was found and nothing was written.
     """
     from madang.training.curation.contamination import EvaluationSets
+    from madang.training.examples.forms import FIELDS
     from madang.training.examples.writing import row_of, writing_examples
 
     _check_outputs(output)
-    sets = EvaluationSets(((Path(item).name, Usable(item, None)) for item in against), overlap)
+    sets = EvaluationSets(((Path(item).name, Usable(item, None, otherwise=FIELDS)) for item in against), overlap)
     rows = Usable(name, form)
     with ExitStack() as stack:
         write = None if output is None else stack.enter_context(writing_examples(output))

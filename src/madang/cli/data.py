@@ -58,10 +58,10 @@ ValidationFile = Annotated[
 class Usable:
     """The examples of a source; rows that are none are counted on the way, and left out."""
 
-    def __init__(self, name: str, form: str | None) -> None:
+    def __init__(self, name: str, form: str | None, *, otherwise: str | None = None) -> None:
         from madang.training.examples import open_examples
 
-        self.source = open_examples(name, form)
+        self.source = open_examples(name, form, otherwise=otherwise)
         self.problems: list[dict[str, Any]] = []
         self.unusable = 0
 

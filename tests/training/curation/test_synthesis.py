@@ -125,9 +125,7 @@ def test_what_was_made_before_is_not_made_again() -> None:
     recipe = Recipe(is_held=False, tries=2, per_topic=2)
     said = qa("What are lighthouses good for?", ANSWER)
     other = qa("Who kept lighthouses running?", "Keepers lived there, trimmed wicks, wound clockworks and wrote logs.")
-    again = qa(
-        "What are lighthouses good for?", "Sailors need lighthouses to find a safe way into the harbor at night."
-    )
+    again = qa("What are lighthouses good for?", "Sailors need lighthouses to find a safe way into harbors at dusk.")
     for second in (said, again):
         made = list(synthesize(Saying(said, second, other), TOPICS[:1], recipe))
         assert [attempt.refused for attempt in made] == [None, "like an earlier one (1.00)", None]

@@ -10,10 +10,12 @@ import pytest
 
 from madang.core.errors import InvalidRequest
 from madang.core.messages import Message, Tool, ToolCall
+from madang.core.request import Request
 from madang.formats.gguf import read_gguf
 from madang.formats.templates import ChatTemplate, template_for
 from madang.formats.templates.chat_template import CHATML, PLAIN
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_gguf
+from madang.native.prompt import Prompter
 from madang.training.examples import NO_LOSS, Encoded, Example, encode
 from tests.formats import vocabularies
 from tests.formats.vocabularies import BYTE_LETTERS, CONTROL, NORMAL, metadata
@@ -101,7 +103,7 @@ def test_what_comes_before_an_answer_is_the_prompt_of_running(tokenizer: Tokeniz
     system = () if family == "gemma" else (SYSTEM,)
     chat = template(TEMPLATES[family])
     (item,) = encode([Example((*system, QUESTION, ANSWER))], tokenizer, chat, max_tokens=500).items
-    prompt = tokenizer.encode_chat(chat.render((*system, QUESTION), guard=tokenizer.guard))
+    prompt = Prompter(tokenizer, chat).prompt(Request(messages=(*system, QUESTION))).tokens  # what the engine reads
     begin = int(np.flatnonzero(item.labels != NO_LOSS)[0])
     assert item.input_ids[:begin].tolist() == prompt
     assert text(tokenizer, item.input_ids[begin:]).strip().startswith(ANSWER.content)
@@ -110,7 +112,8 @@ def test_what_comes_before_an_answer_is_the_prompt_of_running(tokenizer: Tokeniz
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_every_answer_of_a_conversation_once(tokenizer: Tokenizer, family: str) -> None:
     before, after = TURNS[family]
-    items = encode([Example((*FIRST, QUESTION, ANSWER))], tokenizer, template(TEMPLATES[family]), max_tokens=900).items
+    chat = template(TEMPLATES[family])
+    items = encode([Example((*FIRST, QUESTION, ANSWER))], tokenizer, chat, max_tokens=900).items
     found = sorted(run for item in items for run in learnt(tokenizer, item))
     assert found == sorted(before + said.content + after for said in (FIRST[1], ANSWER))
 

@@ -22,6 +22,8 @@ from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.messages import ROLES, Message, Role, Tool, ToolCall, well_formed
 from madang.training.examples.example import Example
 
+FIELDS: Final = "fields"  # every text of a row, for evaluation sets, which are compared and not learnt
+_OF_TURNS: Final = ("chat", "sharegpt")
 _SPEAKERS: Final[Mapping[str, Role]] = {
     "human": "user",
     "user": "user",
@@ -56,6 +58,8 @@ def example_of(row: Any, form: str) -> Example:
     if not isinstance(row, Mapping):
         raise Unusable("it is no JSON object")
     fields = _folded(row)
+    if form == FIELDS:
+        return _every_text(fields)
     example = FORMS[form].read(fields)
     if example.text is None:
         _check_turns(example.messages)
@@ -64,12 +68,19 @@ def example_of(row: Any, form: str) -> Example:
     return example
 
 
-def form_of(row: Any, name: str) -> str:
-    """The form that the row of a file called ``name`` is written in. Raises InvalidRequest with what it has instead."""
+def form_of(row: Any, name: str, otherwise: str | None = None) -> str:
+    """The form that the row of a file called ``name`` is written in.
+
+    otherwise   the form of all rows that are no list of turns, whose columns may be called anything
+
+    Raises InvalidRequest with what it has instead.
+    """
     columns = _folded(row) if isinstance(row, Mapping) else {}
     for form, known in FORMS.items():
-        if known.fits(columns):
+        if known.fits(columns) and (otherwise is None or form in _OF_TURNS):
             return form
+    if otherwise is not None:
+        return otherwise
     found = ", ".join(f"'{column}'" for column in list(columns)[:8]) or "no names"
     raise InvalidRequest(
         f"{name} is in no form that madang reads: its first row has {found}.",
@@ -212,6 +223,15 @@ def _completion(row: Mapping[str, Any]) -> Example:
 
 def _qa(row: Mapping[str, Any]) -> Example:
     return _pair(row, _first(row, _QUESTIONS), _first(row, _ANSWERS))
+
+
+def _every_text(row: Mapping[str, Any]) -> Example:
+    """Columns are compared apart; so are the choices of a list."""
+    values = [inner for value in row.values() for inner in (value if isinstance(value, list) else [value])]
+    texts = [well_formed(value) for value in values if isinstance(value, str) and value.strip()]
+    if not texts:
+        raise Unusable("it has no text")
+    return Example(tuple(Message("user", text) for text in texts))
 
 
 def _plain(row: Mapping[str, Any]) -> Example:

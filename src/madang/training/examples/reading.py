@@ -45,10 +45,11 @@ class ExampleSource:
         return with_origin(example, row, self.name, line)
 
 
-def open_examples(path_or_name: str | Path, form: str | None = None) -> ExampleSource:
+def open_examples(path_or_name: str | Path, form: str | None = None, *, otherwise: str | None = None) -> ExampleSource:
     """A file (.jsonl, .json, .csv, .tsv, .txt, .md, each perhaps .gz), or a dataset of the hub, ``hf:owner/name``.
 
-    form   one of forms.FORMS; None finds out from the first rows
+    form        one of forms.FORMS; None finds out from the first rows
+    otherwise   forms.FIELDS takes all texts of a row, for what is compared and not learnt; turns stay turns
 
     Raises InvalidRequest for what does not exist or is in no known form, UnknownOption for ``form``,
     EngineUnavailable and NetworkUnavailable for datasets of the hub.
@@ -57,10 +58,10 @@ def open_examples(path_or_name: str | Path, form: str | None = None) -> ExampleS
         check_form(form)
     name = str(path_or_name)
     if is_hub_name(name):
-        return _opened(name, form, lambda: read_hub(name))
+        return _opened(name, form, otherwise, lambda: read_hub(name))
     path = Path(path_or_name)
     reader = _reader(path)
-    return _opened(path.name, form, lambda: reader(path))
+    return _opened(path.name, form, otherwise, lambda: reader(path))
 
 
 def load_examples(path_or_name: str | Path, *, form: str | None = None) -> Loaded:
@@ -76,7 +77,7 @@ def load_examples(path_or_name: str | Path, *, form: str | None = None) -> Loade
     return Loaded(examples, problems, source.form)
 
 
-def _opened(name: str, form: str | None, rows: Callable[[], Rows]) -> ExampleSource:
+def _opened(name: str, form: str | None, otherwise: str | None, rows: Callable[[], Rows]) -> ExampleSource:
     if form is None:
         first: Any = None
         for _, row in zip(range(_LOOKED_AT), rows(), strict=False):
@@ -85,7 +86,7 @@ def _opened(name: str, form: str | None, rows: Callable[[], Rows]) -> ExampleSou
                 break
         else:
             raise InvalidRequest(f"{name} has no row that can be read.", param="data", hint=_first_problem(rows))
-        form = form_of(first, name)
+        form = form_of(first, name, otherwise)
     return ExampleSource(name, form, rows)
 
 
