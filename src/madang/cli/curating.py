@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from madang.training.curation.synthesis import Topic
 
 MOST_TOPICS = 100_000
+_TELL_EVERY_S = 5.0
 _RULES = Rules()
 _RECIPE = Recipe()
 
@@ -349,7 +351,11 @@ def _filtered(
             likelihood = Likelihood(engine)
         sieve = Filter(rules, likelihood=likelihood, classifier=classifier)
         keep, drop = (None if path is None else stack.enter_context(writing_examples(path)) for path in outputs)
+        told_at = time.monotonic()
         for judged in sieve.judge(rows):
+            if model is not None and time.monotonic() - told_at > _TELL_EVERY_S:
+                note(f"{sieve.report.kept + sieve.report.dropped:,} examples read …")
+                told_at = time.monotonic()
             row = row_of(judged.example)
             if judged.reasons and drop is not None:
                 drop(row | {"dropped": [reason.to_dict() for reason in judged.reasons]})

@@ -137,7 +137,7 @@ def check(
         if report is not None:
             _print_tokens(report)
         rows.tell()
-    if rows.unusable:
+    if rows.unusable or (report is not None and report.problems):
         raise typer.Exit(1)
 
 
