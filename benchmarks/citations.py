@@ -32,7 +32,7 @@ from peers import free_result_path, recorded_command, save
 
 ASKS = {"ko": "{}에 대해 무엇을 말하나요?", "en": "What does it say about {}?"}
 MARK = re.compile(r"\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
-MOST_TOKENS = 120
+MOST_TOKENS = 64
 
 
 class Server:
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
         for question in questions_of(server, collection, options.questions, luck):
             told += ask(server, options.model, collection, question)
         counts[collection] = {name: told[name] for name in KINDS}
-        print(collection, counts[collection])
+        print(collection, counts[collection], flush=True)
     document = {
         "date": datetime.date.today().isoformat(),
         "command": recorded_command(arguments).replace("peers.py", "citations.py"),

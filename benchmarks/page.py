@@ -38,10 +38,15 @@ from madang.server.webpage import FOLDER
 from own_engine import options_of, percentiles, results, spread
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SERVE = "import sys; from madang.cli.main import main; sys.exit(main(sys.argv[1:]))"
 QUIET_MS = 500  # without a long task, which counts as the end of them
 N_FRAMES = 240
@@ -53,7 +58,8 @@ new PerformanceObserver((list) => {
 """
 INTERACTIVE = """
 (text) => new Promise((resolve) => {
-  const isThere = () => document.querySelector(text === null ? "textarea" : "[role=log]")?.innerText.includes(text ?? "");
+  const place = text === null ? "textarea" : "[role=log]";
+  const isThere = () => document.querySelector(place)?.innerText.includes(text ?? "");
   let there = null;
   const look = () => {
     const now = performance.now();

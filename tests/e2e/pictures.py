@@ -72,7 +72,7 @@ def take_sources(browser: Any, server: ServerProcess, name: str, question: str, 
     """A question to documents, with the passage open that its answer is from; what the model says is its own."""
     context = browser.new_context(viewport={"width": 1280, "height": 840}, device_scale_factor=1.5, **look)
     page = Visit(context, server).open()
-    page.evaluate("""localStorage.setItem("madang.sampling", '{"smollm2:135m": {"max_tokens": 48}}')""")
+    page.evaluate("""localStorage.setItem("madang.sampling", '{"smollm2:135m": {"max_tokens": 30}}')""")
     page.reload()
     page.locator("form button[aria-haspopup=menu]").click()
     page.get_by_role("menuitemcheckbox", name="마당").click()

@@ -25,7 +25,8 @@ _LEANS: Final = re.compile(
     r"""
     \b(it|its|they|their|them|he|his|him|she|her|hers|that|this|these|those|there|then|one|ones|same|other|others|else)\b
     | ^\s*(and|but|or|so|also|why|what\ about|how\ about)\b
-    | (?<![가-힣])(그|이|저|그것|이것|저것|그게|이게|그건|이건|그거|이거|거기|여기|그때|그럼|그러면|그런데|그래서|그리고|또|왜냐|그분|그녀|걔)
+    | (?<![가-힣])(그|이|그것|이것|저것|그게|이게|그건|이건|그거|이거|거기|여기|그분|그녀
+      |그때|그럼|그러면|그런데|그래서|그리고|또|왜냐)
       (?:[은는이가을를의도에]|에서|에는|들\S*)?(?![가-힣])
     """,
     re.VERBOSE | re.IGNORECASE,
