@@ -12,6 +12,7 @@ from tests.conftest import STARTER, pulled
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM, ROOT, Visit
 from tests.e2e.serving import ServerProcess
 from tests.e2e.test_chat import asked
+from tests.e2e.test_documents_in_chat import STORKS, YARD, add
 
 IMAGES = ROOT / "docs" / "images"
 ENGLISH = (
@@ -67,6 +68,24 @@ def take(browser: Any, server: ServerProcess, name: str, talk: tuple[str, str, s
     context.close()
 
 
+def take_sources(browser: Any, server: ServerProcess, name: str, question: str, **look: Any) -> None:
+    """A question to documents, with the passage open that its answer is from; what the model says is its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 840}, device_scale_factor=1.5, **look)
+    page = Visit(context, server).open()
+    page.evaluate("""localStorage.setItem("madang.sampling", '{"smollm2:135m": {"max_tokens": 30}}')""")
+    page.reload()
+    page.locator("form button[aria-haspopup=menu]").click()
+    page.get_by_role("menuitemcheckbox", name="마당").click()
+    page.keyboard.press("Escape")
+    page.locator("textarea").fill(question)
+    page.keyboard.press("Enter")
+    page.locator("article[aria-busy=false] ul button").first.click(timeout=60_000)
+    page.locator("aside mark").wait_for()
+    page.wait_for_timeout(700)
+    page.screenshot(path=IMAGES / f"{name}.png")
+    context.close()
+
+
 def main() -> None:
     """All of them."""
     IMAGES.mkdir(exist_ok=True)
@@ -81,6 +100,12 @@ def main() -> None:
             take(browser, server, "chat-dark", ENGLISH, locale="en-US", color_scheme="dark")
             take(browser, server, "chat-korean", KOREAN, locale="ko-KR", color_scheme="light")
             narrow = {"width": 390, "height": 780}
+            asked(server, "/madang/v1/collections", {"name": "마당"})
+            add(server, "마당", "마당.md", YARD)
+            add(server, "마당", "storks.md", STORKS)
+            storks, yard = "When do the storks come back?", "마당에 왜 흰 마사토를 깔았나요?"
+            take_sources(browser, server, "sources-light", storks, locale="en-US", color_scheme="light")
+            take_sources(browser, server, "sources-dark", yard, locale="ko-KR", color_scheme="dark")
             take(browser, server, "chat-narrow", KOREAN, locale="ko-KR", color_scheme="dark", viewport=narrow)
         finally:
             server.stop()

@@ -155,3 +155,24 @@ def test_a_short_question_leans_on_the_one_before() -> None:
     assert with_context("And why?", "What is ownership?") == "What is ownership?\nAnd why?"
     assert with_context("And why?", "") is None
     assert with_context("x" * 61, "What is ownership?") is None
+
+
+@pytest.mark.parametrize(
+    "question", ["What about frogs?", "How much do they eat?", "그럼 언제 돌아와요?", "이유가 뭐예요?"]
+)
+def test_a_question_that_leans_on_the_one_before_is_looked_for_with_it(question: str) -> None:
+    assert with_context(question, "When do storks come back?") is not None
+
+
+@pytest.mark.parametrize(
+    "question", ["What is the capital of Mongolia?", "How do I fix a bicycle?", "몽골의 수도는 어디인가요?"]
+)
+def test_a_question_about_something_else_borrows_nothing(question: str) -> None:
+    assert with_context(question, "When do storks come back?") is None
+
+
+def test_an_answer_ends_where_another_question_begins() -> None:
+    stop = ground(EchoEngine(), asked("Who?", stop=("END",)), [passage("a", 0)], "en").request.stop
+    assert stop == ("END", "\nQuestion:")
+    full = tuple("abcdefghijklmnop")
+    assert ground(EchoEngine(), asked("Who?", stop=full), [passage("a", 0)], "en").request.stop == full

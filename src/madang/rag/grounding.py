@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from madang.core.engine import Engine, TokenCounter
 from madang.core.events import Done
-from madang.core.request import Request
+from madang.core.request import MAX_STOP_STRINGS, Request
 from madang.rag.citations import support
 from madang.rag.questions import Language
 
@@ -40,6 +40,8 @@ _ASKS: Final[Mapping[Language, str]] = {
         "Question: {question}"
     ),
 }
+# The smallest models go on with another question where others end.
+_STOPS: Final[Mapping[Language, str]] = {"ko": "\n질문:", "en": "\nQuestion:"}
 _OWN_REFUSAL: Final = re.compile(
     r"""
     (sorry,?\ |unfortunately,?\ )? (
@@ -173,7 +175,8 @@ def with_sources(request: Request, passages: Sequence[Passage], language: Langua
     messages[asked[-1]] = replace(last, content=question)
     first = messages[asked[0]]
     messages[asked[0]] = replace(first, content=f"{quoted(passages)}\n\n{first.content}")
-    return replace(request, messages=tuple(messages))
+    stop = request.stop if len(request.stop) == MAX_STOP_STRINGS else (*request.stop, _STOPS[language])
+    return replace(request, messages=tuple(messages), stop=stop)
 
 
 def quoted(passages: Iterable[Passage]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+from madang.rag.relevance import telling_part
+
 Language = Literal["ko", "en"]
 
 _HANGUL: Final = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
@@ -18,7 +20,19 @@ _WHOLE: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# Words that stand for something said before, and beginnings that go on from it.
+_LEANS: Final = re.compile(
+    r"""
+    \b(it|its|they|their|them|he|his|him|she|her|hers|that|this|these|those|there|then|one|ones|same|other|others|else)\b
+    | ^\s*(and|but|or|so|also|why|what\ about|how\ about)\b
+    | (?<![가-힣])(그|이|그것|이것|저것|그게|이게|그건|이건|그거|이거|거기|여기|그분|그녀
+      |그때|그럼|그러면|그런데|그래서|그리고|또|왜냐)
+      (?:[은는이가을를의도에]|에서|에는|들\S*)?(?![가-힣])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _FOLLOW_UP_CHARACTERS: Final = 60
+_FOLLOW_UP_WORDS: Final = 1  # that tell something: with two it names a thing and what is asked of it
 
 
 def language_of(text: str) -> Language:
@@ -35,6 +49,10 @@ def asks_for_whole(question: str) -> bool:
 def with_context(question: str, earlier: str) -> str | None:
     """What to look for when a question alone finds nothing: a short one may lean on the question before it.
 
-    None for one that is long enough to stand alone.
+    None for one that stands alone: it names what it is about, and what the documents do not say of that is refused.
     """
-    return f"{earlier}\n{question}" if earlier and len(question) <= _FOLLOW_UP_CHARACTERS else None
+    if not earlier or len(question) > _FOLLOW_UP_CHARACTERS:
+        return None
+    n_words = sum(any(map(str.isalnum, word)) for word in telling_part(question).split())
+    leans = n_words <= _FOLLOW_UP_WORDS or _LEANS.search(question) is not None
+    return f"{earlier}\n{question}" if leans else None

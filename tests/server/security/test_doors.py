@@ -69,3 +69,16 @@ def test_a_secret_in_the_query_opens_nothing(client: TestClient, keys: KeyFile, 
     secret = keys.add("one")
     assert client.get("/api/tags" + where.replace("{}", secret)).status_code == 401
     assert client.get("/api/tags", cookies={"Authorization": f"Bearer {secret}"}).status_code == 401
+
+
+def test_the_page_is_for_everybody_and_what_it_shows_for_keys(client: TestClient, keys: KeyFile) -> None:
+    secret = keys.add("one")
+    for path in ("/models", "/models/echo", "/documents", "/chat/ses_1", "/"):
+        page = client.get(path, headers={"Accept": "text/html"})
+        assert page.status_code == 200 and page.headers["content-type"].startswith("text/html"), path
+        assert "letters" not in page.text and secret not in page.text
+    for accept in ("application/json", "*/*"):
+        assert client.get("/models", headers={"Accept": accept}).status_code == 401
+        assert client.get("/models", headers={"Accept": accept} | FORMS["bearer"](secret)).status_code == 200
+    for path in ("/v1/models", "/madang/v1/models", "/madang/v1/collections", "/madang/v1/sessions"):
+        assert client.get(path, headers={"Accept": "text/html"}).status_code == 401, path

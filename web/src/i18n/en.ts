@@ -71,6 +71,7 @@ export const en = {
     personaStyle: "Style",
     personaStyleHint: "How it speaks, in a few words",
     personaSystem: "System prompt",
+    personaCollections: "Documents that it answers from",
     personaNone: "No personas yet.",
     personaRemoved: (name: string) => `The persona “${name}” is deleted.`,
   },

@@ -73,6 +73,7 @@ export const ko: Text = {
     personaStyle: "말투",
     personaStyleHint: "어떻게 말하는지 짧게",
     personaSystem: "시스템 프롬프트",
+    personaCollections: "답할 때 찾아볼 문서",
     personaNone: "아직 페르소나가 없습니다.",
     personaRemoved: (name) => `페르소나 ‘${name}’을(를) 삭제했습니다.`,
   },

@@ -4,24 +4,36 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useText } from "@/i18n";
 import { collectionsOf, keepCollections } from "./preferences";
-import { collectionsQuery } from "./queries";
+import { collectionsQuery, personasQuery } from "./queries";
 
-/** Which documents the questions are answered from; nothing where there are none. */
-export function CollectionPicker({ session }: { session: string }) {
+const NONE: readonly string[] = [];
+
+interface Props {
+  session: string;
+  persona: string | null;
+}
+
+/** Which documents the questions are answered from; nothing where there are none. Unset, it is what the persona has. */
+export function CollectionPicker({ session, persona }: Props) {
   const text = useText();
-  const { data: names = [] } = useQuery(collectionsQuery);
+  const { data: names = NONE } = useQuery(collectionsQuery);
+  const { data: personas = [] } = useQuery(personasQuery);
   const [chosen, setChosen] = useState(() => collectionsOf(session));
-  const here = chosen.filter((name) => names.includes(name));
-  if (names.length === 0) return null;
+  const brought = personas.find((one) => one.name === persona)?.collections ?? NONE;
+  const here = chosen ?? brought;
+  // What was chosen and is gone would be refused: it stays in sight, to be taken off.
+  const all = [...names, ...here.filter((name) => !names.includes(name))];
+  if (all.length === 0) return null;
   const toggle = (name: string) => {
     const next = here.includes(name) ? here.filter((one) => one !== name) : [...here, name];
-    setChosen(next);
-    keepCollections(session, next);
+    const kept = next.length === 0 && brought.length === 0 ? null : next;
+    setChosen(kept);
+    keepCollections(session, kept);
   };
   const label =
     here.length === 0 ? text.chat.collections : here.length === 1 ? here[0] : text.chat.allInOne(here.length);
   return (
-    <Menu position="top-start" closeOnItemClick={false} shadow="md">
+    <Menu position="top-start" shadow="md">
       <Menu.Target>
         <Button
           size="compact-md"
@@ -34,16 +46,15 @@ export function CollectionPicker({ session }: { session: string }) {
         </Button>
       </Menu.Target>
       <Menu.Dropdown mah={320} style={{ overflowY: "auto" }}>
-        {names.map((name) => (
-          <Menu.Item
+        {all.map((name) => (
+          <Menu.CheckboxItem
             key={name}
-            role="menuitemcheckbox"
-            aria-checked={here.includes(name)}
-            leftSection={<IconCheck size={15} style={{ visibility: here.includes(name) ? "visible" : "hidden" }} />}
-            onClick={() => toggle(name)}
+            checked={here.includes(name)}
+            checkIcon={<IconCheck size={15} />}
+            onChange={() => toggle(name)}
           >
             {name}
-          </Menu.Item>
+          </Menu.CheckboxItem>
         ))}
       </Menu.Dropdown>
     </Menu>

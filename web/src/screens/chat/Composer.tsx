@@ -9,6 +9,7 @@ import { draftOf, keepDraft } from "./preferences";
 
 interface Props {
   session: string;
+  persona: string | null;
   isBusy: boolean;
   isReady: boolean;
   /** Whether it was taken; else what was typed stays. */
@@ -24,7 +25,7 @@ export function sends(
   return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 }
 
-export function Composer({ session, isBusy, isReady, onSend, onStop }: Props) {
+export function Composer({ session, persona, isBusy, isReady, onSend, onStop }: Props) {
   const text = useText();
   const [typed, setTyped] = useState(() => draftOf(session));
   const field = useRef<HTMLTextAreaElement>(null);
@@ -81,7 +82,7 @@ export function Composer({ session, isBusy, isReady, onSend, onStop }: Props) {
           enterKeyHint="send"
         />
         <div className={classes.row}>
-          <CollectionPicker session={session} />
+          <CollectionPicker session={session} persona={persona} />
           {isBusy ? (
             <Tooltip label={text.chat.stop}>
               <ActionIcon

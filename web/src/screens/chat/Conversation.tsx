@@ -119,6 +119,7 @@ export function Conversation({ id, isListShown, onToggleList }: Props) {
       )}
       <Composer
         session={id ?? ""}
+        persona={settings.persona}
         isBusy={isBusy}
         isReady={model !== null && (id === null || session.data !== undefined)}
         onSend={send}

@@ -7,7 +7,10 @@ import type { Facts } from "./facts";
 export function Figures({ facts, model }: { facts: Facts | null; model: string | null }) {
   const text = useText();
   const formats = useFormats();
-  if (facts === null) return model === null ? null : <span className={classes.model}>{model}</span>;
+  // Of an answer that was stopped nothing is known, and of one that no model was asked for there is nothing.
+  if (facts === null || !facts.contextTokens) {
+    return model === null ? null : <span className={classes.model}>{model}</span>;
+  }
   const { tokensPerS, firstTokenS, generatedTokens } = facts;
   const figures = [
     model,

@@ -127,13 +127,14 @@ function PersonaPicker({ settings }: { settings: Settings }) {
 
 function Choice({ isChosen, onChosen, children }: { isChosen: boolean; onChosen: () => void; children: ReactNode }) {
   return (
-    <Menu.Item
-      role="menuitemradio"
-      aria-checked={isChosen}
-      leftSection={<IconCheck size={15} style={{ visibility: isChosen ? "visible" : "hidden" }} />}
-      onClick={onChosen}
+    <Menu.RadioItem
+      value=""
+      checked={isChosen}
+      checkIcon={<IconCheck size={15} />}
+      closeMenuOnClick
+      onChange={onChosen}
     >
       {children}
-    </Menu.Item>
+    </Menu.RadioItem>
   );
 }

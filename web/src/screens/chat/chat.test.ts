@@ -117,10 +117,11 @@ test("facts of a kept turn are those of its answer", () => {
   const facts = factsOfTurn({ timings, ledger, seed: 1, finish_reason: "length" });
   expect(facts).toMatchObject({ tokensPerS: 10, firstTokenS: 0.1, cachedTokens: 0, finishReason: "length" });
   expect(factsOfTurn({})).toBeNull();
+  expect(factsOfTurn({ sources: [], is_grounded: false })).toMatchObject({ isGrounded: false, tokensPerS: null });
 });
 
 describe("a request", () => {
-  const asked: Asked = { session: "s", model: "m", text: "hi", parent: null, collections: [], sampling: {} };
+  const asked: Asked = { session: "s", model: "m", text: "hi", parent: null, collections: null, sampling: {} };
 
   test("sends what is new, and where it belongs", () => {
     expect(requestOf(asked)).toEqual({
@@ -137,6 +138,7 @@ describe("a request", () => {
     expect(requestOf({ ...asked, sampling })).toMatchObject({ temperature: 0 });
     expect(requestOf({ ...asked, sampling })).not.toHaveProperty("top_k");
     expect(requestOf({ ...asked, collections: ["a"] })).toMatchObject({ madang: { collection: ["a"] } });
+    expect(requestOf({ ...asked, collections: [] })).toMatchObject({ madang: { collection: [] } });
   });
 });
 

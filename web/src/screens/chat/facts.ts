@@ -65,14 +65,14 @@ export function factsOf(turn: { id: string; facts: Readonly<Record<string, unkno
   return live.get(turn.id) ?? factsOfTurn(turn.facts);
 }
 
-/** Of a turn as it was kept. */
+/** Of a turn as it was kept. Of an answer that was stopped only its sources are known. */
 export function factsOfTurn(facts: Readonly<Record<string, unknown>>): Facts | null {
-  if (!isRecord(facts.timings) || !isRecord(facts.ledger)) return null;
-  const timings = facts.timings;
+  const { timings, ledger } = facts;
+  if (!isRecord(timings) || !isRecord(ledger)) return "sources" in facts ? factsOfAnswer(facts, null, null) : null;
   const decodeTokens = number(timings.decode_tokens);
   const decodeS = number(timings.decode_s);
   return {
-    ...ledgerOf(facts.ledger),
+    ...ledgerOf(ledger),
     finishReason: typeof facts.finish_reason === "string" ? facts.finish_reason : null,
     firstTokenS: number(timings.time_to_first_token_s),
     tokensPerS:

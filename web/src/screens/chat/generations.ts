@@ -11,7 +11,8 @@ export interface Asked {
   text: string | null;
   /** The turn that comes before it; null is none. */
   parent: string | null;
-  collections: readonly string[];
+  /** Null leaves it to the persona; none is none. */
+  collections: readonly string[] | null;
   sampling: Readonly<Record<string, number>>;
 }
 
@@ -83,7 +84,7 @@ export function forget(session: string): void {
 
 /** The body of the request. What is unset is not sent: the model's own value holds then, and 0 is a value. */
 export function requestOf(asked: Asked): Record<string, unknown> {
-  const collections = asked.collections.length === 0 ? {} : { collection: asked.collections };
+  const collections = asked.collections === null ? {} : { collection: asked.collections };
   return {
     model: asked.model,
     stream: true,

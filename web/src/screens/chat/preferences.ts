@@ -54,15 +54,15 @@ export function keepDraft(session: string, text: string): void {
   remember(`draft.${session}`, text === "" ? null : text);
 }
 
-/** The collections that a session's questions are answered from. */
-export function collectionsOf(session: string): string[] {
+/** The collections that a session's questions are answered from; null is unset: those of its persona. */
+export function collectionsOf(session: string): readonly string[] | null {
   return (
     recalled(`collections.${session}`, (value) =>
       Array.isArray(value) ? value.filter((item): item is string => typeof item === "string") : undefined,
-    ) ?? []
+    ) ?? null
   );
 }
 
-export function keepCollections(session: string, names: readonly string[]): void {
-  remember(`collections.${session}`, names.length === 0 ? null : names);
+export function keepCollections(session: string, names: readonly string[] | null): void {
+  remember(`collections.${session}`, names);
 }

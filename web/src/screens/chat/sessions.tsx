@@ -57,7 +57,7 @@ export function removeWithUndo(queries: QueryClient, id: string, message: string
     try {
       await told(api.DELETE("/madang/v1/sessions/{id}", path(id)));
       keepDraft(id, "");
-      keepCollections(id, []);
+      keepCollections(id, null);
       queries.removeQueries({ queryKey: sessionQuery(id).queryKey });
       await queries.invalidateQueries({ queryKey: ["sessions"] });
     } catch (error) {

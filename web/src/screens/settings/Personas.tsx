@@ -1,4 +1,15 @@
-import { ActionIcon, Button, Group, Modal, Stack, Text, Textarea, TextInput, UnstyledButton } from "@mantine/core";
+import {
+  ActionIcon,
+  Button,
+  Group,
+  Modal,
+  MultiSelect,
+  Stack,
+  Text,
+  Textarea,
+  TextInput,
+  UnstyledButton,
+} from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { IconPlus, IconTrash } from "@tabler/icons-react";
 import { queryOptions, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -6,6 +17,7 @@ import { type FormEvent, useState } from "react";
 import { api, type Schemas, told } from "@/api/client";
 import { ErrorState, FailureText } from "@/components/States";
 import { useText } from "@/i18n";
+import { collectionsQuery } from "../chat/queries";
 import classes from "./settings.module.css";
 
 type Persona = Schemas["PersonaState"];
@@ -89,6 +101,8 @@ function Editor({ persona, onKeep, onClose }: EditorProps) {
   const text = useText();
   const [typed, setTyped] = useState(persona);
   const [failure, setFailure] = useState<unknown>(null);
+  const { data: collections = [] } = useQuery(collectionsQuery);
+  const known = [...new Set([...collections, ...(typed.collections ?? [])])];
   const keep = async (event: FormEvent) => {
     event.preventDefault();
     try {
@@ -126,6 +140,14 @@ function Editor({ persona, onKeep, onClose }: EditorProps) {
             value={typed.system ?? ""}
             onChange={(event) => setTyped({ ...typed, system: event.currentTarget.value })}
           />
+          {known.length > 0 && (
+            <MultiSelect
+              label={text.settings.personaCollections}
+              data={known}
+              value={[...(typed.collections ?? [])]}
+              onChange={(chosen) => setTyped({ ...typed, collections: chosen })}
+            />
+          )}
           {failure !== null && (
             <Text size="sm" c="red" role="alert">
               <FailureText error={failure} />
