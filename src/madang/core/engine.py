@@ -169,6 +169,28 @@ class TextTokenCounter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Reranked:
+    """How well documents fit a query.
+
+    scores          one logit per document, in their order: higher fits better; of one model and query only
+    prompt_tokens   that were read, the query again with each document
+    cut             indices of documents of which only the beginning was read, because the context ended there
+    """
+
+    scores: Sequence[float]
+    prompt_tokens: int
+    cut: Sequence[int] = ()
+
+
+@runtime_checkable
+class Reranker(Loaded, Protocol):
+    """A loaded model that reads a query together with each document (a cross-encoder)."""
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        """Score them. Raises ContextLengthExceeded for a query that leaves too little of the context."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """How likely a continuation is: log-probability (natural), tokens, and whether each was the likeliest one."""
 
