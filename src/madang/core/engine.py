@@ -6,6 +6,7 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,6 +181,11 @@ class Reranked:
     scores: Sequence[float]
     prompt_tokens: int
     cut: Sequence[int] = ()
+
+    @property
+    def relevances(self) -> list[float]:
+        """The scores from 0 to 1: their logistic function, which very high ones are no longer told apart by."""
+        return [(1 + math.tanh(score / 2)) / 2 for score in self.scores]
 
 
 @runtime_checkable
