@@ -21,6 +21,7 @@ void check_lengths(const Batch& batch) {
     const size_t n_sequences = batch.n_sequences();
     require(batch.long_rope.empty() || batch.long_rope.size() == n_sequences, "long_rope needs one entry per sequence");
     require(batch.adapters.empty() || batch.adapters.size() == n_sequences, "adapters needs one entry per sequence");
+    require(batch.types.empty() || batch.types.size() == n, "types needs one entry per token");
     require(batch.adapter_scales.size() == batch.adapters.size(), "adapters need one scale each");
 }
 
@@ -40,7 +41,7 @@ void check_whole(const Batch& batch) {
 
 }  // namespace
 
-void Batch::check(const DecoderShape& shape, int n_pages, int max_positions) const {
+void Batch::check(const DecoderShape& shape, int n_pages, int max_positions, int n_types) const {
     check_lengths(*this);
     for (int t = 0; t < size(); ++t) {
         require(tokens[t] >= 0 && tokens[t] < shape.vocab_size, "a token id is outside of the vocabulary");
@@ -52,6 +53,7 @@ void Batch::check(const DecoderShape& shape, int n_pages, int max_positions) con
         for (int group = 0; group < n_groups; ++group)
             check_pages(page_table(t, group), continues(t) ? positions[t] / kPageTokens : 0, positions[t] / kPageTokens, n_pages);
     }
+    for (const int32_t type : types) require(type >= 0 && type < n_types, "a token has a type that the model has not learned");
     for (const int32_t output : outputs) require(output >= 0 && output < size(), "an output is not in the batch");
     if (!shape.causal) check_whole(*this);
 }

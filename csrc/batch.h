@@ -21,6 +21,7 @@ struct Batch {
     std::span<const int32_t> long_rope = {};      // per sequence: 1 rotates with the long set of frequencies
     std::span<const int32_t> adapters = {};       // per sequence: the id of its adapter, or -1
     std::span<const float> adapter_scales = {};   // per sequence
+    std::span<const int32_t> types = {};          // per token: which row of the type embedding; 0 where empty
     bool trace = false;
     bool inputs = false;  // keep what each matrix reads
 
@@ -32,8 +33,9 @@ struct Batch {
     // Whether token t goes on where the one before it stands.
     bool continues(int t) const { return t > 0 && sequences[t] == sequences[t - 1]; }
 
-    // Throws std::invalid_argument when anything is out of range. max_positions is 0 where there is no limit.
-    void check(const DecoderShape& shape, int n_pages, int max_positions) const;
+    // Throws std::invalid_argument when anything is out of range. max_positions is 0 where there is no limit,
+    // n_types the rows of the type embedding.
+    void check(const DecoderShape& shape, int n_pages, int max_positions, int n_types) const;
 };
 
 }  // namespace madang

@@ -210,7 +210,8 @@ void bind_decoder(nb::module_& m) {
             "step",
             [](Decoder& self, const Ints& tokens, const Ints& positions, const Ints& sequences, const Table& page_tables,
                const Ints& outputs, bool wants_logits, const std::optional<Ints>& long_rope,
-               const std::optional<Ints>& adapters, const std::optional<Reals>& adapter_scales, bool trace, bool inputs) {
+               const std::optional<Ints>& adapters, const std::optional<Reals>& adapter_scales, const std::optional<Ints>& types,
+               bool trace, bool inputs) {
                 const Batch batch{.tokens = span_of(tokens),
                                   .positions = span_of(positions),
                                   .sequences = span_of(sequences),
@@ -222,14 +223,15 @@ void bind_decoder(nb::module_& m) {
                                   .long_rope = span_of(long_rope),
                                   .adapters = span_of(adapters),
                                   .adapter_scales = span_of(adapter_scales),
+                                  .types = span_of(types),
                                   .trace = trace,
                                   .inputs = inputs};
                 nb::gil_scoped_release release;
                 self.step(batch);
             },
             "tokens"_a, "positions"_a, "sequences"_a, "page_tables"_a, "outputs"_a, nb::kw_only(), "wants_logits"_a = true,
-            "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "trace"_a = false,
-            "inputs"_a = false)
+            "long_rope"_a = nb::none(), "adapters"_a = nb::none(), "adapter_scales"_a = nb::none(), "types"_a = nb::none(),
+            "trace"_a = false, "inputs"_a = false)
         .def(
             "log_probabilities",
             [](const Decoder& self, int row, const Ints& tokens) {

@@ -143,7 +143,7 @@ void Decoder::prepare(const Batch& batch) {
 
 void Decoder::step(const Batch& batch) {
     if (!is_complete_) throw std::invalid_argument("the decoder has not been completed");
-    batch.check(shape_, cache_.n_pages(), weights_.position_embedding.rows);
+    batch.check(shape_, cache_.n_pages(), weights_.position_embedding.rows, weights_.type_embedding.rows);
     adapters_.check(batch);
     n_outputs_ = n_logits_ = 0;
     prepare(batch);
@@ -320,7 +320,7 @@ void Decoder::embed(const Batch& batch, int token) {
     unpack_row(weights_.token_embedding, batch.tokens[token], row);
     if (shape_.embedding_scale != 1)
         for (int i = 0; i < n; ++i) row[i] *= shape_.embedding_scale;
-    if (const float* type = weights_.type_embedding.row())
+    if (const float* type = weights_.type_embedding.row(batch.types.empty() ? 0 : batch.types[token]))
         for (int i = 0; i < n; ++i) row[i] += type[i];
     if (!weights_.position_embedding.empty()) {
         float* position = attention_in_.row(token);  // free until the first layer

@@ -52,7 +52,7 @@ void Norm::apply(const DecoderShape& shape, const Kernels& kernels, const float*
 Weights::Weights(const DecoderShape& shape) : layers(size_t(shape.n_layers)), shape_(shape) {
     add("token_embedding", token_embedding, shape.vocab_size, shape.n_embd);
     add("position_embedding", position_embedding, 0, shape.n_embd, false);
-    add("type_embedding", type_embedding, 1, shape.n_embd);
+    add("type_embedding", type_embedding, 0, shape.n_embd);
     add("embedding_norm", embedding_norm, 1, shape.n_embd);
     add("output_norm", output_norm, 1, shape.n_embd, !shape.norms_sum);
     if (shape.causal) {

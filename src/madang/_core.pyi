@@ -132,6 +132,7 @@ class Decoder:
         long_rope: Ints | None = None,
         adapters: Ints | None = None,
         adapter_scales: npt.NDArray[np.float32] | None = None,
+        types: Ints | None = None,
         trace: bool = False,
         inputs: bool = False,
     ) -> None:
@@ -139,6 +140,7 @@ class Decoder:
 
         long_rope       [s]: 1 rotates a sequence with the shape's ``long_rope``
         adapters        [s]: ids, or -1; with adapter_scales [s]
+        types           [n]: which row of the type embedding each token has; None is the first for all
         trace           keep what ``traced_hidden`` and ``traced_attention`` give, until the next step
         inputs          keep what ``kept_inputs`` and ``kept_slots`` give, until the next step
         """

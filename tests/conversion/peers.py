@@ -37,7 +37,7 @@ def row_of(model: Any, tokens: Sequence[int], *, encoder: bool) -> Row:
 class LlamaCpp:
     """llama.cpp's server in this process, in float32 throughout."""
 
-    def __init__(self, path: Path, n_words: int, *, encoder: bool) -> None:
+    def __init__(self, path: Path, n_words: int, *, encoder: bool, ranks: bool = False) -> None:
         xllamacpp = pytest.importorskip("xllamacpp")
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
@@ -47,6 +47,8 @@ class LlamaCpp:
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.hostnames, params.port = ["127.0.0.1"], 0
         params.embedding = encoder
+        if ranks:
+            params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
         self._server = xllamacpp.Server(params)
         self._n_words = n_words
         self._encoder = encoder
@@ -70,6 +72,11 @@ class LlamaCpp:
         """Ids of a text, with what the model wants around it."""
         found: list[int] = self._post("/tokenize", {"content": text, "add_special": True})["tokens"]
         return found
+
+    def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
+        """A logit for each document."""
+        found = self._post("/rerank", {"query": query, "documents": list(documents)})["results"]
+        return [one["relevance_score"] for one in sorted(found, key=lambda one: int(one["index"]))]
 
     def _post(self, route: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(self._server.listening_address + route, json.dumps(body).encode())

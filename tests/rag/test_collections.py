@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from madang.core.engine import Embeddings, EngineInfo
+from madang.core.engine import Embeddings, EngineInfo, Reranked
 from madang.core.errors import InvalidRequest, NotFound, StorageError
 from madang.rag import Document, Section
 from madang.rag.collections import Collections
@@ -51,12 +51,45 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def open_collections(home: Path, embedder: Hashing, qdrant_url: str | None = None) -> Collections:
+class Longest:
+    """A reranker for which the longest document fits best."""
+
+    def __init__(self) -> None:
+        self.info = EngineInfo(engine="test", model="longest", context_tokens=256)
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        self.asked.append((query, list(documents)))
+        return Reranked([len(document) / 100 for document in documents], 1)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def longest() -> Longest:
+    return Longest()
+
+
+def open_collections(
+    home: Path, embedder: Hashing, qdrant_url: str | None = None, reranker: Longest | None = None
+) -> Collections:
     @contextmanager
     def opened(model: str) -> Iterator[Hashing]:
         yield embedder
 
-    return Collections(Database(home / DATABASE_FILE), home, open_embedder=opened, qdrant_url=qdrant_url)
+    @contextmanager
+    def reranking(model: str) -> Iterator[Longest]:
+        assert reranker is not None
+        yield reranker
+
+    return Collections(
+        Database(home / DATABASE_FILE),
+        home,
+        open_embedder=opened,
+        open_reranker=None if reranker is None else reranking,
+        qdrant_url=qdrant_url,
+    )
 
 
 @pytest.fixture(params=[None, ":memory:"], ids=["here", "qdrant"])
@@ -295,6 +328,45 @@ def test_only_of_a_document_or_a_speaker(collections: Collections) -> None:
     id = add(collections, "The ferry has a bar.", "b.txt")
     assert found(collections, "ferry leaves", document=id) == ["The ferry has a bar."]
     assert found(collections, "ferry leaves", speaker="Kim") == []
+
+
+def test_a_reranker_has_the_last_word_on_the_order_only(home: Path, embedder: Hashing, longest: Longest) -> None:
+    collections = open_collections(home, embedder, reranker=longest)
+    collections.create("", "notes", analyzer="bigrams")
+    for i in range(12):
+        add(collections, f"The ferry leaves at nine{' or later' * i}.", f"{i}.txt")
+    plain = collections.search("", ["notes"], "ferry leaves at nine", limit=3)
+    found = collections.search("", ["notes"], "ferry leaves at nine", limit=3, reranker="longest")
+    [(query, texts)] = longest.asked
+    assert query == "ferry leaves at nine" and len(texts) == 12
+    assert all(text.startswith("Heading\n") for text in texts)
+    assert [hit.chunk.source for hit in found.hits] == ["11.txt", "10.txt", "9.txt"]
+    scores = [hit.rerank_score for hit in found.hits]
+    assert scores == [hit.score for hit in found.hits] == sorted(filter(None, scores), reverse=True)
+    assert [hit.rank for hit in found.hits] == [1, 2, 3] and found.hits[0].lexical_score
+    assert (found.is_relevant, found.evidence) == (plain.is_relevant, plain.evidence)
+    assert [hit.rerank_score for hit in plain.hits] == [None] * 3
+    nothing = collections.search("", ["notes"], "zebra", limit=3, reranker="longest", mode="lexical")
+    assert (nothing.hits, nothing.is_relevant, len(longest.asked)) == ([], False, 1)
+    collections.close()
+
+
+def test_a_reranker_that_cannot_read_the_question_changes_nothing(
+    home: Path, embedder: Hashing, longest: Longest
+) -> None:
+    collections = open_collections(home, embedder, reranker=longest)
+    collections.create("", "notes", analyzer="bigrams")
+    add(collections, "배는 아홉 시에 떠납니다.")
+    found = collections.search("", ["notes"], "배는 언제 떠납니까", reranker="ms-marco-minilm:l6")
+    assert [hit.rerank_score for hit in found.hits] == [None] and not longest.asked
+    assert collections.search("", ["notes"], "배는 언제 떠납니까", reranker="bge-reranker-v2-m3").hits[0].rerank_score
+    collections.close()
+
+
+def test_a_reranker_where_none_can_be_opened(collections: Collections) -> None:
+    add(collections, "The ferry leaves at nine.")
+    with pytest.raises(InvalidRequest, match="without a reranker"):
+        collections.search("", ["notes"], "ferry", reranker="longest")
 
 
 @pytest.mark.parametrize("text", ["", " \n\n ", "\t"])

@@ -353,6 +353,71 @@ def test_a_model_in_use_never_makes_room(open_pool: OpenPool) -> None:
     assert shelf.names == {"c:1"}
 
 
+class Watched(Clock):
+    """Says when somebody, who then holds the pool's lock, looks how long to wait."""
+
+    def __init__(self) -> None:
+        self.looked: dict[int, int] = {}
+        self.again = threading.Event()
+
+    def __call__(self) -> float:
+        thread = threading.get_ident()
+        self.looked[thread] = self.looked.get(thread, 0) + 1
+        if self.looked[thread] > 1:  # the first look is at the start of a load
+            self.again.set()
+        return self.now
+
+
+@pytest.fixture
+def impatient(settings: Settings) -> Iterator[tuple[Pool, Shelf, Watched]]:
+    """A pool that waits for 60 s of its clock, with room for one of two models."""
+    shelf, clock = Shelf(a=8, b=8, c=1), Watched()
+    pool = Pool(settings, budget_bytes=10, patience_s=60, open_loaded=shelf.load, foresee=shelf.foresee, clock=clock)
+    yield pool, shelf, clock
+    pool.close()
+
+
+def test_a_lease_waits_for_another_to_end(impatient: tuple[Pool, Shelf, Watched]) -> None:
+    pool, shelf, clock = impatient
+    with ThreadPoolExecutor(2) as threads:
+        with pool.lease("a:1"):
+            waiting = [threads.submit(touch, pool, "b:1") for _ in range(2)]
+            assert clock.again.wait(WAIT_S)
+            assert shelf.names == {"a:1"} and not any(one.done() for one in waiting)
+        assert len({id(one.result(WAIT_S)) for one in waiting}) == 1
+    assert (shelf.names, shelf.loads, shelf.most_bytes) == ({"b:1"}, ["a:1", "b:1"], 8)
+
+
+def test_a_lease_waits_only_so_long(impatient: tuple[Pool, Shelf, Watched]) -> None:
+    pool, shelf, clock = impatient
+    with ThreadPoolExecutor(1) as threads, pool.lease("a:1"):
+        waiting = threads.submit(touch, pool, "b:1")
+        assert clock.again.wait(WAIT_S)
+        touch(pool, "c:1")  # something changes, and there is still no room
+        assert not waiting.done()
+        clock.now = 61
+        touch(pool, "c:1")
+        with pytest.raises(NotEnoughMemory, match="b:1"):
+            waiting.result(WAIT_S)
+    touch(pool, "b:1")
+    assert shelf.names >= {"b:1"}
+
+
+def test_what_never_fits_and_what_a_closed_pool_has_is_not_waited_for(impatient: tuple[Pool, Shelf, Watched]) -> None:
+    pool, shelf, clock = impatient
+    shelf.sizes["huge"] = 11
+    with ThreadPoolExecutor(1) as threads, pool.lease("a:1"):
+        with pytest.raises(NotEnoughMemory), pool.lease("huge:1"):
+            pass
+        clock.again.clear()
+        waiting = threads.submit(touch, pool, "b:1")
+        assert clock.again.wait(WAIT_S)
+        pool.close()
+        with pytest.raises(EngineError, match="closed"):
+            waiting.result(WAIT_S)
+    assert shelf.loads == ["a:1"]
+
+
 def test_a_model_that_never_fits_is_refused_with_the_numbers(open_pool: OpenPool) -> None:
     shelf = Shelf(a=4, huge=11)
     pool = open_pool(shelf, budget_bytes=10)

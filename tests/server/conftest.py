@@ -14,15 +14,15 @@ from madang.engines.echo import EchoEngine
 from madang.models import Store
 from madang.server import ServerState
 from madang.server.app import create_app
-from tests.server.doubles import Letters, Models, Scripted
+from tests.server.doubles import Agreement, Letters, Models, Scripted
 
 Script = Callable[..., Scripted]
 
 
 @pytest.fixture
 def pool() -> Iterator[Models]:
-    """The echo and the letters."""
-    models: dict[str, Loaded] = {"echo": EchoEngine(context_tokens=200), "letters": Letters()}
+    """The echo, the letters and the agreement."""
+    models: dict[str, Loaded] = {"echo": EchoEngine(context_tokens=200), "letters": Letters(), "agreement": Agreement()}
     pool = Models(models)
     yield pool
     assert pool.n_leases == 0

@@ -14,6 +14,7 @@ from madang.core import (
     Event,
     Loaded,
     Request,
+    Reranked,
     Timings,
     Usage,
 )
@@ -68,6 +69,20 @@ class Letters:
                 raise ContextLengthExceeded(len(text), 50)
         vectors = [[float(text.count(chr(ord("a") + i))) for i in range(26)] for text in texts]
         return Embeddings(vectors, sum(map(len, texts)))
+
+    def close(self) -> None:
+        pass
+
+
+class Agreement:
+    """A reranker: a document fits the better, the more of its characters are the query's. 20 characters are read."""
+
+    info = EngineInfo("agreement", "agreement", 50)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        scores = [float(sum(character in query for character in document[:20])) for document in documents]
+        cut = [i for i, document in enumerate(documents) if len(document) > 20]
+        return Reranked(scores, sum(len(query) + len(document) for document in documents), cut)
 
     def close(self) -> None:
         pass

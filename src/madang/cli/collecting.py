@@ -12,7 +12,7 @@ import typer
 from madang.core.errors import NotFound
 
 if TYPE_CHECKING:
-    from madang.core.engine import Embedder
+    from madang.core.engine import Embedder, Reranker
     from madang.core.settings import Settings
     from madang.rag.collections import Collections
 
@@ -28,32 +28,46 @@ CollectionNames = Annotated[
 OneDocument = Annotated[
     str | None, typer.Option("--document", "-d", metavar="NAME", help="Only in this document: its id, title or file.")
 ]
+Rerank = Annotated[
+    str | None,
+    typer.Option("--rerank", metavar="MODEL", help="Order what is found anew with a reranker, as bge-reranker-v2-m3."),
+]
 Speaker = Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Only what this person said.")]
 
 
 @contextmanager
 def collections_of(settings: Settings) -> Iterator[Collections]:
     """The collections; embedding models are opened when they are needed, and closed in the end."""
+    from madang.cli.pull import fetcher
     from madang.rag.collections import Collections
     from madang.storage import DATABASE_FILE, Database
 
     with ExitStack() as opened, closing(Database(settings.home / DATABASE_FILE)) as database:
         models: dict[str, Embedder] = {}
+        rerankers: dict[str, Reranker] = {}
+        own = replace(settings.for_all_models(), context=None)  # which is for the model that answers
 
         @contextmanager
         def open_embedder(model: str) -> Iterator[Embedder]:
-            from madang.cli.pull import fetcher
             from madang.runtime import open_embedder as open_model
 
             if model not in models:
-                own = replace(settings.for_all_models(), context=None)  # which is for the model that answers
                 models[model] = opened.enter_context(closing(open_model(model, own, fetch=fetcher(settings))))
             yield models[model]
+
+        @contextmanager
+        def open_reranker(model: str) -> Iterator[Reranker]:
+            from madang.runtime import open_reranker as open_model
+
+            if model not in rerankers:
+                rerankers[model] = opened.enter_context(closing(open_model(model, own, fetch=fetcher(settings))))
+            yield rerankers[model]
 
         collections = Collections(
             database,
             settings.home,
             open_embedder=open_embedder,
+            open_reranker=open_reranker,
             qdrant_url=settings.qdrant_url,
             qdrant_key=settings.qdrant_key,
         )

@@ -20,6 +20,7 @@ from madang.cli.collecting import (
     CollectionNames,
     Key,
     OneDocument,
+    Rerank,
     Speaker,
     chosen,
     collections_of,
@@ -104,23 +105,26 @@ def search(  # noqa: PLR0913  (a command line's options are its parameters)
     mode: Annotated[str, typer.Option("--mode", metavar="WORD", help="hybrid, or only dense or lexical.")] = "hybrid",
     document: OneDocument = None,
     speaker: Speaker = None,
+    rerank: Rerank = None,
     key: Key = "",
     as_json: options.Json = False,
 ) -> None:
     """Show the passages that say most about a question, each with its scores."""
-    from madang.rag.finding import find_document
+    from madang.rag.finding import find_document, not_reranked
 
     with collections_of(options.settings_of(ctx)) as collections:
         names = chosen(collections, key, collection)
         only = None if document is None else find_document(collections, key, names, document)[1].id
         found = collections.search(
-            key, names, query, limit=limit, mode=search_mode(mode), document=only, speaker=speaker
+            key, names, query, limit=limit, mode=search_mode(mode), document=only, speaker=speaker, reranker=rerank
         )
     if as_json:
         data_json(found_document(found))
         return
     for hit in found.hits:
         data(_shown(hit))
+    if rerank is not None and found.hits and found.hits[0].rerank_score is None:
+        note(not_reranked(rerank))
     if not found.is_relevant:
         note("Nothing here is about it; a question would be refused." if found.hits else "Nothing was found.")
 
@@ -273,7 +277,7 @@ def _when(moment: datetime) -> str:
 def _shown(hit: Hit) -> str:
     from madang.rag.grounding import heading_of
 
-    scores = [f"score {hit.score:.4f}"]
+    scores = [f"score {hit.score:.4f}"] if hit.rerank_score is None else [f"reranked {hit.rerank_score:.4f}"]
     scores += [] if hit.dense_score is None else [f"cosine {hit.dense_score:.2f}"]
     scores += [] if hit.lexical_score is None else [f"words {hit.lexical_score:.1f}"]
     chunk = hit.chunk

@@ -11,7 +11,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.answering import answer_document, explain_end, stats_line
-from madang.cli.collecting import CollectionNames, Key, OneDocument, Speaker, chosen, collections_of
+from madang.cli.collecting import CollectionNames, Key, OneDocument, Rerank, Speaker, chosen, collections_of
 from madang.cli.console import data, data_json, dim_note, note
 from madang.cli.doctor import STARTER
 from madang.core import Done, Engine, Event, Message, Request, SamplingParams, TextDelta, collect, streaming
@@ -35,6 +35,7 @@ def ask(  # noqa: PLR0913  (a command line's options are its parameters)
     collection: CollectionNames = None,
     document: OneDocument = None,
     speaker: Speaker = None,
+    rerank: Rerank = None,
     max_tokens: options.MaxTokens = _DEFAULT_TOKENS,
     temperature: options.Temperature = 0.0,
     seed: options.Seed = None,
@@ -47,7 +48,7 @@ def ask(  # noqa: PLR0913  (a command line's options are its parameters)
 
     with collections_of(settings) as collections:
         names = tuple(chosen(collections, key, collection))
-        wanted = Wanted(collections=names, document=document, speaker=speaker)
+        wanted = Wanted(collections=names, document=document, speaker=speaker, reranker=rerank)
         material = find(collections, key, wanted, question)
     for warning in material.warnings:
         note(warning)

@@ -65,6 +65,7 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.runtime import Pool
     from madang.server import ServerState
     from madang.server.keys import KeyFile
+    from madang.server.limits import ROOM_S
     from madang.server.security import SecurityConfig, check_bind
     from madang.server.tracing import open_traces
 
@@ -72,7 +73,7 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     check_bind(security)
     traces = open_traces(settings)
     with listen(host, port) as listener:
-        pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive)
+        pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive, patience_s=ROOM_S)
         state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security, traces=traces)
         _run(state, listener, tls, opens=opens)
 

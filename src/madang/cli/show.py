@@ -16,6 +16,7 @@ from madang.core.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from madang.core.settings import Settings
+    from madang.formats.spec import ModelDescription
     from madang.formats.tensors import TensorInfo
     from madang.models import ModelFiles
 
@@ -96,12 +97,18 @@ def _native(files: ModelFiles, settings: Settings) -> dict[str, Any]:
     isa = available_isas()[0] if plan.isa.value == "auto" else plan.isa.value
     values = {
         "family": description.spec.architecture,
-        "makes": "answers" if description.embedding is None else "vectors",
+        "makes": _made_by(description),
     }
     chosen = {"instructions": isa, "threads": plan.threads, "context": plan.context_tokens, "precision": plan.precision}
     memory = {} if plan.memory is None else {"memory_bytes": plan.memory.total_bytes}
     plain = {name: getattr(choice, "value", choice) for name, choice in chosen.items()}
     return {"runs": True, **values, **plain, **memory}
+
+
+def _made_by(description: ModelDescription) -> str:
+    if description.ranks_pairs:
+        return "scores of texts for a query"
+    return "answers" if description.embedding is None else "vectors"
 
 
 def _weights(tensors: Iterable[TensorInfo]) -> dict[str, Any]:

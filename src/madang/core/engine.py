@@ -6,6 +6,7 @@ protocols of their own, found with ``isinstance``; no method exists only to refu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,6 +167,33 @@ class TextTokenCounter(Protocol):
 
     def count_text_tokens(self, texts: Sequence[str]) -> Sequence[int]:
         """Tokens of each text, with those that the model puts around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """How well documents fit a query.
+
+    scores          one logit per document, in their order: higher fits better; of one model and query only
+    prompt_tokens   that were read, the query again with each document
+    cut             indices of documents of which only the beginning was read, because the context ended there
+    """
+
+    scores: Sequence[float]
+    prompt_tokens: int
+    cut: Sequence[int] = ()
+
+    @property
+    def relevances(self) -> list[float]:
+        """The scores from 0 to 1: their logistic function, which very high ones are no longer told apart by."""
+        return [(1 + math.tanh(score / 2)) / 2 for score in self.scores]
+
+
+@runtime_checkable
+class Reranker(Loaded, Protocol):
+    """A loaded model that reads a query together with each document (a cross-encoder)."""
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        """Score them. Raises ContextLengthExceeded for a query that leaves too little of the context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ A family module (``formats/families/<family>.py``) maps the metadata and tensor 
 Canonical tensor names (``N`` is the layer, ``E`` the expert); which of the optional ones are there says how a layer is
 built, and every name may be joined by a bias, ``<name>.bias``:
 
-    token_embedding  position_embedding?  type_embedding? (one row)  embedding_norm?
-    output_norm?  output (absent when tied)
+    token_embedding  position_embedding?  type_embedding? (one row; of models that read pairs, one per token type)
+    embedding_norm?
+    output_norm?  output (absent when tied)  rank_dense?  rank_output? (of models that compare texts, see below)
     N.attention_norm?  N.query  N.key  N.value  N.query_norm?  N.key_norm?  N.attention_output  N.attention_post_norm?
     N.ffn_norm?  N.ffn_gate?  N.ffn_up  N.ffn_down  N.ffn_post_norm?
     N.router  N.expert.E.ffn_gate?  N.expert.E.ffn_up  N.expert.E.ffn_down          in place of N.ffn_*
@@ -121,8 +122,18 @@ class DecoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """A model's files, understood: its shape and its tensors by canonical name; ``embedding`` if it makes vectors."""
+    """A model's files, understood: its shape and its tensors by canonical name; ``embedding`` if it makes vectors.
+
+    A cross-encoder (arXiv:1901.04085) reads a query and a document as one text. Its score is
+    ``rank_output . tanh(rank_dense . state)`` of the final state of the first token, without the tanh where there is no
+    ``rank_dense``.
+    """
 
     spec: DecoderSpec
     tensors: Mapping[str, TensorSource]
     embedding: EmbeddingSpec | None = field(default=None)
+
+    @property
+    def ranks_pairs(self) -> bool:
+        """Whether it says how well a document fits a query."""
+        return "rank_output" in self.tensors

@@ -15,10 +15,9 @@ from madang.core.request import Request
 from madang.formats.spec import DecoderSpec, EmbeddingSpec
 from madang.formats.tokenizers import Tokenizer
 from madang.native.tracing import as_trace_error, check_trace, no_lens
+from madang.native.whole_texts import read, steps
 
 Vector = npt.NDArray[np.float32]
-
-_STEP_TOKENS = 512  # texts share a step up to here; a longer one has a step of its own
 
 
 class NativeEmbedder:
@@ -48,8 +47,8 @@ class NativeEmbedder:
         self.info.check_texts(encoded)
         vectors: list[list[float]] = []
         with self._one_at_a_time:
-            for together in _steps(encoded):
-                vectors += [vector.tolist() for vector in self._run(together)]
+            for together in steps([len(text) for text in encoded]):
+                vectors += [vector.tolist() for vector in self._run(encoded[together])]
         return Embeddings(vectors, sum(map(len, encoded)))
 
     def count_text_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -68,7 +67,7 @@ class NativeEmbedder:
         with self._one_at_a_time:
             decoder = self._open_decoder()
             try:
-                self._step(decoder, [tokens], (), trace=True)
+                read(decoder, [tokens], (), trace=True)
                 hidden, attention = decoder.traced_hidden(), decoder.traced_attention()
             except (MemoryError, ValueError) as error:
                 raise as_trace_error(error, len(tokens)) from error
@@ -88,7 +87,7 @@ class NativeEmbedder:
         starts = np.cumsum([0, *lengths])
         rows = [range(end)[self._pooled(end)] for end in lengths]
         outputs = [start + row for start, pooled in zip(starts, rows, strict=False) for row in pooled]
-        self._step(decoder, texts, outputs)
+        read(decoder, texts, outputs)
         row = 0
         for pooled in rows:
             states = np.stack([decoder.hidden(row + i) for i in range(len(pooled))])
@@ -107,23 +106,6 @@ class NativeEmbedder:
             raise InvalidRequest(f"{self.info.model} reads a text, not a conversation.", param="messages")
         return self._tokenizer.encode(prompt.prompt, parse_special=False)
 
-    @staticmethod
-    def _step(
-        decoder: _core.Decoder, texts: Sequence[Sequence[int]], outputs: Sequence[int], *, trace: bool = False
-    ) -> None:
-        lengths = [len(text) for text in texts]
-        tables = _page_tables(lengths)
-        decoder.reserve_pages(int(tables.max()) + 1)
-        decoder.step(
-            np.concatenate([np.array(text, np.int32) for text in texts]),
-            np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
-            np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
-            tables,
-            np.array(outputs, np.int32),
-            wants_logits=False,
-            trace=trace,
-        )
-
     def _pooled(self, n_tokens: int) -> slice:
         """Which tokens' states make the vector."""
         match self._embedding.pooling:
@@ -139,26 +121,3 @@ class NativeEmbedder:
         if self._embedding.normalized:
             vector /= max(float(np.linalg.norm(vector)), 1e-12)
         return vector.astype(np.float32)
-
-
-def _steps(texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Texts in order, as many together as fit into a step."""
-    together: list[Sequence[int]] = []
-    for text in texts:
-        if together and sum(map(len, together)) + len(text) > _STEP_TOKENS:
-            yield together
-            together = []
-        together.append(text)
-    if together:
-        yield together
-
-
-def _page_tables(lengths: Sequence[int]) -> npt.NDArray[np.int32]:
-    """Pages one after the other; -1 where a text has fewer than the longest."""
-    counts = [-(-n // _core.PAGE_TOKENS) for n in lengths]
-    tables = np.full((len(counts), max(counts)), -1, np.int32)
-    first = 0
-    for table, n in zip(tables, counts, strict=True):
-        table[:n] = np.arange(first, first + n)
-        first += n
-    return tables

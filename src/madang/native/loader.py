@@ -39,6 +39,8 @@ def load_decoder(
         with ExitStack() as stack:
             files = {path: stack.enter_context(OpenFile(path)) for path in paths}
             for canonical, tensor in description.tensors.items():
+                if canonical.startswith("rank_"):
+                    continue  # reranker.py's: one small product for a whole text
                 _hand_over(decoder, canonical, tensor, _read(files[tensor.path], tensor))
         decoder.complete()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""From a model's files to what runs it: an engine that answers, or an embedder."""
+"""From a model's files to what runs it: an engine that answers, an embedder or a reranker."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from madang.native.engine import LoadedModel, NativeEngine
 from madang.native.loader import load_decoder
 from madang.native.pages import pages_for
 from madang.native.prefix_file import PrefixFacts, fingerprint
+from madang.native.reranker import NativeReranker
 from madang.native.scheduler import Limits, Scheduler
 from madang.native.speculation import Guesser, NgramGuesser
 
 
-def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
+def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder | NativeReranker:
     """Load a model.
 
     Raises UnsupportedModel for an architecture or type that has no code here, MalformedFile, NotEnoughMemory,
@@ -32,7 +33,7 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
     """
     started = time.perf_counter()
     description, tokenizer = read_model(files.path, files.format)
-    if description.embedding is None and not description.spec.causal:
+    if description.embedding is None and not (description.spec.causal or description.ranks_pairs):
         raise UnsupportedModel(f"the encoder {files.name}, which does not say how its states become a vector")
     groups = page_groups(description.spec)
     decoder = load_decoder(files.name, description, plan, groups)
@@ -43,6 +44,8 @@ def load(files: ModelFiles, plan: Plan) -> NativeEngine | NativeEmbedder:
         max_concurrency=plan.max_concurrency.value,
         load_s=time.perf_counter() - started,
     )
+    if description.ranks_pairs:
+        return NativeReranker(info, decoder, tokenizer, description)
     if description.embedding is not None:
         return NativeEmbedder(info, decoder, tokenizer, description.spec, description.embedding)
     model = LoadedModel(

@@ -20,6 +20,7 @@ from madang.rag.documents import Document
 from madang.rag.embedding import DEFAULT_MODEL, ModelFacts, OpenEmbedder
 from madang.rag.indexes import Indexes
 from madang.rag.lexical import default_analyzer, find_analyzer
+from madang.rag.reranking import OpenReranker
 from madang.rag.searching import DEFAULT_LIMIT, Found, Mode, Only, Searcher
 from madang.rag.stored import Collection, StoredChunk, StoredDocument, WholeDocument
 from madang.storage import Database
@@ -41,13 +42,14 @@ class Collections:
         home: Path,
         *,
         open_embedder: OpenEmbedder,
+        open_reranker: OpenReranker | None = None,
         qdrant_url: str | None = None,
         qdrant_key: str | None = None,
     ) -> None:
         self._database = database
         self._open_embedder = open_embedder
         self._indexes = Indexes(database, home, qdrant_url=qdrant_url, qdrant_key=qdrant_key)
-        self._searcher = Searcher(database, self._indexes, open_embedder)
+        self._searcher = Searcher(database, self._indexes, open_embedder, open_reranker)
 
     # ---- collections
 
@@ -195,16 +197,20 @@ class Collections:
         mode: Mode = "hybrid",
         document: str | None = None,
         speaker: str | None = None,
+        reranker: str | None = None,
     ) -> Found:
         """The chunks that say most about ``query``, of all collections together, and whether they say anything.
 
         ``document`` is an id, ``speaker`` a name as the document has it; only what is of them is found then.
-        Raises InvalidRequest for limits that cannot be, and what opening the embedding model raises.
+        ``reranker`` is a model that orders the best of them anew, if it can read the question.
+        Raises InvalidRequest for limits that cannot be, and what opening the models raises.
         """
         if not 1 <= len(set(names)) <= MOST_SEARCHED:
             raise InvalidRequest(f"A search is in 1 to {MOST_SEARCHED} collections.", param="collection")
         collections = [self.get(owner, name) for name in dict.fromkeys(names)]
-        return self._searcher.search(collections, query, limit=limit, mode=mode, only=Only(document, speaker))
+        return self._searcher.search(
+            collections, query, limit=limit, mode=mode, only=Only(document, speaker), reranker=reranker
+        )
 
     def chunk(self, owner: str, name: str, id: str) -> StoredChunk:
         """One that was found, as long as its document stays as it is."""

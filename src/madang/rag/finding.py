@@ -34,11 +34,13 @@ class Wanted:
     collections   names, in the order of the question
     document      one of them only: its id, title, source, or the name of its file
     speaker       only what this person said
+    reranker      a model that orders what is found anew
     """
 
     collections: tuple[str, ...]
     document: str | None = None
     speaker: str | None = None
+    reranker: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.collections) <= MOST_COLLECTIONS:
@@ -86,14 +88,23 @@ def find(collections: Collections, owner: str, wanted: Wanted, question: str, ea
     names = wanted.collections if chosen is None else (chosen[0],)
     tries = [question] if earlier == "" else [question, with_context(question, earlier)]
     for query in filter(None, tries):
-        found = collections.search(owner, names, query, limit=HITS, document=document, speaker=wanted.speaker)
+        found = collections.search(
+            owner, names, query, limit=HITS, document=document, speaker=wanted.speaker, reranker=wanted.reranker
+        )
         if found.is_relevant:
             break
     passages = tuple(passage_of(hit.chunk, hit.score) for hit in found.hits)
     warnings = []
     if wants_whole and found.is_relevant:
         warnings.append("This was answered from passages, not from a whole document; choose one to have it summarised.")
+    if wanted.reranker is not None and found.hits and found.hits[0].rerank_score is None:
+        warnings.append(not_reranked(wanted.reranker))
     return Material(question, language, passages, whole, text, False, found.is_relevant and bool(passages), warnings)
+
+
+def not_reranked(model: str) -> str:
+    """What to say where a model was to order what was found, and did not."""
+    return f"{model} does not know the language of the question, so the passages are in the order of the search."
 
 
 def find_document(

@@ -2,7 +2,8 @@
 
 Each way gives its own list; reciprocal rank fusion (Cormack et al. 2009) makes one of them: a chunk scores the sum of
 1 / (60 + rank). It is computed here and not by an index, so that every index gives the same order and both scores stay
-visible. A model that cannot read the question takes no part.
+visible. A model that cannot read the question takes no part; one that reads it with each chunk may have the last word
+(:mod:`~madang.rag.reranking`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from madang.rag.embedding import QUESTION_SHARE, ModelFacts, OpenEmbedder, embed
 from madang.rag.indexes import Indexes
 from madang.rag.lexical import Terms, count_terms, find_analyzer, idf
 from madang.rag.relevance import LEAST_CHUNKS, Evidence, is_covered, is_near, telling_part
+from madang.rag.reranking import DEPTH as RERANKED
+from madang.rag.reranking import OpenReranker, can_rank, rerank
 from madang.rag.stored import Collection, StoredChunk
 from madang.rag.vectors import Scored, Vector, Words
 from madang.storage import Database
@@ -49,6 +52,7 @@ class Hit:
     score          what hits are ordered by; of one search only
     dense_score    cosine of the vectors of question and chunk; None where it was not among the nearest
     lexical_score  BM25; None where no word is shared, or others share more
+    rerank_score   what a model said that read question and chunk together, from 0 to 1; None where none was asked
     """
 
     rank: int
@@ -56,14 +60,16 @@ class Hit:
     score: float
     dense_score: float | None
     lexical_score: float | None
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTimings:
-    """Seconds to turn the question into a vector, opening the model included, and for all the rest."""
+    """Seconds to turn the question into a vector, opening the model included; to order anew, likewise; for the rest."""
 
     embed_s: float
     search_s: float
+    rerank_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,38 +85,55 @@ class Found:
 class Searcher:
     """Searches collections of one database."""
 
-    def __init__(self, database: Database, indexes: Indexes, open_embedder: OpenEmbedder) -> None:
-        self._database, self._indexes, self._open_embedder = database, indexes, open_embedder
+    def __init__(
+        self,
+        database: Database,
+        indexes: Indexes,
+        open_embedder: OpenEmbedder,
+        open_reranker: OpenReranker | None = None,
+    ) -> None:
+        self._database, self._indexes = database, indexes
+        self._open_embedder, self._open_reranker = open_embedder, open_reranker
 
-    def search(self, collections: Sequence[Collection], query: str, *, limit: int, mode: Mode, only: Only) -> Found:
+    def search(
+        self,
+        collections: Sequence[Collection],
+        query: str,
+        *,
+        limit: int,
+        mode: Mode,
+        only: Only,
+        reranker: str | None = None,
+    ) -> Found:
         """See :meth:`~madang.rag.collections.Collections.search`."""
         _check(query, limit, mode)
         started_s = time.perf_counter()
         vectors = {} if mode == "lexical" else _query_vectors(self._open_embedder, collections, query, mode)
         embedded_s = time.perf_counter()
         words = {collection.name: _QueryWords.of(self._database, collection, query) for collection in collections}
-        dense: dict[int, float] = {}
-        lexical: dict[int, float] = {}
-        is_relevant = False
         depth = max(DEPTH, 2 * limit)
-        for collection in collections:
-            index = self._indexes.follow(collection)
-            if index is None:
-                continue
-            among = _among(self._database, collection, only)
-            if (vector := vectors.get(collection.embedding_model)) is not None:
-                nearest = index.nearest(vector, depth, among)
-                is_relevant |= bool(nearest) and is_near(nearest[0][1], collection.embedding_model)
-                dense |= nearest
-            if mode != "dense":
-                lexical |= index.matching(words[collection.name].words, depth, among)
-        fused = fuse([_ranked(dense, depth), _ranked(lexical, depth)])[:limit]
-        chunks = _read(self._database, [id for id, _ in fused])
+        asked = {} if mode == "dense" else {name: one.words for name, one in words.items()}
+        dense, lexical, is_relevant = self._both_ways(collections, vectors, asked, depth, only)
+        fused = fuse([_ranked(dense, depth), _ranked(lexical, depth)])
+        looked_at = fused[:limit] if reranker is None else fused[: max(RERANKED, limit)]
+        chunks = _read(self._database, [id for id, _ in looked_at])
+        order = [(id, score) for id, score in looked_at if id in chunks]
+        evident = {id: chunks[id] for id, _ in order[:limit]}
+        searched_s = time.perf_counter()
+        ranked = self._reranked(reranker, query, {id: chunks[id][0] for id, _ in order})
+        reranked_s = time.perf_counter()
         hits = [
-            Hit(rank=rank, chunk=chunks[id][0], score=score, dense_score=dense.get(id), lexical_score=lexical.get(id))
-            for rank, (id, score) in enumerate(((id, score) for id, score in fused if id in chunks), 1)
+            Hit(
+                rank=rank,
+                chunk=chunks[id][0],
+                score=score,
+                dense_score=dense.get(id),
+                lexical_score=lexical.get(id),
+                rerank_score=None if ranked is None else score,
+            )
+            for rank, (id, score) in enumerate((order if ranked is None else ranked)[:limit], 1)
         ]
-        coverages = {id: words[chunk.collection].coverage(terms) for id, (chunk, terms) in chunks.items()}
+        coverages = {id: words[chunk.collection].coverage(terms) for id, (chunk, terms) in evident.items()}
         evidence = Evidence(
             cosine=max(dense.values(), default=0.0) if vectors else None,
             coverage=max(coverages.values(), default=0.0),
@@ -118,8 +141,41 @@ class Searcher:
         is_relevant |= any(
             is_covered(coverage, words[chunks[id][0].collection].analyzer, query) for id, coverage in coverages.items()
         )
-        timings = SearchTimings(embedded_s - started_s, time.perf_counter() - embedded_s)
+        timings = SearchTimings(embedded_s - started_s, searched_s - embedded_s, reranked_s - searched_s)
         return Found(hits=hits, is_relevant=bool(hits) and is_relevant, evidence=evidence, timings=timings)
+
+    def _both_ways(
+        self,
+        collections: Sequence[Collection],
+        vectors: Mapping[str, Vector],
+        words: Mapping[str, Words],
+        depth: int,
+        only: Only,
+    ) -> tuple[dict[int, float], dict[int, float], bool]:
+        """Chunks by meaning and by words, each with its score, and whether a meaning is near enough by itself."""
+        dense: dict[int, float] = {}
+        lexical: dict[int, float] = {}
+        is_any_near = False
+        for collection in collections:
+            index = self._indexes.follow(collection)
+            if index is None:
+                continue
+            among = _among(self._database, collection, only)
+            if (vector := vectors.get(collection.embedding_model)) is not None:
+                nearest = index.nearest(vector, depth, among)
+                is_any_near |= bool(nearest) and is_near(nearest[0][1], collection.embedding_model)
+                dense |= nearest
+            if collection.name in words:
+                lexical |= index.matching(words[collection.name], depth, among)
+        return dense, lexical, is_any_near
+
+    def _reranked(self, model: str | None, query: str, chunks: Mapping[int, StoredChunk]) -> Sequence[Scored] | None:
+        """In a new order, with new scores; None where no model was asked, or it cannot read the question."""
+        if model is None or not can_rank(model, query):
+            return None
+        if self._open_reranker is None:
+            raise InvalidRequest("These collections are searched without a reranker.", param="reranker")
+        return rerank(self._open_reranker, model, query, chunks)
 
 
 def fuse(rankings: Iterable[Sequence[Scored]]) -> list[Scored]:

@@ -6,7 +6,7 @@ Invariants: everything is chosen here, with a reason, and nothing below chooses 
 caller passes the function that does it.
 """
 
-from madang.runtime.open import find_files, open_embedder, open_loaded, open_model, plan_for
+from madang.runtime.open import find_files, open_embedder, open_loaded, open_model, open_reranker, plan_for
 from madang.runtime.pool import Pool, Resident
 
-__all__ = ["Pool", "Resident", "find_files", "open_embedder", "open_loaded", "open_model", "plan_for"]
+__all__ = ["Pool", "Resident", "find_files", "open_embedder", "open_loaded", "open_model", "open_reranker", "plan_for"]

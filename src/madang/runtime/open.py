@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from madang.core.engine import Embedder, Engine, Loaded
+from madang.core.engine import Embedder, Engine, Loaded, Reranker
 from madang.core.errors import InvalidRequest, ModelNotFound, UnsupportedModel
 from madang.core.settings import SETTINGS, Settings
 from madang.engines import EngineEntry, find_engine
@@ -37,7 +37,7 @@ from madang.models import (
     parse_reference,
     read_endpoint,
 )
-from madang.runtime.abilities import as_embedder, as_engine
+from madang.runtime.abilities import as_embedder, as_engine, as_reranker
 from madang.runtime.choosing import OWN_ENGINE, Chosen, choose_for, choose_instead
 
 # Where nobody asked for a context, and each of its tokens has a price: what most conversations stay below.
@@ -70,6 +70,16 @@ def open_embedder(reference: str, settings: Settings, *, fetch: Fetch | None = N
     loaded = open_loaded(reference, settings, fetch)
     try:
         return as_embedder(loaded)
+    except InvalidRequest:
+        loaded.close()
+        raise
+
+
+def open_reranker(reference: str, settings: Settings, *, fetch: Fetch | None = None) -> Reranker:
+    """The same for a model that tells how well texts fit a query."""
+    loaded = open_loaded(reference, settings, fetch)
+    try:
+        return as_reranker(loaded)
     except InvalidRequest:
         loaded.close()
         raise
@@ -151,7 +161,7 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     requested = PlanRequest(
         threads=settings.threads,
         context_tokens=settings.context,
-        context_is_limit=settings.origins["context"] != "command line" or _makes_vectors(files, chosen),
+        context_is_limit=settings.origins["context"] != "command line" or _reads_whole_texts(files, chosen),
         isa=settings.isa,
         precision=settings.precision,
         kv_limit_bytes=settings.kv_memory,
@@ -178,10 +188,10 @@ def _plan(files: ModelFiles, settings: Settings, chosen: Chosen) -> Plan:
     return replace(shorter, context_tokens=Choice(MODEST_CONTEXT_TOKENS, reason))
 
 
-def _makes_vectors(files: ModelFiles, chosen: Chosen) -> bool:
+def _reads_whole_texts(files: ModelFiles, chosen: Chosen) -> bool:
     """Its context is the longest text, which nobody can lengthen, while other models on a server may have more."""
     if chosen.description is not None:
-        return chosen.description.embedding is not None
+        return chosen.description.embedding is not None or chosen.description.ranks_pairs
     return files.format == "huggingface" and stated_embedding(files.path) is not None
 
 

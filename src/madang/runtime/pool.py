@@ -88,6 +88,7 @@ class Pool:
         *,
         budget_bytes: int | None = None,
         keep_alive_s: float = KEEP_ALIVE_S,
+        patience_s: float = 0.0,
         open_loaded: Callable[[str, Settings], Loaded] = open_loaded,
         foresee: Callable[[str, Settings], Prospect] = foresee,
         clock: Callable[[], float] = time.monotonic,
@@ -97,12 +98,14 @@ class Pool:
         budget_bytes   the most that all models take together; None is what this machine has free now
         keep_alive_s   how long a model stays after its last lease, where a lease does not say: 0 closes it then,
                        negative keeps it forever
+        patience_s     how long a lease waits for others to end that leave too little room for its model
         open_loaded    loads a model; ``foresee`` says before what it will take
         clock          seconds that never go backwards
         """
         self._settings = settings
         self._budget_bytes = probe_machine(gpus=False).ram_available_bytes if budget_bytes is None else budget_bytes
         self._keep_alive_s = keep_alive_s
+        self._patience_s = patience_s
         self._open_loaded = open_loaded
         self._foresee = foresee
         self._clock = clock
@@ -117,7 +120,7 @@ class Pool:
 
         Blocks while it loads: once, however many ask. ``keep_alive_s`` counts from the end of the last lease, as the
         latest lease said; None is the pool's. Raises what ``open_loaded`` raises, to all who waited, NotEnoughMemory
-        when leased models leave too little room, EngineError when the pool is closed.
+        when leased models leave too little room for longer than the pool waits, EngineError when it is closed.
         """
         entry = self._take(reference, self._keep_alive_s if keep_alive_s is None else keep_alive_s)
         with self._held(entry) as loaded:
@@ -254,7 +257,8 @@ class Pool:
     def _open(self, entry: _Entry) -> Loaded:
         reference = entry.identity.reference
         prospect = self._foresee(reference, self._settings)
-        while (rival := self._reserve(entry, prospect)) is not None:
+        waits_until = self._clock() + self._patience_s
+        while (rival := self._reserve(entry, prospect, waits_until)) is not None:
             self._close([rival])
         while True:
             try:
@@ -266,8 +270,12 @@ class Pool:
                     raise
                 self._close(rivals)
 
-    def _reserve(self, entry: _Entry, prospect: Prospect) -> _Entry | None:
-        """Count the entry's bytes as taken, or give the model that must be closed before. Raises NotEnoughMemory."""
+    def _reserve(self, entry: _Entry, prospect: Prospect, waits_until: float) -> _Entry | None:
+        """Count the entry's bytes as taken, or give the model that must be closed before.
+
+        Waits while models in use leave too little room. Raises NotEnoughMemory when that takes longer than until
+        ``waits_until``, or no waiting would help, EngineError when the pool is closed meanwhile.
+        """
         with self._changed:
             while self._budget_bytes is not None:
                 others = [other for other in self._entries if other is not entry]
@@ -277,7 +285,13 @@ class Pool:
                 going = [other for other in others if other.is_idle or other.is_leaving]
                 free_bytes = room_bytes + sum(other.prospect.needed_bytes for other in going)
                 if prospect.needed_bytes > free_bytes:
-                    raise _too_large(entry.identity.reference, prospect, free_bytes, n_busy=len(others) - len(going))
+                    patience_s = waits_until - self._clock()
+                    if prospect.needed_bytes > self._budget_bytes or patience_s <= 0:
+                        n_busy = sum(other.prospect.needed_bytes > 0 for other in others if other not in going)
+                        raise _too_large(entry.identity.reference, prospect, free_bytes, n_busy=n_busy)
+                    self._changed.wait(patience_s)
+                    self._check_open()
+                    continue
                 idle = [other for other in self._idle() if other.prospect.needed_bytes > 0]
                 if idle:
                     return self._leaving(idle[:1])[0]

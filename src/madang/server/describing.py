@@ -41,7 +41,7 @@ class ModelFacts:
     """What is not known is None or empty.
 
     quantization    as llama.cpp names it, else the type that most bytes have
-    capabilities    of "completion", "embedding", "tools", "thinking"
+    capabilities    of "completion", "embedding", "rerank", "tools", "thinking"
     metadata        of the file itself, without what is too long to be read by people
     """
 
@@ -137,7 +137,10 @@ def _capabilities(path: Path, format: ModelFormat, template: str | None) -> tupl
     from madang.formats.families import describe_model
 
     try:
-        if describe_model(path, format).embedding is not None:
+        description = describe_model(path, format)
+        if description.ranks_pairs:
+            return ("rerank",)
+        if description.embedding is not None:
             return ("embedding",)
     except MadangError:
         pass  # another engine may run what ours cannot

@@ -40,6 +40,7 @@ class WireSession(WireObject):
     collection  one or more, to answer from; unset is what the session's persona has, an empty list is none
     document    only one of their documents: its id, title or source
     speaker     only what this person said in it
+    reranker    a model that orders what is found anew, before the best passages are taken
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -49,6 +50,7 @@ class WireSession(WireObject):
     collection: str | list[str] | None = None
     document: str | None = None
     speaker: str | None = None
+    reranker: str | None = None
 
 
 @dataclass(slots=True)

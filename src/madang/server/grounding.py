@@ -23,6 +23,8 @@ from madang.server.exchanges import Exchange, WireSession
 from madang.server.fitting import Memory, fitted_to, whole
 from madang.server.history import caller
 from madang.server.library import opened
+from madang.server.names import strictly_leasable
+from madang.server.state import ServerState
 
 
 @dataclass(slots=True)
@@ -111,13 +113,17 @@ async def begin_grounding(
     if wire is not None and wire.collection is not None:
         names = (wire.collection,) if isinstance(wire.collection, str) else tuple(wire.collection)
     if not names:
-        if wire is not None and (wire.document is not None or wire.speaker is not None):
-            raise InvalidRequest("A document or speaker is looked for in a collection.", param="madang.collection")
+        if wire is not None and {wire.document, wire.speaker, wire.reranker} != {None}:
+            raise InvalidRequest(
+                "A document or speaker is looked for in a collection, and a reranker orders what is found in one.",
+                param="madang.collection",
+            )
         return None
     wanted = Wanted(
         collections=tuple(dict.fromkeys(names)),
         document=None if wire is None else wire.document,
         speaker=None if wire is None else wire.speaker,
+        reranker=None if wire is None or wire.reranker is None else _reranker(http, wire.reranker),
     )
     asked = [message.content for message in request.messages if message.role == "user"]
     if not asked:
@@ -128,6 +134,12 @@ async def begin_grounding(
     if exchange is not None:
         exchange.more = made.facts
     return made
+
+
+def _reranker(http: HttpRequest, name: str) -> str:
+    """The model as the pool knows it. Raises InvalidReference, and what a caller is told who may not use it."""
+    state: ServerState = http.app.state.server
+    return strictly_leasable(name, state.store)
 
 
 async def _driven(engine: Engine, steps: Generator[Request, str, Grounded]) -> Grounded:

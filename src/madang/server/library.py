@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request as HttpRequest
 
-from madang.core.engine import Embedder
-from madang.runtime.abilities import as_embedder
+from madang.core.engine import Embedder, Reranker
+from madang.runtime.abilities import as_embedder, as_reranker
 from madang.server.bridge import in_thread
 from madang.server.ingests import Ingests
 from madang.server.limits import Admission
@@ -42,6 +42,7 @@ class Library:
                     self._database,
                     settings.home,
                     open_embedder=self._embedder,
+                    open_reranker=self._reranker,
                     qdrant_url=settings.qdrant_url,
                     qdrant_key=settings.qdrant_key,
                 )
@@ -59,6 +60,11 @@ class Library:
     def _embedder(self, model: str) -> Iterator[Embedder]:
         with self._state.pool.lease(model) as loaded:
             yield as_embedder(loaded)
+
+    @contextmanager
+    def _reranker(self, model: str) -> Iterator[Reranker]:
+        with self._state.pool.lease(model) as loaded:
+            yield as_reranker(loaded)
 
 
 def library_of(http: HttpRequest) -> Library:

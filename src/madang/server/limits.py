@@ -28,6 +28,7 @@ BODY_S = 120.0  # for a whole body; uploads have no such limit
 STALL_S = 60.0  # that a client may let an answer wait before it takes more of it
 CONNECTIONS = 512  # open at once; files and sockets of a process are often bounded by 1,024
 WAITING = 128  # generations that wait for an engine, all engines together
+ROOM_S = 60.0  # that a request waits for models in use to leave room for its own
 DRAIN_S = 30.0  # that running requests have when the server stops
 
 # Field of a request -> how many of it there may be.

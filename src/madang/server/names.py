@@ -56,6 +56,11 @@ def leasable(text: str, store: Store) -> str:
         return text
 
 
+def strictly_leasable(text: str, store: Store) -> str:
+    """The same where it must be a name, because it is leased from a thread that nothing is asked in any more."""
+    return as_leased(text, find_reference(text, store))
+
+
 def as_leased(text: str, reference: StoredReference) -> str:
     """The same, when it is known what the text means."""
     return text if isinstance(reference, NameReference) else str(reference)

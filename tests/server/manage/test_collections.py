@@ -23,7 +23,7 @@ from madang.server import ServerState
 from madang.server.app import create_app
 from madang.server.keys import KeyFile
 from tests.server.conftest import Script
-from tests.server.doubles import done
+from tests.server.doubles import Agreement, done
 from tests.server.ollama.conftest import Named
 from tests.server.security.conftest import bearer
 
@@ -70,7 +70,7 @@ def words() -> Words:
 
 @pytest.fixture
 def pool(words: Words) -> Iterator[Named]:
-    pool = Named({"echo": EchoEngine(), "words": words})
+    pool = Named({"echo": EchoEngine(), "words": words, "agreement": Agreement()})
     yield pool
     assert pool.n_leases == 0
 
@@ -162,7 +162,7 @@ def test_a_document_goes_in_is_found_and_goes(client: TestClient, notes: str) ->
         assert one["text"] == whole["text"][chunk["start"] : chunk["end"]] and one["document"] == stored["id"]
     found = client.post(f"{notes}/search", json={"query": "When do storks come back?"}).json()
     assert found["is_relevant"] and "Storks come back" in found["hits"][0]["chunk"]["text"]
-    assert found["hits"][0]["rank"] == 1 and found["timings"].keys() == {"embed_s", "search_s"}
+    assert found["hits"][0]["rank"] == 1 and found["timings"].keys() == {"embed_s", "search_s", "rerank_s"}
     assert client.get(notes).json()["n_documents"] == 1
     assert client.delete(f"{notes}/documents/{stored['id']}").json() == {"id": stored["id"]}
     assert client.post(f"{notes}/search", json={"query": "When do storks come back?"}).json()["hits"] == []
@@ -276,6 +276,35 @@ def test_files_of_the_machine_are_read_below_allowed_folders_only(
     assert client.post(path, json={"path": str(roots) + "\0"}).status_code in (403, 404)
     user = bearer(KeyFile(tmp_path).add("user"))
     assert client.post(path, json={"path": str(roots)}, headers=user).status_code == 403
+
+
+# -- a reranker
+
+
+def test_a_reranker_orders_what_is_found(client: TestClient, notes: str) -> None:
+    put(client, notes, "birds.md", BIRDS)
+    put(client, notes, "budget.md", BUDGET)
+    query = {"query": "When do storks come back?"}
+    plain = client.post(f"{notes}/search", json=query).json()
+    found = client.post(f"{notes}/search", json={**query, "reranker": "agreement"}).json()
+    assert {hit["rerank_score"] for hit in plain["hits"]} == {None}
+    scores = [hit["rerank_score"] for hit in found["hits"]]
+    assert scores == sorted(scores, reverse=True) and scores[0] > 0.5
+    assert {hit["chunk"]["id"] for hit in found["hits"]} == {hit["chunk"]["id"] for hit in plain["hits"]}
+    assert found["is_relevant"] == plain["is_relevant"] and found["timings"]["rerank_s"] > 0
+    for wrong, status in (("words", 400), ("nothing-here", 404), ("/etc/passwd", 400)):
+        assert client.post(f"{notes}/search", json={**query, "reranker": wrong}).status_code == status, wrong
+
+
+def test_a_chat_names_its_reranker(client: TestClient, notes: str, pool: Named) -> None:
+    put(client, notes, "birds.md", BIRDS)
+    put(client, notes, "budget.md", BUDGET)
+    pool.leased.clear()
+    _, told = ask(client, "When do storks come back?", collection="notes", reranker="agreement")
+    assert told["is_grounded"] and "agreement" in {name.removesuffix(":latest") for name, _ in pool.leased}
+    assert all(0 < source["score"] <= 1 for source in told["sources"])
+    body = {"model": "echo", "messages": [{"role": "user", "content": "Storks?"}], "madang": {"reranker": "agreement"}}
+    assert client.post(CHAT, json=body).status_code == 400
 
 
 # -- answers

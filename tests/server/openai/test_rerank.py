@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import httpx
@@ -20,6 +21,32 @@ def test_the_closest_is_first(client: TestClient) -> None:
     scores = [result["relevance_score"] for result in body["results"]]
     assert scores == pytest.approx([3 / 10**0.5, 2 / 6**0.5, 0])
     assert body["usage"]["total_tokens"] == 11
+    assert body["madang"] == {"method": "cosine"}
+
+
+def test_a_cross_encoder_says_how_well_each_fits(client: TestClient) -> None:
+    body = rank(client, model="agreement", documents=["zzz", "abc", "aab", "zz"]).json()
+    assert [result["index"] for result in body["results"]] == [2, 1, 0, 3]
+    scores = [result["relevance_score"] for result in body["results"]]
+    assert scores == pytest.approx([1 / (1 + math.exp(-n)) for n in (3, 2, 0, 0)])
+    assert body["usage"]["total_tokens"] == 4 * 2 + 11
+    assert body["madang"] == {"method": "cross-encoder"}
+
+
+def test_documents_that_a_cross_encoder_cuts_are_told(client: TestClient) -> None:
+    [warning] = rank(client, model="agreement", documents=["a" * 21, "ab"]).json()["madang"]["warnings"]
+    assert "1 document is longer" in warning
+    [warning] = rank(client, model="agreement", documents=["a" * 30] * 70).json()["madang"]["warnings"]
+    assert "70 documents are" in warning
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/chat/completions"])
+def test_a_cross_encoder_does_nothing_else(client: TestClient, path: str) -> None:
+    body = {"model": "agreement", "input": "a", "messages": [{"role": "user", "content": "a"}]}
+    fields = ("model", "input") if path.endswith("embeddings") else ("model", "messages")
+    response = client.post(path, json={field: body[field] for field in fields})
+    assert response.status_code == 400
+    assert "how well texts fit a query" in response.json()["error"]["message"]
 
 
 def test_only_so_many_and_with_their_text(client: TestClient) -> None:

@@ -1,23 +1,30 @@
 """BERT, RoBERTa and XLM-RoBERTa (arXiv:1810.04805, arXiv:1907.11692, arXiv:1911.02116) as encoders of texts: everything
 sees everything, learned positions, a norm on the embeddings and after each sum.
 
-RoBERTa's positions begin after the padding token's id; GGUF files have lost those unused rows. Token types are all 0.
+RoBERTa's positions begin after the padding token's id; GGUF files have lost those unused rows. Token types are
+all 0, but in a pair of texts. With one label, the head of a sequence classifier ranks pairs: BERT's lies behind its
+pooler, RoBERTa's has two layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
+from madang.core.errors import CannotConvert
 from madang.formats.families.encoders import (
     DEFAULT_EMBEDDING,
     TYPE_EMBEDDING,
     as_encoder,
+    as_reranker,
     describe_gguf_encoder,
     encoder_config,
     gguf_encoder_form,
+    with_head,
 )
 from madang.formats.families.forms import FolderForm, GGUFForm, renamed
-from madang.formats.families.names import ATTENTION, PLAIN, Names, Parts, biased, canonical_tensors
+from madang.formats.families.names import ATTENTION, PLAIN, Entry, Names, Parts, biased, canonical_tensors
 from madang.formats.families.pooling import folder_embedding
 from madang.formats.families.reading import activation, folder_dims, folder_spec
 from madang.formats.families.reshaping import part_of
@@ -52,6 +59,13 @@ _FOLDER = Names(
     # The heads of pre-training, and the pooler that was trained with them.
     ignored=r"(bert\.|roberta\.)?(embeddings\.position_ids|pooler\.dense\.(weight|bias))|(cls|lm_head)\..*",
 )
+_BERT_HEAD: Final[Mapping[str, Entry]] = {"pooler.dense": "rank_dense", "classifier": "rank_output"}
+_ROBERTA_HEAD: Final[Mapping[str, Entry]] = {"classifier.dense": "rank_dense", "classifier.out_proj": "rank_output"}
+_RANKING_FOLDER: Final = replace(
+    _FOLDER,
+    top={**_FOLDER.top, "embeddings.token_type_embeddings": "type_embedding"},
+    ignored=r"(bert\.|roberta\.)?embeddings\.position_ids|roberta\.pooler\.dense\.(weight|bias)|(cls|lm_head)\..*",
+)
 
 
 def describe_gguf(file: GGUFFile) -> ModelDescription:
@@ -68,10 +82,15 @@ def describe_folder(folder: ModelFolder) -> ModelDescription:
     n_unused = 0 if folder.architecture == "bert" else folder.get_int("pad_token_id", 1) + 1
     dims = folder_dims(folder)
     dims = replace(dims, context_tokens=dims.context_tokens - n_unused)
-    names = _FOLDER.using({}, top={"embeddings.position_embeddings": part_of("position_embedding", n_unused)})
-    tensors = canonical_tensors(folder, names, _PARTS, dims.n_layers)
+    ranks = any(name.endswith("ForSequenceClassification") for name in folder.get_strs("architectures", []))
+    head = {} if not ranks else _BERT_HEAD if folder.architecture == "bert" else _ROBERTA_HEAD
+    positions = part_of("position_embedding", n_unused)
+    names = (_RANKING_FOLDER if ranks else _FOLDER).using({}, top={"embeddings.position_embeddings": positions, **head})
+    tensors = canonical_tensors(folder, names, with_head(_PARTS) if ranks else _PARTS, dims.n_layers)
     spec = folder_spec(folder, dims, tensors, rotation=None, norm="layer", epsilon="layer_norm_eps")
     spec = replace(as_encoder(spec), gated=False, activation=activation(folder, default="gelu"))
+    if ranks:
+        return as_reranker(folder, spec, tensors)
     return ModelDescription(spec, tensors, folder_embedding(folder, DEFAULT_EMBEDDING))
 
 
@@ -84,4 +103,17 @@ def folder_form(file: GGUFFile, description: ModelDescription) -> FolderForm:
     """Write a ``bert`` folder, which computes what RoBERTa does once the unused positions are gone."""
     names = _FOLDER.using({}, top={"embeddings.position_embeddings": "position_embedding"})
     config = renamed(encoder_config(description, "bert", "BertModel"), head_dim=None)
-    return FolderForm(names, "", config)
+    if not description.ranks_pairs:
+        return FolderForm(names, "", config)
+    if "rank_dense" not in description.tensors:  # the file has lost it, and transformers would make one up
+        raise CannotConvert("a folder has a pooler before its one label, which the file has not")
+    head = {"bert.pooler.dense": "rank_dense", "classifier": "rank_output"}
+    top = {name if name.startswith("classifier") else f"bert.{name}": entry for name, entry in names.top.items()}
+    top |= {"bert.embeddings.token_type_embeddings": "type_embedding", **head}
+    whole = replace(names, top=top, layers=f"bert.{names.layers}")
+    config |= {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+    }
+    return FolderForm(whole, "", config)

@@ -1,20 +1,23 @@
-"""What the encoders of texts share: everything sees everything, a norm after each sum, token types that are all 0."""
+"""What the encoders of texts share: everything sees everything, a norm after each sum, token types of 0."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Final
 
+from madang.core.errors import MalformedFile
 from madang.formats.families.forms import GGUFForm, Settings, folder_config, gguf_form, renamed
 from madang.formats.families.names import GGUF, Entry, Parts, canonical_tensors
 from madang.formats.families.pooling import gguf_embedding
 from madang.formats.families.reading import gguf_dims, gguf_spec
 from madang.formats.families.reshaping import fused, part_of
 from madang.formats.families.ropes import Layout
-from madang.formats.families.sources import unsupported
+from madang.formats.families.sources import Source, unsupported
 from madang.formats.gguf import GGUFFile
 from madang.formats.spec import DecoderSpec, EmbeddingSpec, ModelDescription
+from madang.formats.tensors import TensorSource
 
 DEFAULT_EMBEDDING: Final = EmbeddingSpec("mean")
 # Of a file's two rows, the first belongs to token type 0.
@@ -31,10 +34,34 @@ def describe_gguf_encoder(file: GGUFFile, parts: Parts, layout: Layout | None) -
     if file.get_bool(causal, False):
         raise unsupported(file, f"the setting '{causal}'")
     dims = gguf_dims(file)
-    names = GGUF.using({"attn_qkv": fused(dims.query_rows), **_NORMS}, top={"token_types": TYPE_EMBEDDING})
-    tensors = canonical_tensors(file, names, parts, dims.n_layers)
-    spec = gguf_spec(file, dims, tensors, layout=layout, norm="layer")
-    return ModelDescription(as_encoder(spec), tensors, gguf_embedding(file, DEFAULT_EMBEDDING))
+    # Files that were made for one program say so by their tensors alone.
+    ranks = any(name.startswith("cls.") for name in file.tensors)
+    types: Mapping[str, Entry] = {} if ranks else {"token_types": TYPE_EMBEDDING}
+    names = GGUF.using({"attn_qkv": fused(dims.query_rows), **_NORMS}, top=types)
+    tensors = canonical_tensors(file, names, with_head(parts) if ranks else parts, dims.n_layers)
+    spec = as_encoder(gguf_spec(file, dims, tensors, layout=layout, norm="layer"))
+    if ranks:
+        return as_reranker(file, spec, tensors)
+    return ModelDescription(spec, tensors, gguf_embedding(file, DEFAULT_EMBEDDING))
+
+
+def with_head(parts: Parts) -> Parts:
+    """The same with a head that gives one score to a pair of texts."""
+    head = "rank_output rank_output.bias? rank_dense? rank_dense.bias?"
+    return replace(parts, top=f"{parts.top} {head}")
+
+
+def as_reranker(source: Source, spec: DecoderSpec, tensors: Mapping[str, TensorSource]) -> ModelDescription:
+    """The description of a model with such a head. Raises UnsupportedModel for more scores than one."""
+    n_labels = prod(tensors["rank_output"].shape) // spec.n_embd
+    if n_labels != 1:
+        raise unsupported(source, f"the classification into {n_labels} labels")
+    n = spec.n_embd
+    shapes = {"rank_output": (1, n), "rank_output.bias": (1, 1), "rank_dense": (n, n), "rank_dense.bias": (1, n)}
+    for name in shapes.keys() & tensors.keys():
+        if prod(tensors[name].shape) != prod(shapes[name]) or tensors[name].shape[-1] != shapes[name][-1]:
+            raise MalformedFile(source.path, f"the tensor '{tensors[name].name}' does not fit {spec.n_embd} elements")
+    return ModelDescription(spec, tensors)
 
 
 def as_encoder(spec: DecoderSpec) -> DecoderSpec:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from madang.core.errors import CannotConvert
 from madang.formats.families.names import GGUF, Entry, Names, Reshaped
-from madang.formats.families.pooling import GGUF_POOLINGS
+from madang.formats.families.pooling import GGUF_POOLINGS, GGUF_RANKING
 from madang.formats.families.reading import EPSILON_KEYS
 from madang.formats.families.reshaping import each_expert
 from madang.formats.families.ropes import folder_rope_keys, gguf_rope_keys
@@ -148,6 +148,8 @@ def gguf_form(
         keys |= {"expert_count": spec.experts.n_experts, "expert_used_count": spec.experts.n_used}
     if description.embedding is not None:
         keys["pooling_type"] = GGUF_POOLINGS[description.embedding.pooling]
+    if description.ranks_pairs:
+        keys["pooling_type"] = GGUF_RANKING
     return GGUFForm(architecture, names, {**keys, **metadata}, interleaved, vectors)
 
 

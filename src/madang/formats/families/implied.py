@@ -43,6 +43,8 @@ def _shapes(blueprint: Blueprint) -> Mapping[str, tuple[int, ...]]:
         "output": vocabulary,
         "position_embedding": (blueprint.require_int("max_position_embeddings", low=1), dims.n_embd),
         "type_embedding": (blueprint.get_int("type_vocab_size", 1, low=1), dims.n_embd),
+        "rank_dense": (dims.n_embd, dims.n_embd),
+        "rank_output": (1, dims.n_embd),
         "query": (n_query, dims.n_embd),
         "key": (n_keys, dims.n_embd),
         "value": (n_keys, dims.n_embd),

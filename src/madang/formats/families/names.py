@@ -93,6 +93,8 @@ GGUF: Final = Names(
         "token_embd_norm": "embedding_norm",
         "output_norm": "output_norm",
         "output": "output",
+        "cls": "rank_dense",
+        "cls.output": "rank_output",
     },
     layer={
         "attn_norm": "attention_norm",

@@ -12,8 +12,9 @@ from madang.formats.gguf import GGUFFile
 from madang.formats.json_object import read_json, read_json_object
 from madang.formats.spec import EmbeddingSpec, Pooling
 
-# llama.cpp's LLAMA_POOLING_TYPE_*; 0 is none and 4 ranks pairs of texts.
+# llama.cpp's LLAMA_POOLING_TYPE_*; 0 is none.
 GGUF_POOLINGS: Final[dict[Pooling, int]] = {"mean": 1, "cls": 2, "last": 3}
+GGUF_RANKING: Final = 4  # pairs of texts
 _POOLING_OF: Final = {number: pooling for pooling, number in GGUF_POOLINGS.items()}
 # sentence-transformers' 1_Pooling/config.json
 _FLAGS: Final[dict[str, Pooling]] = {

@@ -98,7 +98,9 @@ def _with_added(file: CheckedMetadata, vocabulary: Vocabulary, *, add_bos: bool,
         add = default if wanted is None else wanted
         around.append((token_id,) if add and token_id is not None else ())
     ends = vocabulary.end_ids if vocabulary.eos_id is None else vocabulary.end_ids | {vocabulary.eos_id}
-    return replace(vocabulary, prefix_ids=around[0], suffix_ids=around[1], end_ids=ends)
+    # Files do not say what stands between two texts. Of models that end a text with a token, RoBERTas read pairs.
+    between = around[1] * 2
+    return replace(vocabulary, prefix_ids=around[0], suffix_ids=around[1], between_ids=between, end_ids=ends)
 
 
 def _read_byte_pairs(file: CheckedMetadata, vocabulary: Vocabulary) -> tuple[Vocabulary, TokenModel]:
@@ -165,6 +167,8 @@ def _read_word_pieces(file: CheckedMetadata, vocabulary: Vocabulary) -> tuple[Vo
         unknown_id=unknown,
         prefix_ids=() if first is None else (first,),
         suffix_ids=() if last is None else (last,),
+        between_ids=() if last is None else (last,),
+        second_type=1,
     )
     lowercase = file.get_bool(_PREFIX + "normalizer.lowercase", None)
     strip_accents = file.get_bool(_PREFIX + "normalizer.strip_accents", None)

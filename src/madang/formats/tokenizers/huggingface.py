@@ -95,11 +95,14 @@ def read_tokenizer(path: Path) -> tuple[Vocabulary, TokenModel]:
     with _library_failures(file):
         library = _parse(source)
         added = _added_around(library)
+        between, second_type = _added_between(library)
     vocabulary = _vocabulary(file, library, settings)
     vocabulary = replace(
         vocabulary,
         prefix_ids=_around(settings.get("add_bos_token"), vocabulary.bos_id, added[0]),
         suffix_ids=_around(settings.get("add_eos_token"), vocabulary.eos_id, added[1]),
+        between_ids=between,
+        second_type=second_type,
         end_ids=vocabulary.end_ids | _generation_ends(folder, len(vocabulary.texts)),
         chat_template=_chat_template(folder, settings),
     )
@@ -176,6 +179,17 @@ def _added_around(library: Library) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if full[start : start + len(bare)] == bare:
             return tuple(full[:start]), tuple(full[start + len(bare) :])
     return (), ()
+
+
+def _added_between(library: Library) -> tuple[tuple[int, ...], int]:
+    """What it puts between two texts, and the token type of the second."""
+    pair = library.encode("a", "b", add_special_tokens=True)
+    parts = pair.sequence_ids
+    if 0 not in parts or 1 not in parts:
+        return (), 0
+    second = parts.index(1)
+    between = pair.ids[len(parts) - parts[::-1].index(0) : second]
+    return tuple(between), pair.type_ids[second]
 
 
 def _around(wanted: object, token_id: int | None, found: tuple[int, ...]) -> tuple[int, ...]:

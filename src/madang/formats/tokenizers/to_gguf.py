@@ -247,7 +247,11 @@ class _Source:
         if others:
             named["eot"] = min(others)
         keys: dict[str, ValueToWrite] = {f"{name}_token_id": n for name, n in named.items() if n is not None}
-        return {**keys, "add_bos_token": bool(before), "add_eos_token": bool(after)}
+        added = {"add_bos_token": bool(before), "add_eos_token": bool(after)}
+        if known.between_ids:  # of two texts; where it is two tokens, one ends the first and one begins the second
+            keys.setdefault("seperator_token_id", known.between_ids[-1])
+            added["add_sep_token"] = len(known.between_ids) > 1
+        return {**keys, **added}
 
     def _named(self, name: str) -> int | None:
         """The id of a token that the files beside tokenizer.json name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -156,7 +156,7 @@ def _add_tokens(library: Library, vocabulary: Vocabulary) -> None:
 
 
 def _around(vocabulary: Vocabulary) -> dict[str, Any] | None:
-    """What is put before and after a text."""
+    """What is put before and after a text, and between two."""
     added = {*vocabulary.prefix_ids, *vocabulary.suffix_ids}
     if not added:
         return None
@@ -164,14 +164,16 @@ def _around(vocabulary: Vocabulary) -> dict[str, Any] | None:
     def special(number: int, type_id: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": vocabulary.texts[number], "type_id": type_id}}
 
-    first = [special(number, 0) for number in vocabulary.prefix_ids]
-    first.append({"Sequence": {"id": "A", "type_id": 0}})
-    first += [special(number, 0) for number in vocabulary.suffix_ids]
-    # Of a pair, the second text gets what stands behind it only, as BERT has it.
-    second = [{"Sequence": {"id": "B", "type_id": 1}}, *(special(number, 1) for number in vocabulary.suffix_ids)]
+    def text(name: str, before: Sequence[int], after: Sequence[int], type_id: int) -> list[dict[str, Any]]:
+        words = {"Sequence": {"id": name, "type_id": type_id}}
+        return [*(special(n, type_id) for n in before), words, *(special(n, type_id) for n in after)]
+
+    single = text("A", vocabulary.prefix_ids, vocabulary.suffix_ids, 0)
+    first = text("A", vocabulary.prefix_ids, vocabulary.between_ids, 0)
+    second = text("B", (), vocabulary.suffix_ids, vocabulary.second_type)
     named = {vocabulary.texts[number]: number for number in added}
     tokens = {text: {"id": text, "ids": [number], "tokens": [text]} for text, number in named.items()}
-    return {"type": "TemplateProcessing", "single": first, "pair": [*first, *second], "special_tokens": tokens}
+    return {"type": "TemplateProcessing", "single": single, "pair": [*first, *second], "special_tokens": tokens}
 
 
 def _config(file: CheckedMetadata, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -16,6 +16,7 @@ drops the guards again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +64,12 @@ class Tokenizer:
         """
         ids = self._model.encode(well_formed(text), parse_special=parse_special)
         return [*self.vocabulary.prefix_ids, *ids, *self.vocabulary.suffix_ids] if add_special else ids
+
+    def pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Ids and token types of two texts as one; both come from ``encode`` without ``add_special``."""
+        known = self.vocabulary
+        before, after = [*known.prefix_ids, *first, *known.between_ids], [*second, *known.suffix_ids]
+        return before + after, [0] * len(before) + [known.second_type] * len(after)
 
     def encode_chat(self, rendered: str) -> list[int]:
         """Ids of a rendered chat template: its control tokens count, the beginning is added unless it is there."""

@@ -27,6 +27,8 @@ class Vocabulary:
     scores       log-probability or rank of SentencePiece tokens, higher wins; empty for other kinds
     prefix_ids   what ``add_special`` puts before a text: usually nothing or the beginning-of-sequence token
     suffix_ids   and what it puts after it
+    between_ids  what stands between two texts that are read as one
+    second_type  the token type of the second of them; that of all else is 0
     end_ids      every token that ends a generation
     """
 
@@ -38,6 +40,8 @@ class Vocabulary:
     unknown_id: int | None = None
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
+    between_ids: tuple[int, ...] = ()
+    second_type: int = 0
     end_ids: frozenset[int] = frozenset()
     chat_template: str | None = None
 

@@ -20,7 +20,7 @@ from madang.server.history import caller
 from madang.server.library import library_of, opened
 from madang.server.manage import stored_documents as wire
 from madang.server.manage.ingests import progress_of
-from madang.server.names import find_reference
+from madang.server.names import find_reference, strictly_leasable
 from madang.server.scopes import MANAGES
 from madang.server.wire import State
 
@@ -138,11 +138,12 @@ async def show_chunk(name: str, id: str, http: HttpRequest) -> wire.ChunkState:
 
 
 @router.post("/collections/{name}/search")
-async def search_collection(name: str, wanted: wire.SearchRequest, http: HttpRequest) -> wire.SearchState:
+async def search_collection(name: str, wanted: wire.SearchRequest, http: HttpRequest, state: State) -> wire.SearchState:
     """The passages that say most about a query, each with its scores."""
+    reranker = None if wanted.reranker is None else strictly_leasable(wanted.reranker, state.store)
     collections = await opened(http)
     search = partial(collections.search, caller(), [name], wanted.query, limit=wanted.limit, mode=wanted.mode)
-    found = await in_thread(partial(search, document=wanted.document, speaker=wanted.speaker))
+    found = await in_thread(partial(search, document=wanted.document, speaker=wanted.speaker, reranker=reranker))
     return wire.SearchState(
         hits=[
             wire.HitState(
@@ -150,12 +151,13 @@ async def search_collection(name: str, wanted: wire.SearchRequest, http: HttpReq
                 score=hit.score,
                 dense_score=hit.dense_score,
                 lexical_score=hit.lexical_score,
+                rerank_score=hit.rerank_score,
                 chunk=_chunk(hit.chunk),
             )
             for hit in found.hits
         ],
         is_relevant=found.is_relevant,
-        timings=wire.SearchTimings(embed_s=found.timings.embed_s, search_s=found.timings.search_s),
+        timings=wire.SearchTimings(**asdict(found.timings)),
     )
 
 

@@ -104,22 +104,30 @@ class ChunkState(Document):
 
 
 class SearchRequest(Request):
-    """What to look for. ``mode``: by words and meaning, or one of them; ``document`` and ``speaker`` narrow it."""
+    """What to look for. ``mode``: by words and meaning, or one of them; ``document`` and ``speaker`` narrow it.
+
+    ``reranker`` is a model that reads the query with each of the best passages and orders them anew.
+    """
 
     query: str = Field(min_length=1, max_length=20_000)
     limit: int = Field(default=8, ge=1, le=100)
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
     document: str | None = Field(default=None, max_length=256)
     speaker: str | None = Field(default=None, max_length=256)
+    reranker: str | None = Field(default=None, max_length=512)
 
 
 class HitState(Document):
-    """A chunk that was found. ``dense_score`` is a cosine; null where a chunk was not found in that way."""
+    """A chunk that was found. ``dense_score`` is a cosine; null where a chunk was not found in that way.
+
+    ``rerank_score`` is from 0 to 1; null where no reranker was asked, or it does not know the language of the query.
+    """
 
     rank: int
     score: float
     dense_score: float | None
     lexical_score: float | None
+    rerank_score: float | None
     chunk: ChunkState
 
 
@@ -128,6 +136,7 @@ class SearchTimings(Document):
 
     embed_s: float
     search_s: float
+    rerank_s: float
 
 
 class SearchState(Document):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from madang.core.engine import Embedder
 from madang.core.errors import InvalidRequest
 from madang.runtime.abilities import as_embedder
 from madang.server.bridge import in_thread, leased, placed
@@ -17,7 +18,7 @@ from madang.server.state import ServerState
 from madang.server.wire import WireRequest
 
 MAX_TEXTS = 2048  # of one request, as at OpenAI
-_TOGETHER = 64  # texts between two looks at whether the client is still there
+TOGETHER = 64  # texts between two looks at whether the client is still there
 
 
 class EmbeddingRequest(WireRequest):
@@ -65,15 +66,19 @@ async def embed(state: ServerState, body: EmbeddingRequest) -> dict[str, Any]:
 
 async def embedded(state: ServerState, model: str, texts: Sequence[str]) -> tuple[list[Sequence[float]], int]:
     """Vectors in the order of the texts, and the tokens that were read. Raises what loading and embedding raise."""
+    async with leased(state.pool, leasable(model, state.store)) as loaded:
+        return await embedded_by(as_embedder(loaded), texts)
+
+
+async def embedded_by(embedder: Embedder, texts: Sequence[str]) -> tuple[list[Sequence[float]], int]:
+    """The same with a model that is leased."""
     vectors: list[Sequence[float]] = []
     prompt_tokens = 0
-    async with leased(state.pool, leasable(model, state.store)) as loaded:
-        embedder = as_embedder(loaded)
-        for begin in range(0, len(texts), _TOGETHER):
-            async with placed(embedder):
-                some = await in_thread(partial(embedder.embed, texts[begin : begin + _TOGETHER]))
-            vectors += some.vectors
-            prompt_tokens += some.prompt_tokens
+    for begin in range(0, len(texts), TOGETHER):
+        async with placed(embedder):
+            some = await in_thread(partial(embedder.embed, texts[begin : begin + TOGETHER]))
+        vectors += some.vectors
+        prompt_tokens += some.prompt_tokens
     return vectors, prompt_tokens
 
 
