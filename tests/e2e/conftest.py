@@ -27,6 +27,13 @@ ARGUMENTS = [
 ]
 
 
+def expect(locator: Any) -> Any:
+    """Playwright's assertions, which wait; imported late, because it may not be there."""
+    from playwright.sync_api import expect
+
+    return expect(locator)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium without a window."""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, expect
 from tests.e2e.serving import ServerProcess
 
 LONG = "Write a long story about an old river and the people who live beside it, in many paragraphs."
@@ -55,9 +55,10 @@ def test_an_answer_tells_its_ledger(visit: Visit) -> None:
     page = visit.open()
     visit.ask("What is the capital of France?")
     figures = page.get_by_title("Where the tokens went")
-    assert "tokens/s" in figures.inner_text() and "first after" in figures.inner_text()
+    expect(figures).to_contain_text("tokens/s")
+    expect(figures).to_contain_text("first after")
     figures.click()
-    assert page.get_by_text(re.compile(r"of 2,048 tokens of the context")).is_visible()
+    page.get_by_text(re.compile(r"of 2,048 tokens of the context")).wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("link", name="What is the capital of France?").wait_for()
 
@@ -100,7 +101,7 @@ def test_another_answer_and_an_edit_are_branches(visit: Visit, server: ServerPro
     visit.wait_for_end()
     page.get_by_label("The branch before").first.click()
     questions(page, "Say one.").wait_for()
-    assert questions(page, "Say two.").count() == 0
+    questions(page, "Say two.").wait_for(state="detached")
 
 
 def test_enter_within_a_korean_syllable_does_not_send(visit: Visit) -> None:
@@ -141,7 +142,7 @@ def test_a_full_context_offers_what_can_be_done(visit: Visit, server: ServerProc
     page = visit.open(f"/chat/{conversation(server, 'word ' * 1800, 'Yes.', 'word ' * 1200, 'Yes.')}")
     visit.ask("Say one.", to_end=False)
     page.get_by_text("The context is full").wait_for()
-    assert page.get_by_text("holds 2,048").is_visible()
+    page.get_by_text("holds 2,048").wait_for()
     page.get_by_role("button", name="Leave out the oldest").click()
     page.get_by_text("The context is full").wait_for(state="detached")
     page.locator("article[aria-busy=true]").wait_for(state="detached", timeout=20_000)
@@ -194,4 +195,4 @@ def test_code_and_formulas_are_drawn(visit: Visit, server: ServerProcess) -> Non
     page = visit.open(f"/chat/{conversation(server, 'Show me.', shown)}")
     page.locator(".hljs-keyword").first.wait_for()
     page.locator(".katex-display").wait_for()
-    assert page.locator(".katex").count() == 2
+    expect(page.locator(".katex")).to_have_count(2)

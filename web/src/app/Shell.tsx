@@ -47,12 +47,12 @@ export function Shell() {
           </Drawer>
         </>
       ) : (
-        <header className={classes.rail}>
+        <section className={classes.rail} aria-label={text.app.name}>
           <Link href="/chat" className={classes.mark} aria-label={text.app.name}>
             <Mark />
           </Link>
           <Navigation current={current} />
-        </header>
+        </section>
       )}
       <main id="main" className={classes.main} tabIndex={-1}>
         <ServerBanner />

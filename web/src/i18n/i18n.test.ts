@@ -4,6 +4,8 @@ import { en } from "./en";
 import { ko } from "./ko";
 
 const HANGUL = /[가-힣]/;
+const SCREENS = import.meta.glob<{ texts: { en: object; ko: object } }>("../screens/*/texts.ts", { eager: true });
+const TABLES = [{ en: en as object, ko: ko as object }, ...Object.values(SCREENS).map((module) => module.texts)];
 
 test("the first language of the browser that there is wins", () => {
   expect(preferred(["ko-KR", "en-US"])).toBe("ko");
@@ -14,16 +16,19 @@ test("the first language of the browser that there is wins", () => {
 });
 
 test("English has no Korean, and Korean has no text that was left in English", () => {
-  for (const [path, text] of texts(en)) expect(text, path).not.toMatch(HANGUL);
-  const english = new Map(texts(en));
-  for (const [path, text] of texts(ko)) {
-    expect(text.trim(), path).not.toBe("");
-    if (/[a-z]{4,} [a-z]{3,}/i.test(english.get(path) ?? "")) expect(text, path).toMatch(HANGUL);
+  for (const tables of TABLES) {
+    const english = new Map(texts(tables.en));
+    for (const [path, text] of english) expect(text, path).not.toMatch(HANGUL);
+    for (const [path, text] of texts(tables.ko)) {
+      expect(text.trim(), path).not.toBe("");
+      if (/[a-z]{4,} [a-z]{3,}/i.test(english.get(path) ?? "")) expect(text, path).toMatch(HANGUL);
+    }
   }
 });
 
 test("texts with a number or a name have it in both languages", () => {
-  for (const [path, text] of [...texts(en), ...texts(ko)]) expect(text, path).not.toMatch(/undefined|\[object/);
+  for (const [path, text] of TABLES.flatMap(({ en, ko }) => [...texts(en), ...texts(ko)]))
+    expect(text, path).not.toMatch(/undefined|\[object/);
 });
 
 function texts(table: object, path = ""): [string, string][] {

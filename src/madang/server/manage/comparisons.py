@@ -30,8 +30,9 @@ async def list_comparisons(http: HttpRequest) -> documents.Comparisons:
     """The one that is being made, and all that were made, the newest first; those of models that the caller may see."""
     comparisons = _comparisons(http)
     runs = [_run(run) for run in comparisons.runs() if _is_visible(run.models)]
-    kept = await in_thread(comparisons.results.list)
-    return documents.Comparisons(comparisons=runs + [_kept(one) for one in kept if _is_visible(_models(one))])
+    kept = {one.id: one for one in await in_thread(comparisons.results.list)}
+    runs = [run for run in runs if run.id not in kept]  # of one that ended meanwhile, the result
+    return documents.Comparisons(comparisons=runs + [_kept(one) for one in kept.values() if _is_visible(_models(one))])
 
 
 @router.post("/comparisons", status_code=202, dependencies=[MANAGES])
@@ -61,8 +62,9 @@ async def show_comparison(id: str, http: HttpRequest) -> documents.WholeComparis
     """One comparison, with all its figures if it is over. Prompts and answers are for those who may manage."""
     comparisons = _comparisons(http)
     run = comparisons.find(id)
-    if run is not None and _is_visible(run.models):
-        return documents.WholeComparison(**_run(run).model_dump(), result=None)
+    shown = _run(run) if run is not None and _is_visible(run.models) else None
+    if shown is not None and shown.state != "done":  # it may have ended since it was found
+        return documents.WholeComparison(**shown.model_dump(), result=None)
     kept = await in_thread(partial(comparisons.results.get, id))
     if not _is_visible(_models(kept)):
         raise NotFound("comparison", id)
