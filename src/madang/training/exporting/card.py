@@ -20,6 +20,8 @@ MAX_TEXT_CHARACTERS: Final = 200
 MAX_CONFIG_CHARACTERS: Final = 8_000
 MAX_FACTS: Final = 60
 _CONFIG_FILE: Final = "config.toml"
+_MIDDLES: Final = ("value", "mean", "score")
+_OF_COMPARISONS: Final = ("before", "after", "difference", "config", "plan")  # the settings follow as they were written
 
 
 def model_card(trained: Trained, rows: Sequence[tuple[str, int, ParityReport | None]]) -> str:
@@ -45,35 +47,48 @@ def _origin(trained: Trained) -> str:
 
 
 def _before_and_after(result: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (name, _figure(value["before"]), _figure(value["after"]))
-        for name, value in _objects(result)
-        if "before" in value and "after" in value
-    ]
+    rows = list(_compared(result))
     facts = [(name, value) for name, value in _facts(result) if value is not None][:MAX_FACTS]
     parts: list[str] = []
     if rows:
-        parts += ["## Before and after", _table(("what", "before", "after"), rows)]
+        parts += ["## Before and after", _table(("measure", "before", "after"), rows)]
     if facts:
-        parts += ["## The run", _table(("", ""), [(name, _code(str(value))) for name, value in facts])]
+        parts += ["## The run", _table(("", ""), [(_plain(name), _code(str(value))) for name, value in facts])]
     return parts
 
 
-def _objects(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every object inside, by its path."""
+def _compared(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
+    """A row for each figure that is known before and after, wherever the two stand."""
+    if {"before", "after"} <= value.keys():
+        yield from _pairs(path, value["before"], value["after"])
+        return
     for key, inner in value.items():
-        name = f"{prefix}{key}"
         if isinstance(inner, dict):
-            yield name, inner
-            if not {"before", "after"} <= inner.keys():
-                yield from _objects(inner, f"{name}.")
+            yield from _compared(inner, _joined(path, key))
+
+
+def _pairs(path: str, before: object, after: object) -> Iterator[tuple[str, str, str]]:
+    if isinstance(before, dict) and isinstance(after, dict) and not _is_estimate(before):
+        for key in before:
+            if key in after:
+                yield from _pairs(_joined(path, key), before[key], after[key])
+    elif before is not None and after is not None and not isinstance(before, list):
+        yield _plain(path), _figure(before), _figure(after)
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path} {key}".strip().replace("_", " ")
+
+
+def _is_estimate(value: Mapping[str, Any]) -> bool:
+    return not value.keys().isdisjoint(_MIDDLES)
 
 
 def _facts(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every single value that is no part of a comparison, by its path."""
-    if {"before", "after"} <= value.keys():
-        return
     for key, inner in value.items():
+        if key in _OF_COMPARISONS and {"before", "after"} <= value.keys():
+            continue
         if isinstance(inner, dict):
             yield from _facts(inner, f"{prefix}{key}.")
         elif not isinstance(inner, list):
@@ -83,7 +98,7 @@ def _facts(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 def _figure(value: object) -> str:
     """A number, with its interval where it has one."""
     if isinstance(value, dict):
-        middle = next((value[key] for key in ("value", "mean", "score") if key in value), None)
+        middle = next((value[key] for key in _MIDDLES if key in value), None)
         bounds = [value.get(key) for key in ("low", "high")]
         if middle is not None and None not in bounds:
             return f"{_number(middle)} ({_number(bounds[0])} to {_number(bounds[1])})"

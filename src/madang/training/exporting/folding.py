@@ -35,13 +35,14 @@ DTYPES: Final = {TensorType.F32: "float32", TensorType.F16: "float16", TensorTyp
 _PREFIX: Final = "base_model.model."
 _FACTOR: Final = re.compile(r"(?P<module>.+)\.(?P<kind>lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?:\.weight)?")
 _EMBEDDING: Final = re.compile(r"(?P<module>.+)\.(?P<kind>lora_embedding_[AB])(?:\.default)?")
+_BASE: Final = re.compile(r"(?P<module>.+)\.(?P<kind>base_layer)\.weight")  # PEFT keeps embeddings that it changes
 _SAVED: Final = re.compile(r"(?P<module>.+?)(?:\.modules_to_save(?:\.default)?)?\.(?P<kind>weight|bias)")
 _REST_BYTES: Final = 64_000_000
 
 
 @dataclass(slots=True)
 class _Change:
-    """What an adapter does to one tensor: ``parts`` are lora_A, lora_B, lora_magnitude_vector, or ``saved``."""
+    """What an adapter does to one tensor: ``parts`` are lora_A, lora_B, lora_magnitude_vector, base_layer, or saved."""
 
     module: str
     parts: dict[str, TensorInfo] = field(default_factory=dict)
@@ -111,7 +112,7 @@ def _understood(name: str) -> tuple[str, str, str]:
     """Module, kind of part, and what ends the name of the changed tensor. Raises CannotConvert."""
     if (match := _FACTOR.fullmatch(name)) is not None:
         return match["module"], match["kind"], "weight"
-    if (match := _EMBEDDING.fullmatch(name)) is not None:
+    if (match := _EMBEDDING.fullmatch(name) or _BASE.fullmatch(name)) is not None:
         return match["module"], match["kind"], "weight"
     if "lora" not in name and "token_adapter" not in name and (match := _SAVED.fullmatch(name)) is not None:
         return match["module"], "saved", match["kind"]
@@ -137,7 +138,7 @@ def _is_tied(folder: Path) -> bool:
 
 
 def _require_whole(adapter: str, target: str, change: _Change) -> None:
-    kinds = set(change.parts)
+    kinds = set(change.parts) - {"base_layer"}
     pairs = ({"lora_A", "lora_B"}, {"lora_A", "lora_B", "lora_magnitude_vector"}, {"saved"})
     if kinds not in (*pairs, {"lora_embedding_A", "lora_embedding_B"}):
         raise MalformedFile(adapter, f"of '{target}' it holds {', '.join(sorted(kinds))}, which do not belong together")
@@ -191,6 +192,7 @@ def _changed(name: str, values: Matrix, change: _Change, config: Mapping[str, An
         a, b = parts["lora_A"], parts["lora_B"]
         added = b @ a
     added *= adapter_scale(Path(name), config, change.module, len(a))
+    values = parts.get("base_layer", values)
     transposes = bool(config.get("fan_in_fan_out")) and "lora_A" in parts
     whole = (values.T if transposes else values).astype(np.float64) + added
     if "lora_magnitude_vector" in parts:

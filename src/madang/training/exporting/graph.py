@@ -27,6 +27,7 @@ def write_onnx(folder: Path, target: Path) -> None:
         import onnxscript  # noqa: F401  (torch's exporter asks for it in the middle of its work)
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise EngineUnavailable("The ONNX export needs torch and onnxscript.", hint="pip install 'madang[onnx]'") from (
             error
@@ -42,6 +43,7 @@ def write_onnx(folder: Path, target: Path) -> None:
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
+    disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
     ).eval()

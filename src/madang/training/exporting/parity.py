@@ -162,7 +162,7 @@ def _prompt(tokenizer: Tokenizer, template: ChatTemplate, messages: Sequence[Mes
 
 def _check_tokenizer(trained: Tokenizer, exported: Tokenizer) -> None:
     for text in WORDS:
-        ids, others = (own.encode(text, parse_special=False) for own in (trained, exported))
+        ids, others = (own.encode(text, add_special=False, parse_special=False) for own in (trained, exported))
         if ids != others:
             raise ParityFailed("tokenizer", _first(ids, others, trained, exported, repr(text)), hint=_TOKENIZER_HINT)
         for token in ids:

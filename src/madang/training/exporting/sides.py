@@ -68,11 +68,13 @@ class TorchSide(_Side):
         try:
             import torch
             from transformers import AutoModelForCausalLM
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise EngineUnavailable(
                 "Exports are compared with the trained model, which needs torch and transformers.",
                 hint="pip install 'madang[torch]'",
             ) from error
+        disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )

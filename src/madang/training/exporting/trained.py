@@ -99,7 +99,8 @@ def _base_of(adapter: Path, stated: object) -> Path:
 def _name_of(run: Path | None, stated: object) -> str | None:
     """The base in a person's words: the run's, else the adapter's."""
     result = {} if run is None else read_json_object(run / RESULT_FILE, MAX_CONFIG_BYTES)
-    for value in (result.get("base"), result.get("model"), stated):
+    base = result.get("base")
+    for value in (base.get("model") if isinstance(base, dict) else base, stated):
         if isinstance(value, str) and value:
             return value
     return None
