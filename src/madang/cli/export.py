@@ -17,7 +17,7 @@ from madang.core.settings import Settings
 from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
-    from madang.training.exporting import Exported, Trained
+    from madang.training.exporting import Exported, Kind, Trained
 
 Source = Annotated[str, typer.Argument(metavar="RUN-OR-FOLDER", help="A run's id, its folder, or one with weights.")]
 To = Annotated[
@@ -88,6 +88,8 @@ def export(  # noqa: PLR0913  (a command line's options are its parameters)
     held_out = None if text is None else read_text(text)
     with TemporaryDirectory(prefix="madang-export-") as work:
         trained = _trained(source, base, settings, Path(work))
+        if name is not None:
+            _require_keepable(name, trained, kinds, settings)
         target = Path(f"{trained.name}-export") if out is None else out.expanduser()
         done = export_all(trained, kinds, target, Options(_n_threads(settings), held_out, max_kl), tell=_tell)
         kept = None if name is None else _keep(name, trained, done, settings)
@@ -137,6 +139,21 @@ def _trained(source: str, base: str | None, settings: Settings, work: Path) -> T
     return replace(find_trained(source, settings.home, folder), base=files.name)
 
 
+def _require_keepable(name: str, trained: Trained, kinds: list[Kind], settings: Settings) -> None:
+    """Before anything is computed. Raises InvalidRequest, InvalidReference, ModelNotFound."""
+    from madang.models import Store
+    from madang.training.exporting.keeping import base_in_store, new_name
+
+    new_name(name)
+    if any(kind.name == "gguf" for kind in kinds):
+        return
+    if not any(kind.name == "adapter" and kind.detail != "PEFT" for kind in kinds):
+        raise InvalidRequest(
+            "Only GGUF files are kept by name.", param="as", hint="Add --to gguf:Q4_K_M or --to adapter."
+        )
+    base_in_store(Store(settings.home), trained)
+
+
 def _keep(name: str, trained: Trained, done: list[Exported], settings: Settings) -> str:
     """Put a GGUF file, or an adapter beside its base, into the store under ``name``."""
     from madang.models import Store
@@ -145,9 +162,8 @@ def _keep(name: str, trained: Trained, done: list[Exported], settings: Settings)
     store = Store(settings.home)
     if (whole := next((own for own in done if own.kind.startswith("gguf")), None)) is not None:
         return keep_gguf(store, name, whole.path, trained)
-    if (adapter := next((own for own in done if own.path.name == "adapter.gguf"), None)) is not None:
-        return keep_adapter(store, name, adapter.path, trained)
-    raise InvalidRequest("Only GGUF files are kept by name.", param="as", hint="Add --to gguf:Q4_K_M or --to adapter.")
+    adapter = next(own for own in done if own.path.name == "adapter.gguf")
+    return keep_adapter(store, name, adapter.path, trained)
 
 
 def _push(folder: Path, repository: str, *, public: bool) -> str:

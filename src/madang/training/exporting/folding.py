@@ -192,7 +192,7 @@ def _changed(name: str, values: Matrix, change: _Change, config: Mapping[str, An
         a, b = parts["lora_A"], parts["lora_B"]
         added = b @ a
     added *= adapter_scale(Path(name), config, change.module, len(a))
-    values = parts.get("base_layer", values)
+    values = np.asarray(parts.get("base_layer", values), np.float32)
     transposes = bool(config.get("fan_in_fan_out")) and "lora_A" in parts
     whole = (values.T if transposes else values).astype(np.float64) + added
     if "lora_magnitude_vector" in parts:

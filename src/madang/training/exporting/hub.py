@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from madang.core.errors import InvalidRequest, NetworkUnavailable, SourceError
+from madang.core.errors import InvalidRequest, SourceError
+from madang.models import HubReference
+from madang.models.sources.huggingface import errors_of_hub
 
 
 def push_to_hub(
@@ -26,21 +28,25 @@ def push_to_hub(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(endpoint=endpoint, token=token)
-    try:
-        made: Any = api.create_repo(repository, private=not public, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Upload from madang export", ignore_patterns=[".*"]
-        )
-    except HFValidationError as error:
-        raise InvalidRequest(f"'{repository}' is no name of a repository.", param="push", hint="owner/name") from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        hint = (
-            "Log in with 'hf auth login', or set HF_TOKEN to a token that may write." if status in (401, 403) else None
-        )
-        raise SourceError(f"The hub refused to take {repository}: {_said(error)}", hint=hint) from error
-    except OSError as error:  # its connection errors are of that kind, whichever client it uses
-        raise NetworkUnavailable(f"{api.endpoint} did not answer: {_said(error)}") from error
+    with errors_of_hub(HubReference(repository), endpoint):
+        try:
+            made: Any = api.create_repo(repository, private=not public, exist_ok=True)
+            api.upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                commit_message="Upload from madang export",
+                ignore_patterns=[".*"],
+            )
+        except HFValidationError as error:
+            raise InvalidRequest(
+                f"'{repository}' is no name of a repository.", param="push", hint="Write owner/name."
+            ) from error
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            login = "Log in with 'hf auth login', or set HF_TOKEN to a token that may write."
+            raise SourceError(
+                f"The hub refused to take {repository}: {_said(error)}", hint=login if status in (401, 403) else None
+            ) from error
     return str(made)
 
 

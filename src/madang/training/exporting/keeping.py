@@ -21,7 +21,7 @@ def keep_gguf(store: Store, name: str, path: Path, trained: Trained) -> str:
     """
     config = trained.folder / "generation_config.json"
     sampling = read_generation_config(config) if config.is_file() else SamplingParams()
-    reference = _new(name)
+    reference = new_name(name)
     return adopt(store, {"model.gguf": _take_in(store, path)}, reference, Preset(sampling=sampling)).name
 
 
@@ -30,18 +30,20 @@ def keep_adapter(store: Store, name: str, path: Path, trained: Trained) -> str:
 
     Raises ModelNotFound where the base is no model of the store, AdapterMismatch, InvalidReference, NotEnoughDisk.
     """
-    reference, base = _new(name), _base(store, trained)
+    reference, base = new_name(name), base_in_store(store, trained)
     return derive(store, base, reference, Preset(adapter=_take_in(store, path))).name
 
 
-def _new(name: str) -> StoredReference:
+def new_name(name: str) -> StoredReference:
+    """What a model may be kept under. Raises InvalidReference for a place."""
     reference = parse_reference(name)
     if not isinstance(reference, StoredReference):
         raise InvalidReference(f"'{name}' is a place, not a name.", param="as", hint="Write for example mine:ko.")
     return reference
 
 
-def _base(store: Store, trained: Trained) -> StoredReference:
+def base_in_store(store: Store, trained: Trained) -> StoredReference:
+    """The model of the store that an adapter was trained on. Raises ModelNotFound."""
     hint = "Name a model that is here: --base smollm2:135m. Or keep it whole: --to gguf:Q8_0 --as NAME."
     try:
         reference = parse_reference(trained.base or "")
