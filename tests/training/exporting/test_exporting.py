@@ -58,6 +58,8 @@ def test_a_quantized_file_and_its_certificate(trained: Trained, tmp_path: Path) 
     assert certificate["size_bytes"] == done.path.stat().st_size
     assert len(certificate["trained"]["adapter_sha256"]) == 64
     assert read_gguf(done.path).tensors["blk.0.attn_q.weight"].type == TensorType.Q8_0
+    exported(trained, tmp_path / "out", "card")  # of what was exported before, it reads the certificates
+    assert f"| {done.parity.mean_kl:.2g} |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_failed_export_leaves_nothing(trained: Trained, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from madang.training.exporting.folding import fold_adapter
 from madang.training.exporting.graph import write_onnx
 from madang.training.exporting.kinds import Kind
 from madang.training.exporting.modelfile import modelfile, turns_of
-from madang.training.exporting.parity import ParityReport, Reference, bounded, check_parity
+from madang.training.exporting.parity import ParityReport, Reference, bounded, check_parity, read_report
 from madang.training.exporting.sides import MlxSide, NativeSide, OnnxSide, Side, TorchSide
 from madang.training.exporting.trained import Trained
 
@@ -154,7 +154,9 @@ class _Maker:
         """Write, compare, and put in place."""
         self.tell(f"Exporting {kind}")
         if kind.name == "card":
-            rows = [(own.path.relative_to(self.target).as_posix(), own.size_bytes, own.parity) for own in before]
+            rows = [(own.path.name, own.size_bytes, own.parity) for own in before]
+            known = {name for name, _, _ in rows}
+            rows += [row for row in _certified(self.target) if row[0] not in known]
             return self._text(kind, place, model_card(self.trained, rows))
         if kind.name == "modelfile":
             return self._text(kind, place, self._modelfile(before))
@@ -278,6 +280,14 @@ class _Maker:
         }
         document = {**facts, **known, "trained": trained, "parity": report.to_dict()}
         write_atomically(path, json.dumps(document, indent=1) + "\n")
+
+
+def _certified(target: Path) -> Iterator[tuple[str, int, ParityReport]]:
+    """Files of exports before, with what their certificates say; those that say nothing of the gate are left out."""
+    for path in sorted(target.glob("*.gguf")):
+        document = read_json_object(certificate_path(path), MAX_CONFIG_BYTES).get("parity")
+        if isinstance(document, dict) and (report := read_report(document)) is not None:
+            yield path.name, path.stat().st_size, report
 
 
 def _type_of(folder: Path) -> str:

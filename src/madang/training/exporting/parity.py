@@ -7,7 +7,7 @@ on prose. The trained side is computed once for any number of exports.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -55,6 +55,14 @@ class ParityReport:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def read_report(document: Mapping[str, Any]) -> ParityReport | None:
+    """Back from JSON; None for what is no report."""
+    try:
+        return ParityReport(**{**document, "bound": Bound(**document["bound"])})
+    except (KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
