@@ -20,6 +20,7 @@ from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.export import export
 from madang.cli.importance import importance
 from madang.cli.importing import import_models
 from madang.cli.list import list_models
@@ -75,6 +76,7 @@ app.command("rm")(rm)
 app.command("convert")(convert)
 app.command("audit")(audit)
 app.command("quantize")(quantize)
+app.command("export")(export)
 app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)

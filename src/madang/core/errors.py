@@ -23,6 +23,7 @@
     │   ├── AdapterMismatch              a LoRA adapter that belongs to another model
     │   ├── CannotQuantize               weights that a tensor type cannot hold
     │   ├── CannotConvert                the other format has no form for it
+    │   ├── ParityFailed                 an exported model is not the one that was trained
     │   └── UnsupportedModel             well-formed, but this engine cannot run it
     ├── SourceError                      a model could not be fetched
     │   ├── NetworkUnavailable
@@ -299,6 +300,20 @@ class CannotConvert(ModelError):
     def __init__(self, what: str, *, hint: str | None = None) -> None:
         super().__init__(f"The model cannot be converted: {what}.", hint=hint)
         self.what = what
+
+
+class ParityFailed(ModelError):
+    """An exported model differs from the trained one; it was not kept. ``check`` names what was compared."""
+
+    code = "parity_failed"
+
+    def __init__(self, check: str, difference: str, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"The export is not the model that was trained, so nothing was kept: its {check} differs: {difference}.",
+            hint=hint or "Please report it with the names of both models: this should not happen.",
+        )
+        self.check = check
+        self.difference = difference
 
 
 class SourceError(MadangError):

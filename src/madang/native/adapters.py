@@ -81,15 +81,7 @@ class Adapters:
             raise InvalidRequest(f"An adapter named '{adapter.name}' is loaded already.", param="adapter")
         if len(self._resident) >= MAX_ADAPTERS:
             raise InvalidRequest(f"{MAX_ADAPTERS} adapters are loaded; unload one first.", param="adapter")
-        adapter_id = decoder.add_adapter()
-        try:
-            for part, (a, b) in adapter.matrices.items():
-                decoder.set_adapter_matrix(adapter_id, part, len(a), _typed(a), _typed(b))
-        except (ValueError, MemoryError) as error:
-            decoder.remove_adapter(adapter_id)
-            if isinstance(error, MemoryError):
-                raise NotEnoughMemory(f"The adapter {adapter.name}", adapter.size_bytes, None) from error
-            raise AdapterMismatch(adapter.name, part, str(error)) from error
+        adapter_id = put_beside(decoder, adapter)
         self._resident[adapter.name] = Resident(adapter_id, adapter.rank, adapter.size_bytes)
 
     def _remove(self, scheduler: Scheduler, name: str) -> None:
@@ -98,6 +90,20 @@ class Adapters:
             raise EngineError(f"The adapter '{name}' is in use.", hint="Unload it when its answers are over.")
         scheduler.decoder.remove_adapter(adapter_id)
         del self._resident[name]
+
+
+def put_beside(decoder: _core.Decoder, adapter: AdapterDescription) -> int:
+    """Put an adapter beside the weights; returns its id. On NotEnoughMemory, AdapterMismatch none is there."""
+    adapter_id = decoder.add_adapter()
+    try:
+        for part, (a, b) in adapter.matrices.items():
+            decoder.set_adapter_matrix(adapter_id, part, len(a), _typed(a), _typed(b))
+    except (ValueError, MemoryError) as error:
+        decoder.remove_adapter(adapter_id)
+        if isinstance(error, MemoryError):
+            raise NotEnoughMemory(f"The adapter {adapter.name}", adapter.size_bytes, None) from error
+        raise AdapterMismatch(adapter.name, part, str(error)) from error
+    return adapter_id
 
 
 def _typed(values: Floats) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.uint8]]]:

@@ -14,9 +14,12 @@ import numpy.typing as npt
 
 from madang import _core
 from madang.core.errors import InvalidRequest, UnsupportedModel
+from madang.formats.adapters import read_adapter
 from madang.formats.spec import ModelDescription
 from madang.formats.tensors import Octets, TensorType
+from madang.formats.tokenizers import Tokenizer
 from madang.hardware import Choice, Plan
+from madang.native.adapters import put_beside
 from madang.native.loader import load_decoder
 from madang.native.opening import read_model
 
@@ -39,10 +42,21 @@ class MutableModel:
             raise UnsupportedModel(f"measurements of the encoder {path.name}: it has no next token")
         self._decoder = load_decoder(path.name, self.description, plan)
 
+        self._adapter: int | None = None
+
     @property
     def isa(self) -> str:
         """Instruction set in use."""
         return self._decoder.isa
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own."""
+        return self._tokenizer
+
+    def adapt(self, path: Path) -> None:
+        """Read all further texts with the LoRA adapter at ``path``. Raises what read_adapter does, NotEnoughMemory."""
+        self._adapter = put_beside(self._decoder, read_adapter(path, self.description))
 
     def tokenize(self, text: str) -> list[int]:
         """See core.engine.LogitSource."""
@@ -80,6 +94,8 @@ class MutableModel:
             table,
             positions if outputs else positions[:0],
             wants_logits=wants_logits,
+            adapters=None if self._adapter is None else np.array([self._adapter], np.int32),
+            adapter_scales=None if self._adapter is None else np.ones(1, np.float32),
             inputs=inputs,
         )
 

@@ -98,7 +98,7 @@ def _pairs(path: Path, config: Mapping[str, Any]) -> Iterator[FilePair]:
         if both.keys() != {"A", "B"}:
             raise MalformedFile(path, f"'{module}' has only one factor")
         a, b = load_floats(both["A"]), load_floats(both["B"])
-        scale = _scale(path, config, module, len(a))
+        scale = adapter_scale(path, config, module, len(a))
         yield FilePair(module, _canonical(path, module), LowRank(a, b * np.float32(scale)), rows_interleaved=False)
 
 
@@ -111,8 +111,12 @@ def _canonical(path: Path, module: str) -> tuple[str, ...]:
     return tuple(f"{int(match['layer'])}.{part}" for part in _PARTS[match["part"]])
 
 
-def _scale(path: Path, config: Mapping[str, Any], module: str, rank: int) -> float:
-    """``lora_alpha`` over the rank or its root; the patterns name modules that have their own."""
+def adapter_scale(path: Path, config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What the product of a module's factors is multiplied with.
+
+    ``lora_alpha`` over the rank or its root; the patterns name modules that have their own. ``path`` is for messages.
+    Raises MalformedFile when ``rank`` is not the stated one, UnsupportedModel for a pattern that is no plain name.
+    """
     stated = _of_module(config, "rank_pattern", module, config.get("r"))
     alpha = _of_module(config, "alpha_pattern", module, config.get("lora_alpha"))
     if stated != rank or isinstance(stated, bool):

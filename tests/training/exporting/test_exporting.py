@@ -1,0 +1,171 @@
+"""Exports from end to end on a tiny model: each kind is written, compared, and there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from madang.core.errors import (
+    CannotConvert,
+    InvalidRequest,
+    ModelNotFound,
+    ParityFailed,
+    UnknownOption,
+)
+from madang.formats.adapters import read_adapter
+from madang.formats.families import describe_folder, describe_gguf
+from madang.formats.gguf import read_gguf
+from madang.formats.tensors import TensorType
+from madang.training.exporting import Exported, Options, Trained, export, find_trained, parse_kind
+from tests.training.exporting.tiny import changed, edit_json, write_adapter
+
+
+def exported(trained: Trained, target: Path, *kinds: str, max_kl: float | None = None) -> Sequence[Exported]:
+    return export(trained, [parse_kind(kind) for kind in kinds], target, Options(1, max_kl=max_kl))
+
+
+def test_several_kinds_at_once(trained: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kinds = ("card", "modelfile", "adapter", "adapter:peft", "safetensors:bf16", "gguf", "gguf:f16")
+    done = {own.kind: own for own in exported(trained, out, *kinds)}
+    assert set(done) == {"card", "modelfile", "adapter", "adapter:PEFT", "safetensors:BF16", "gguf", "gguf:F16"}
+    assert all(own.parity is None or own.parity.agreement == 1.0 for own in done.values())
+    base = describe_folder(trained.folder)
+    assert (
+        read_adapter(out / "adapter.gguf", base).matrices.keys() == read_adapter(out / "adapter", base).matrices.keys()
+    )
+    assert describe_folder(out / "model-bf16").tensors["0.query"].type == TensorType.BF16
+    file = read_gguf(out / "tiny-F16.gguf")
+    assert "output" not in describe_gguf(file).tensors
+    assert file.tensors["blk.0.attn_q.weight"].type == TensorType.F16
+    assert "FROM ./tiny" in (out / "Modelfile").read_text()
+    card = (out / "README.md").read_text()
+    assert "A LoRA adapter of `file:base`" in card
+    assert "`tiny-F16.gguf`" in card
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_quantized_file_and_its_certificate(trained: Trained, tmp_path: Path) -> None:
+    (done,) = exported(trained, tmp_path / "out", "gguf:q8_0", max_kl=1.0)
+    certificate = json.loads((tmp_path / "out" / "tiny-Q8_0.gguf.certificate.json").read_text())
+    assert done.parity is not None
+    assert 0 < done.parity.mean_kl < 0.02
+    assert certificate["parity"]["mean_kl"] == done.parity.mean_kl
+    assert certificate["size_bytes"] == done.path.stat().st_size
+    assert len(certificate["trained"]["adapter_sha256"]) == 64
+    assert read_gguf(done.path).tensors["blk.0.attn_q.weight"].type == TensorType.Q8_0
+    exported(trained, tmp_path / "out", "card")  # of what was exported before, it reads the certificates
+    assert f"| {done.parity.mean_kl:.2g} |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_failed_export_leaves_nothing(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(ParityFailed, match="nothing was kept"):
+        exported(trained, tmp_path / "out", "gguf:q4_0")
+    assert not (tmp_path / "out").exists()
+    exported(trained, tmp_path / "out", "gguf:f32")
+    with pytest.raises(ParityFailed):
+        exported(trained, tmp_path / "out", "gguf:q4_0", max_kl=0.0)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"tiny-F32.gguf", "tiny-F32.gguf.certificate.json"}
+    with pytest.raises(InvalidRequest, match="exists already"):
+        exported(trained, tmp_path / "out", "gguf:f32")
+
+
+def test_onnx(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    (done,) = exported(trained, tmp_path / "out", "onnx")
+    assert done.parity is not None
+    assert done.parity.mean_kl < 1e-6
+    assert (done.path / "tokenizer.json").is_file()
+
+
+def test_mlx(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    whole, few = exported(trained, tmp_path / "out", "mlx", "mlx:8", max_kl=0.02)
+    assert whole.parity is not None
+    assert few.parity is not None
+    assert whole.parity.mean_kl < 1e-6 < few.parity.mean_kl
+    assert json.loads((few.path / "config.json").read_text())["quantization"]["bits"] == 8
+
+
+def test_runs_and_folders(trained: Trained, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run = home / "runs" / "2026-ko"
+    assert trained.adapter is not None
+    changed(trained.adapter, run / "adapter", lambda folder: None)
+    (run / "result.json").write_text(json.dumps({"base": {"model": "smollm2:135m"}}))
+    found = find_trained("2026-ko", home)
+    assert (found.name, found.base, found.adapter) == ("2026-ko", "smollm2:135m", run / "adapter")
+    assert found.folder == trained.folder  # as PEFT wrote it down
+    assert find_trained(str(trained.adapter), home).adapter == trained.adapter
+    assert find_trained(str(trained.folder), home) == Trained("base", trained.folder)
+    with pytest.raises(ModelNotFound):
+        find_trained("nothing", home)
+    edit_json(run / "adapter" / "adapter_config.json", base_model_name_or_path="org/elsewhere")
+    with pytest.raises(ModelNotFound, match="org/elsewhere") as failure:
+        find_trained("2026-ko", home)
+    assert "--base" in str(failure.value.hint)
+    assert find_trained("2026-ko", home, trained.folder).folder == trained.folder
+    (home / "runs" / "unfinished").mkdir()
+    with pytest.raises(ModelNotFound):
+        find_trained("unfinished", home)
+
+
+def test_a_quantized_base(trained: Trained, tmp_path: Path) -> None:
+    def change(folder: Path) -> None:
+        edit_json(folder / "config.json", quantization_config={"quant_method": "gptq"})
+
+    few = changed(trained.folder, tmp_path / "few", change)
+    with pytest.raises(CannotConvert, match="gptq") as failure:
+        find_trained(str(trained.adapter), tmp_path, few)
+    assert "full precision" in str(failure.value.hint)
+
+
+def test_what_has_no_adapter(trained: Trained, tmp_path: Path) -> None:
+    whole = Trained("whole", trained.folder)
+    with pytest.raises(InvalidRequest, match="has no adapter"):
+        exported(whole, tmp_path / "out", "adapter")
+    assert not (tmp_path / "out").exists()
+    (done,) = exported(whole, tmp_path / "out", "gguf:f32")
+    assert done.parity is not None
+    assert done.parity.mean_kl < 1e-6
+
+
+def test_dora_is_folded_and_has_no_file_of_its_own(trained: Trained, tmp_path: Path) -> None:
+    dora = replace(trained, adapter=write_adapter(trained.folder, tmp_path / "dora", use_dora=True))
+    exported(dora, tmp_path / "out", "gguf:f32")
+    with pytest.raises(Exception, match="use_dora"):
+        exported(dora, tmp_path / "out", "adapter")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"tiny-F32.gguf", "tiny-F32.gguf.certificate.json"}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("ggfu", UnknownOption, "ggfu"),
+        ("gguf:q4_k_x", UnknownOption, "q4_k_x"),
+        ("gguf:12parsecs", InvalidRequest, "is not a size"),
+        ("onnx:int8", InvalidRequest, "only one kind"),
+        ("mlx:3", UnknownOption, "3"),
+    ],
+)
+def test_kinds_that_there_are_not(text: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        parse_kind(text)
+
+
+def test_kinds() -> None:
+    assert (parse_kind("gguf:120MB").size_bytes, parse_kind("GGUF:q4_k_m").detail) == (120_000_000, "Q4_K_M")
+    assert parse_kind("safetensors:bf16").tensor_type == TensorType.BF16
+    assert parse_kind("gguf").detail is None
+
+
+def test_a_size_needs_text(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="needs text"):
+        exported(trained, tmp_path / "out", "gguf:1MB")
+    assert not (tmp_path / "out").exists()
