@@ -15,7 +15,7 @@ from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from madang.evaluation import EvaluationText, Task
+    from madang.evaluation import EvaluationText, Question
     from madang.evaluation.words import Language
 
 PROMPTS = (
@@ -146,10 +146,10 @@ def _text(path: Path | None, passages: int) -> EvaluationText:
     return built_in_text() if path is None else text_of(path.name, read_text(path), at_most=passages)
 
 
-def _tasks(path: Path | None) -> tuple[Task, ...]:
-    from madang.evaluation import read_tasks
+def _tasks(path: Path | None) -> tuple[Question, ...]:
+    from madang.evaluation import read_questions
 
-    return () if path is None else tuple(read_tasks(read_text(path)))
+    return () if path is None else tuple(read_questions(read_text(path)))
 
 
 # ---- what people see

@@ -3,6 +3,7 @@
     speed    prompt_tokens, decode_tokens, number                 -> the fields of SpeedRun
     answer   prompt, max_tokens, raw                              -> text, tokens
     read     text, [keep: file], [against: {file, token_digest}]  -> tokens, nats, token_digest, [kl, agreed]
+    ask      prompts of tasks (asking.py)                         -> responses
 
 Results of the first two also have ``resident_bytes`` and ``peak_bytes``.
 """
@@ -11,15 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from madang.core import Engine, LogitSource, Message, Request, SamplingParams, Scorer, collect
+from madang.core import Engine, LogitSource, Message, Request, SamplingParams, Scorer
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.writing import require_disk
+from madang.evaluation.asking import ask, generate, prompt_of, response_document
 from madang.evaluation.residence import peak_bytes, resident_bytes
 from madang.evaluation.speed import run_answer
 from madang.quantization.divergence import compare, rows_of
@@ -38,6 +39,8 @@ def take_step(engine: Engine, step: Step) -> Result:
             return {**_answer(engine, step["prompt"], step["max_tokens"], raw=step["raw"]), **_memory()}
         case "read":
             return read_passage(engine, step)
+        case "ask":
+            return {"responses": [response_document(own) for own in ask(engine, [*map(prompt_of, step["prompts"])])]}
     raise EngineError(f"There is no step '{step['do']}'.")
 
 
@@ -49,15 +52,9 @@ def _answer(engine: Engine, prompt: str, max_tokens: int, *, raw: bool) -> Resul
     """The likeliest answer, without thinking first where a model can leave that out."""
     limits: dict[str, Any] = {"max_tokens": max_tokens, "sampling": SamplingParams(temperature=0)}
     if raw:
-        found = collect(engine.generate(Request(prompt=prompt, **limits)))
+        found = generate(engine, Request(prompt=prompt, **limits))
     else:
-        chat = Request(messages=(Message("user", prompt),), reasoning=False, **limits)
-        try:
-            found = collect(engine.generate(chat))
-        except InvalidRequest as error:
-            if error.param != "reasoning":
-                raise
-            found = collect(engine.generate(replace(chat, reasoning=None)))
+        found = generate(engine, Request(messages=(Message("user", prompt),), reasoning=False, **limits))
     return {"text": found.text, "tokens": found.done.usage.completion_tokens}
 
 

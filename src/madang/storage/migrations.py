@@ -66,6 +66,19 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
         "CREATE INDEX runs_by_owner ON runs (owner, id)",
     ),
+    (
+        """CREATE TABLE experiments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            made_at REAL NOT NULL,
+            model TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            facts TEXT NOT NULL,
+            document TEXT NOT NULL
+        )""",
+        "CREATE INDEX experiments_by_model ON experiments (model, id)",
+    ),
 )
 
 
