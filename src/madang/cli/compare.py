@@ -93,7 +93,7 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.evaluation import ComparisonPlan, comparison_page, enter, parse_contestants
     from madang.evaluation import compare as compare_models
 
-    languages = _languages(language)
+    languages = languages_of(language)
     if html is not None and html.is_dir():
         raise InvalidRequest(f"--html: {html} is a folder.", param="html", hint="Name a file in it.")
     settings = options.settings_of(
@@ -121,7 +121,8 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
         _print(document)
 
 
-def _languages(word: str) -> tuple[Language, ...]:
+def languages_of(word: str) -> tuple[Language, ...]:
+    """Of a page. Raises UnknownOption."""
     from madang.evaluation.words import LANGUAGES
 
     if word == "both":

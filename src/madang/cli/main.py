@@ -13,13 +13,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, models, sessions
+from madang.cli import keys, models, runs, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.eval import evaluate
 from madang.cli.importance import importance
 from madang.cli.importing import import_models
 from madang.cli.list import list_models
@@ -75,6 +76,7 @@ app.command("quantize")(quantize)
 app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)
+app.command("eval")(evaluate)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
@@ -97,6 +99,12 @@ _sessions.command("export")(sessions.export)
 _sessions.command("import")(sessions.import_session)
 _sessions.command("rm")(sessions.rm)
 app.add_typer(_sessions, name="sessions")
+_runs = typer.Typer(cls=Verbs, help="Evaluations and trainings that were kept.", rich_markup_mode=None)
+_runs.command("list")(runs.list_runs)
+_runs.command("show")(runs.show)
+_runs.command("compare")(runs.compare)
+_runs.command("rm")(runs.rm)
+app.add_typer(_runs, name="runs")
 
 
 def _print_version(wanted: bool) -> None:
