@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
-from typing import Any
+from typing import Any, Final
 
 from madang.core import Request, Scored
 from madang.evaluation.measures import estimate
+
+_Z: Final = 1.959964  # of 95 %
 
 Figure = Mapping[str, Any]  # value, low, high and confidence as estimate() gives them, and standard_error
 
@@ -122,14 +124,24 @@ class Shots:
     separator: str = field(default="\n\n")
 
 
+def _wilson(share: float, n: int) -> dict[str, float]:
+    """Of a share of 0 or 1."""
+    reach = _Z**2 / (n + _Z**2)
+    return {"low": 0.0, "high": reach} if share == 0 else {"low": 1 - reach, "high": 1.0}
+
+
 def mean_figure(scores: Sequence[float], weights: Sequence[float] | None = None, shown: Any = None) -> Figure:
     """The (weighted) mean with a bootstrap interval over items, and its standard error.
+
+    Where all are right, or all wrong, drawing again shows nothing, and the interval is Wilson's (1927).
 
     The standard error is that of the mean before ``shown``, times its slope: s / sqrt(n), None of fewer than two.
     """
     counts = [1.0] * len(scores) if weights is None else list(weights)
     tell = (lambda value: value) if shown is None else shown
     figure = estimate(scores, counts, tell)
+    if figure["low"] is not None and set(scores) in ({0.0}, {1.0}) and set(counts) == {1.0}:
+        figure |= _wilson(scores[0], len(scores))
     total = math.fsum(counts)
     mean = math.fsum(scores) / total
     error = None
