@@ -6,7 +6,8 @@
 Three ways to the same figures: our own tasks; the harness driving our engine; the harness driving transformers on the
 CPU (float32) with FOLDER, which is the same weights (``madang convert MODEL.gguf FOLDER``). The harness's tasks are its
 own files with only the place of the data, and for wikitext the text as it is, replaced. What each way is asked is the
-first items of each task; our engine takes turns with both ways to it, and the median of the rounds counts. Needs the extra ``eval``.
+first items of each task. Ours and the harness take turns at our engine, and the median of the rounds counts. Needs the
+extra ``eval``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from madang.evaluation import DataPlace, find_task, run_tasks
 from madang.evaluation.tasks import Task
 from madang.native import NativeEngine
 from own_engine import DATA, open_engine, options_of, results
+from peers import recorded_command
 
 CONTEXT_TOKENS = 2048
 PREFIX = "\n"  # before texts of wikitext, in all three
@@ -277,7 +279,7 @@ def main(arguments: Sequence[str]) -> int:
     known, rest = own.parse_known_args(arguments)
     options = options_of("evaluation", rest, __doc__ or "", items=48, hf_items=24)
     options.folder, options.only = known.folder, known.only
-    options.command = f"python benchmarks/evaluation.py {' '.join(arguments)}"
+    options.command = recorded_command(arguments).replace("peers.py", "evaluation.py")
     with tempfile.TemporaryDirectory() as folder, results(options) as document:
         measure(options, document, Path(folder))
         show(document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,29 +18,42 @@ Document = dict[str, Any]
 _NO_LIKELIHOOD = "Not measurable with this engine: it does not tell how likely a given text is."
 
 
-def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[Response]:
-    """One response for each, in order. What is wrong with one prompt is its response's problem.
+def ask(engine: Engine, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Response]]:
+    """The number of a prompt and its response, as they come. What is wrong with one prompt is its response's problem.
 
     Raises InvalidRequest for what the engine cannot do at all, and what it raises when it fails.
     """
-    found: dict[int, Response] = {}
     kinds: dict[str, list[int]] = {"answer": [], "choose": [], "read": []}
     for number, prompt in enumerate(prompts):
         kind = "read" if prompt.is_rolling else "choose" if prompt.continuations else "answer"
         kinds[kind].append(number)
-    if kinds["choose"]:
-        found |= zip(kinds["choose"], _choose(engine, [prompts[i] for i in kinds["choose"]]), strict=True)
+    yield from _choose(engine, [(number, prompts[number]) for number in kinds["choose"]])
     for number in kinds["read"]:
-        found[number] = _read(engine, prompts[number])
-    if kinds["answer"]:
-        n_threads = max(1, min(engine.info.max_concurrency, len(kinds["answer"])))
-        with ThreadPoolExecutor(n_threads) as pool:
-            answers = pool.map(lambda number: _answer(engine, prompts[number].request), kinds["answer"])
-            found |= zip(kinds["answer"], answers, strict=True)
+        yield number, _read(engine, prompts[number])
+    yield from _answer_all(engine, [(number, prompts[number].request) for number in kinds["answer"]])
+
+
+def ask_all(engine: Engine, prompts: Sequence[Prompt]) -> list[Response]:
+    """All responses, in the order of the prompts. Raises the same."""
+    found = dict(ask(engine, prompts))
     return [found[number] for number in range(len(prompts))]
 
 
 # ---- answers
+
+
+def _answer_all(engine: Engine, requests: Sequence[tuple[int, Request]]) -> Iterator[tuple[int, Response]]:
+    """As many side by side as the engine computes."""
+    if not requests:
+        return
+    with ThreadPoolExecutor(min(engine.info.max_concurrency, len(requests))) as pool:
+        waiting = {pool.submit(_answer, engine, request): number for number, request in requests}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _answer(engine: Engine, request: Request) -> Response:
@@ -64,25 +77,41 @@ def generate(engine: Engine, request: Request) -> Any:
 # ---- choices
 
 
-def _choose(engine: Engine, prompts: Sequence[Prompt]) -> list[Response]:
-    if not isinstance(engine, Scorer | LogitSource):
+def _choose(engine: Engine, prompts: Sequence[tuple[int, Prompt]]) -> Iterator[tuple[int, Response]]:
+    """In order. After a prompt that cannot be scored, those before which that was found are asked one by one."""
+    if prompts and not isinstance(engine, Scorer | LogitSource):
         raise InvalidRequest(_NO_LIKELIHOOD)
+    rest = [*prompts]
+    while rest:
+        n_done = 0
+        try:
+            for response in _choose_all(engine, [prompt for _, prompt in rest]):
+                yield rest[n_done][0], response
+                n_done += 1
+        except InvalidRequest:
+            n_done = min(n_done, len(rest) - 1)
+            number, prompt = rest[n_done]
+            yield number, _choose_one(engine, prompt)
+            n_done += 1
+        rest = rest[n_done:]
+
+
+def _choose_one(engine: Engine, prompt: Prompt) -> Response:
     try:
-        return _choose_all(engine, prompts)
+        return next(_choose_all(engine, [prompt]))
     except InvalidRequest as error:
-        if len(prompts) == 1:
-            return [Response(problem=error.message)]
-    return [own for prompt in prompts for own in _choose(engine, [prompt])]
+        return Response(problem=error.message)
 
 
-def _choose_all(engine: Scorer | LogitSource, prompts: Sequence[Prompt]) -> list[Response]:
+def _choose_all(engine: Any, prompts: Sequence[Prompt]) -> Iterator[Response]:
     if isinstance(engine, Scorer):
         scores: Iterator[Sequence[Scored]] = engine.score_many(
             (prompt.request, prompt.continuations) for prompt in prompts
         )
     else:
         scores = ([_score_after(engine, prompt, text) for text in prompt.continuations] for prompt in prompts)
-    return [Response(scored=tuple(own), tokens=sum(scored.n_tokens for scored in own)) for own in scores]
+    for own in scores:
+        yield Response(scored=tuple(own), tokens=sum(scored.n_tokens for scored in own))
 
 
 def _score_after(engine: LogitSource, prompt: Prompt, text: str) -> Scored:

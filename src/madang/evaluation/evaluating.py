@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -55,10 +55,10 @@ def _evaluate(entrant: Entrant, settings: Settings, plan: EvaluationPlan, fresh:
     kept = KeptSteps(settings.home / FOLDER / f"{key}.jsonl", fresh=fresh)
     with closing(Examination(entrant, settings, kept, side_by_side=True)) as examination:
 
-        def asker(prompts: Sequence[Prompt]) -> Sequence[Response] | None:
+        def asker(prompts: Sequence[Prompt]) -> Iterator[tuple[int, Response]]:
             documents = [prompt_document(prompt) for prompt in prompts]
-            result = examination.ask({"do": "ask", "prompts": documents})
-            return None if result is None else [response_of(own) for own in result["responses"]]
+            for result in examination.ask({"do": "ask", "prompts": documents}):
+                yield result["number"], response_of(result["response"])
 
         def tell_task(name: str, done: int, total: int) -> None:
             tell(f"{entrant.label}, {name}", done, total)

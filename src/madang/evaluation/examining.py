@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
@@ -75,15 +75,20 @@ class Examination:
             return None
         return result
 
-    def ask(self, step: Result) -> Result | None:
-        """What comes of a step, neither looked up nor kept; None when the process ended.
+    def ask(self, step: Result) -> Iterator[Result]:
+        """What comes of a step that has several results, neither looked up nor kept; fewer when the process ends.
 
         Raises InvalidRequest for what it cannot do.
         """
-        result = self._ask(step) if self.lost is None and self._is_open() else None
-        if result is not None and "problem" in result:
-            raise InvalidRequest(result["problem"])
-        return result
+        if self.lost is not None or not self._is_open():
+            return
+        assert self._child is not None  # it is open
+        result = self._ask(step)
+        while result is not None and "end" not in result:
+            if "problem" in result:
+                raise InvalidRequest(result["problem"])
+            yield result
+            result = self._heard(self._child.receive())
 
     def knows(self, step: Result) -> bool:
         """Whether the result of a step is kept."""
@@ -109,8 +114,12 @@ class Examination:
             result = self._child.tell(step)
         except OSError as error:  # it does not listen any more
             result = {"error": str(error)}
+        return self._heard(result)
+
+    def _heard(self, result: dict[str, Any]) -> Result | None:
         if "error" not in result:
             return result
+        assert self._child is not None  # it has just been listened to
         self.lost = self._child.last_words(_why_it_ended(self._child.status()))
         return None
 

@@ -20,7 +20,7 @@ from madang.core import Engine, Message, Request, SamplingParams, Speller
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.request import MAX_STOP_STRINGS
 from madang.core.settings import load_settings
-from madang.evaluation.asking import ask
+from madang.evaluation.asking import ask_all
 from madang.evaluation.tasks.answers import GREEDY
 from madang.evaluation.tasks.task import Prompt, Response
 from madang.runtime import open_model
@@ -51,7 +51,9 @@ class MadangLM(LM):  # type: ignore[misc]  # the harness has no types
         """(log-probability, is greedy) of each continuation after its context."""
         prompts = [*self._choices([request.args for request in requests])]
         found = [
-            (own.logprob, own.is_greedy) for response in ask(self._engine, prompts) for own in _checked(response).scored
+            (own.logprob, own.is_greedy)
+            for response in ask_all(self._engine, prompts)
+            for own in _checked(response).scored
         ]
         for request, result in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, result)
@@ -73,7 +75,7 @@ class MadangLM(LM):  # type: ignore[misc]  # the harness has no types
         """Log-probability of each text from its beginning."""
         begin = Request(prompt=self._prefix)
         prompts = [Prompt(begin, (request.args[0],), is_rolling=True) for request in requests]
-        found = [_checked(response).scored[0].logprob for response in ask(self._engine, prompts)]
+        found = [_checked(response).scored[0].logprob for response in ask_all(self._engine, prompts)]
         for request, result in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, result)
         return found
@@ -82,7 +84,7 @@ class MadangLM(LM):  # type: ignore[misc]  # the harness has no types
         """What is generated after each context until a text that ends it."""
         prompts = [Prompt(_answer_request(*request.args)) for request in requests]
         found = []
-        for request, response in zip(requests, ask(self._engine, prompts), strict=True):
+        for request, response in zip(requests, ask_all(self._engine, prompts), strict=True):
             text = _checked(response).text
             for end in _ends(request.args[1]):
                 text = text.split(end)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,12 +19,10 @@ from madang.evaluation.results import EvaluationResult, TaskResult
 from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Task
 
 Tell = Callable[[str, int, int], None]
-# Some prompts at once -> as many responses, or None when nothing more can be asked. Raises InvalidRequest.
-Asker = Callable[[Sequence[Prompt]], Sequence[Response] | None]
+# Some prompts at once -> numbers and responses as they come; fewer when the model is lost. Raises InvalidRequest.
+Asker = Callable[[Sequence[Prompt]], Iterator[tuple[int, Response]]]
 
-_FIRST_BATCH: Final = 8
-_MOST_BATCH: Final = 1024
-_BATCH_S: Final = 5.0  # what an interruption may cost
+_BATCH: Final = 2048
 _SCORING_THREADS: Final = 4
 
 
@@ -107,28 +105,22 @@ def _in_form(prompt: Prompt, as_chat: bool | None) -> Prompt:
 
 
 def _ask_all(asker: Asker, name: str, wanted: Sequence[tuple[str, Prompt]], kept: KeptSteps, tell: Tell) -> str | None:
-    """Ask what is not known, in batches that take some seconds; why it ended early, if it did."""
+    """Ask what is not known, and keep each response at once; why it ended early, if it did."""
     missing = list({key: prompt for key, prompt in wanted if kept.find(key) is None}.items())
-    n_done, n_batch = len(wanted) - len(missing), _FIRST_BATCH
+    n_done = len(wanted) - len(missing)
     tell(name, n_done, len(wanted))
-    while missing:
-        batch, missing = missing[:n_batch], missing[n_batch:]
-        started = time.perf_counter()
+    for begin in range(0, len(missing), _BATCH):
+        batch = missing[begin : begin + _BATCH]
+        last_s = time.perf_counter()
         try:
-            responses = asker([prompt for _, prompt in batch])
+            for number, response in asker([prompt for _, prompt in batch]):
+                now_s = time.perf_counter()
+                kept.keep(batch[number][0], {**response_document(response), "s": now_s - last_s})
+                last_s = now_s
+                n_done += 1
+                tell(name, n_done, len(wanted))
         except InvalidRequest as error:  # the engine cannot do this kind of task
             return error.message
-        if responses is None:
-            return None
-        seconds = time.perf_counter() - started
-        for (key, _), response in zip(batch, responses, strict=True):
-            kept.keep(key, {**response_document(response), "s": seconds / len(batch)})
-        n_done += len(batch)
-        tell(name, n_done, len(wanted))
-        if seconds < _BATCH_S / 2:
-            n_batch = min(_MOST_BATCH, 2 * n_batch)
-        elif seconds > _BATCH_S:
-            n_batch = max(1, n_batch // 2)
     return None
 
 

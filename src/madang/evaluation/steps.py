@@ -3,7 +3,7 @@
     speed    prompt_tokens, decode_tokens, number                 -> the fields of SpeedRun
     answer   prompt, max_tokens, raw                              -> text, tokens
     read     text, [keep: file], [against: {file, token_digest}]  -> tokens, nats, token_digest, [kl, agreed]
-    ask      prompts of tasks (asking.py)                         -> responses
+    ask      prompts of tasks (asking.py)                         -> number, response for each; then {"end": true}
 
 Results of the first two also have ``resident_bytes`` and ``peak_bytes``.
 """
@@ -11,7 +11,7 @@ Results of the first two also have ``resident_bytes`` and ``peak_bytes``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ Step = Mapping[str, Any]
 Result = dict[str, Any]
 
 
+def take_steps(engine: Engine, step: Step) -> Iterator[Result]:
+    """What comes of a step: one result, but of "ask" one for each prompt. Raises as below."""
+    if step["do"] != "ask":
+        yield take_step(engine, step)
+        return
+    for number, response in ask(engine, [*map(prompt_of, step["prompts"])]):
+        yield {"number": number, "response": response_document(response)}
+    yield {"end": True}
+
+
 def take_step(engine: Engine, step: Step) -> Result:
     """Do it. Raises what the engine raises, InvalidRequest for what it cannot measure."""
     match step["do"]:
@@ -39,8 +49,6 @@ def take_step(engine: Engine, step: Step) -> Result:
             return {**_answer(engine, step["prompt"], step["max_tokens"], raw=step["raw"]), **_memory()}
         case "read":
             return read_passage(engine, step)
-        case "ask":
-            return {"responses": [response_document(own) for own in ask(engine, [*map(prompt_of, step["prompts"])])]}
     raise EngineError(f"There is no step '{step['do']}'.")
 
 
