@@ -50,11 +50,8 @@ class MadangLM(LM):  # type: ignore[misc]  # the harness has no types
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-probability, is greedy) of each continuation after its context."""
         prompts = [*self._choices([request.args for request in requests])]
-        found = [
-            (own.logprob, own.is_greedy)
-            for response in ask_all(self._engine, prompts)
-            for own in _checked(response).scored
-        ]
+        scores = [own for response in ask_all(self._engine, prompts) for own in _checked(response).scored]
+        found = [(own.logprob, own.is_greedy) for own in scores]
         for request, result in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, result)
         return found
