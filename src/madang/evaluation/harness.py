@@ -132,6 +132,4 @@ def _checked(response: Response) -> Response:
 if __name__ == "__main__":
     from lm_eval.__main__ import cli_evaluate
 
-    from madang.evaluation import harness  # noqa: F401  # under its own name, not as __main__
-
     cli_evaluate()
