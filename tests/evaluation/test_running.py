@@ -22,9 +22,9 @@ from madang.evaluation import (
     parse_contestants,
     run_tasks,
 )
+from madang.evaluation.outcomes import mcnemar
+from madang.evaluation.outcomes_page import outcomes_page
 from madang.evaluation.questions import Question
-from madang.evaluation.results import mcnemar
-from madang.evaluation.results_page import results_page
 from madang.evaluation.tasks.answers import Questions
 from madang.evaluation.tasks.kobest import SentiNeg
 from madang.evaluation.tasks.perplexity import Perplexity, articles_of
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_opened_has_a_reason(
 def test_the_page_has_figures_flips_prompts_and_no_markup_of_a_model() -> None:
     one, two = (run_tasks(engine, [SENTINEG]) for engine in (LengthScorer(), LengthScorer()))
     hostile = EvaluationResult({**two.model, "label": "<script>"}, two.tasks, two.made_at, two.madang)
-    page = results_page([one, hostile], ("en", "ko"))
+    page = outcomes_page([one, hostile], ("en", "ko"))
     assert "<script>" not in page and "&lt;script&gt;" in page
     for part in ("kobest:sentineg", "50.0 %", "문장: 글 0 긍부정:", "모델 2개 평가", "<svg", "McNemar"):
         assert part in page

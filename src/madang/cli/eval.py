@@ -71,7 +71,7 @@ def evaluate(  # noqa: PLR0913  (a command line's options are its parameters)
     What is interrupted goes on next time. Each result is kept: see madang runs.
     """
     from madang.core.writing import write_atomically
-    from madang.evaluation.results_page import results_page
+    from madang.evaluation.outcomes_page import outcomes_page
 
     if list_tasks:
         _print_tasks(as_json)
@@ -86,7 +86,7 @@ def evaluate(  # noqa: PLR0913  (a command line's options are its parameters)
     results = _run(models or [], settings, chosen, limit=limit, chat=chat, fresh=fresh)
     ids = [_keep(settings, result) for result in results]
     if html is not None:
-        write_atomically(html, results_page(results, languages))
+        write_atomically(html, outcomes_page(results, languages))
     if as_json:
         data_json(_document(results, ids))
     else:
@@ -216,7 +216,7 @@ def print_results(results: Sequence[EvaluationResult]) -> None:
 
 
 def _rows(label: str, task: TaskResult) -> list[list[str]]:
-    from madang.evaluation.results_page import shown_value
+    from madang.evaluation.outcomes_page import shown_value
 
     if task.figure is None:
         return [[label, task.name, task.metric, "0", "-", "-", "-", "-"]]
@@ -263,7 +263,7 @@ def print_differences(found: Sequence[TaskDifference]) -> None:
 
 
 def _difference_row(own: TaskDifference) -> list[str]:
-    from madang.evaluation.results_page import shown_difference, shown_value
+    from madang.evaluation.outcomes_page import shown_difference, shown_value
 
     flips = ["-" if ids is None else str(len(ids)) for ids in (own.gained, own.lost)]
     chance = "-" if own.p_value is None else f"{own.p_value:.3f}"

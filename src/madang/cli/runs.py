@@ -52,12 +52,12 @@ def show(
 ) -> None:
     """Show a run: what was measured, on which file, with which settings and prompts."""
     from madang.core.writing import write_atomically
-    from madang.evaluation.results_page import results_page
+    from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
     own = _ledger(ctx).find(run)
     if html is not None:
-        write_atomically(html, results_page([_evaluation(own)], languages))
+        write_atomically(html, outcomes_page([_evaluation(own)], languages))
     if as_json:
         data_json({**_short_document(own), "document": dict(own.document)})
         return
@@ -91,14 +91,14 @@ def compare(
     """Compare two runs on the items that both were asked: differences, flips, and what may be chance."""
     from madang.core.writing import write_atomically
     from madang.evaluation import compare_results
-    from madang.evaluation.results_page import results_page
+    from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
     ledger = _ledger(ctx)
     results = [_evaluation(ledger.find(id)) for id in (before, after)]
     found = compare_results(*results)
     if html is not None:
-        write_atomically(html, results_page(results, languages))
+        write_atomically(html, outcomes_page(results, languages))
     if as_json:
         data_json({"before": before, "after": after, "tasks": [own.to_dict() for own in found]})
         return

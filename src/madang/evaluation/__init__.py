@@ -11,9 +11,9 @@ from madang.evaluation.comparing import ComparisonPlan, compare
 from madang.evaluation.contestants import Contestant, Entrant, enter, parse_contestants
 from madang.evaluation.evaluating import EvaluationPlan, evaluate
 from madang.evaluation.kept import KeptSteps
+from madang.evaluation.outcomes import EvaluationResult, TaskDifference, TaskResult, compare_results
 from madang.evaluation.page import comparison_page
 from madang.evaluation.questions import Question, read_questions
-from madang.evaluation.results import EvaluationResult, TaskDifference, TaskResult, compare_results
 from madang.evaluation.running import run_tasks
 from madang.evaluation.tasks import Item, Prompt, Response, Task
 from madang.evaluation.tasks.table import DataPlace, find_task

@@ -13,7 +13,7 @@ from madang.evaluation.asking import prompt_document, response_of
 from madang.evaluation.contestants import Entrant
 from madang.evaluation.examining import Examination, settings_to_tell
 from madang.evaluation.kept import KeptSteps, key_of
-from madang.evaluation.results import EvaluationResult
+from madang.evaluation.outcomes import EvaluationResult
 from madang.evaluation.running import Tell, now, run_task
 from madang.evaluation.tasks.task import Prompt, Response, Task
 

@@ -15,7 +15,7 @@ from madang.core import Engine, Message
 from madang.core.errors import InvalidRequest, MadangError
 from madang.evaluation.asking import ask, prompt_document, response_document, response_of
 from madang.evaluation.kept import KeptSteps, key_of
-from madang.evaluation.results import EvaluationResult, TaskResult
+from madang.evaluation.outcomes import EvaluationResult, TaskResult
 from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Task
 
 Tell = Callable[[str, int, int], None]

@@ -7,9 +7,9 @@ from html import escape
 from typing import Final
 
 from madang.core.errors import InvalidRequest
+from madang.evaluation.outcomes import EvaluationResult, TaskDifference, TaskResult, compare_results
 from madang.evaluation.page import html_page
 from madang.evaluation.plots import Axis, Point, intervals
-from madang.evaluation.results import EvaluationResult, TaskDifference, TaskResult, compare_results
 from madang.evaluation.tasks.task import Figure
 from madang.evaluation.words import Language
 
@@ -76,7 +76,7 @@ _KOREAN: Final = {
 _WORDS: Final[Mapping[Language, Mapping[str, str]]] = {"en": _ENGLISH, "ko": _KOREAN}
 
 
-def results_page(results: Sequence[EvaluationResult], languages: Sequence[Language] = ("en",)) -> str:
+def outcomes_page(results: Sequence[EvaluationResult], languages: Sequence[Language] = ("en",)) -> str:
     """One file of HTML that asks for nothing else; in one language, or one after the other in several."""
     bodies = [_Page(results, language).body() for language in languages]
     return html_page(_title(results, _WORDS[languages[0]]), bodies, languages[0])
