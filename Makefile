@@ -18,12 +18,14 @@ export CHAT_PROMPT = $(value PROMPT)
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help chat check test kernels arm sanitize bench reference compatibility clean
+.PHONY: help chat page serve check test kernels arm sanitize bench reference compatibility clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make chat                  chat with a small model in the terminal (MODEL=$(MODEL))'
 	@echo 'make chat PROMPT="..."     one answer, then exit'
+	@echo 'make serve                 serve models on this machine, with the page in the browser (ARGS="--port 8080")'
+	@echo 'make page                  build the page of madang serve (needs Node.js 20.19 or newer)'
 	@echo 'make test                  everything that CI runs: the checks, then all tests'
 	@echo 'make kernels               test the C++ kernels alone, without Python'
 	@echo 'make arm                   the same, built for 64-bit ARM and run in an emulator (needs a cross compiler and QEMU)'
@@ -38,6 +40,27 @@ help:
 chat: $(VENV)/for-chat
 	@if [ -n "$$CHAT_PROMPT" ]; then exec $(MADANG) run $(MODEL) "$$CHAT_PROMPT" </dev/null; else exec $(MADANG) run $(MODEL); fi
 
+# Only the page needs Node.js: where there is none, everything else goes on without it, and says so.
+WEB_SOURCE = $(shell find web -path web/node_modules -prune -o -type f -print) docs/reference/openapi.json
+PAGE = src/madang/server/page/index.html
+HAS_NODE = command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'
+NO_NODE = there is no Node.js 20.19 or newer
+NPM = npm --prefix web --no-audit --no-fund --loglevel=error
+
+page: $(PAGE)
+
+$(PAGE): $(WEB_SOURCE) | web/node_modules/.package-lock.json
+	@$(HAS_NODE) || { echo 'The page cannot be built: $(NO_NODE).' >&2; exit 1; }
+	@$(NPM) run build
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	@$(HAS_NODE) || { echo 'The page cannot be built: $(NO_NODE).' >&2; exit 1; }
+	@$(NPM) ci
+
+serve: $(VENV)/for-serve
+	@if $(HAS_NODE); then $(MAKE) --no-print-directory page; else echo 'Serving without the page: $(NO_NODE).' >&2; fi
+	@exec $(MADANG) serve --open $(ARGS)
+
 check: $(VENV)/for-tests
 	$(PYTHON) -m ruff format --check $(CODE)
 	$(PYTHON) -m ruff check $(CODE)
@@ -48,6 +71,7 @@ check: $(VENV)/for-tests
 	$(PYTHON) -m madang.server.metrics_page --check
 	$(PYTHON) -m madang.server.openapi --check
 	$(PYTHON) -m madang.runtime.models_page --check
+	@if $(HAS_NODE); then $(MAKE) --no-print-directory page && $(NPM) run check; else echo "The page is not checked: $(NO_NODE)." >&2; fi
 
 test: check
 	$(PYTHON) -m pytest
@@ -101,7 +125,7 @@ $(STARTER): | $(VENV)/for-chat
 	@rm $@.json
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build web/node_modules src/madang/server/page .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # Installed in place: an edited Python file counts at once, but one that is new or moved only after the next install. Without
 # build isolation that takes seconds, compiles only what changed, and downloads what builds it once.
@@ -109,6 +133,12 @@ $(VENV)/for-chat: $(VENV)/can-build $(SOURCE)
 	@echo 'Building the C++ core and installing madang into $(VENV) (about a minute, and only when it changed) ...' >&2
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
+
+# With what documents need, as soon as the package knows of it.
+$(VENV)/for-serve: $(VENV)/can-build $(SOURCE)
+	@echo 'Building the C++ core and installing madang into $(VENV) (about a minute, and only when it changed) ...' >&2
+	@$(PIP) --no-build-isolation --editable ".$$($(PYTHON) -c 'import tomllib; print("[rag]" * ("rag" in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]))')"
+	@touch $(VENV)/for-chat $@
 
 $(VENV)/for-tests: $(VENV)/can-build $(SOURCE) constraints.txt
 	@echo 'Installing madang and what checks and tests need into $(VENV) (a few minutes, once) ...' >&2

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import gzip
 import json
 import subprocess
 import sys
@@ -38,25 +37,17 @@ from madang.quantization.sizing import (
     quantize_to_size,
 )
 from measurement import REPOSITORY
-from own_engine import DATA
 from peers import free_result_path, recorded_command, save
+from texts import TEXTS
 
 OTHER_CHUNKS = 8  # of each text that is unlike the calibration
 
 
 def read_texts() -> tuple[CalibrationText, dict[str, str]]:
     """What is calibrated and certified on, and texts of other kinds."""
-    english = DATA / "english"
-    wikitext = CalibrationText(
-        "wikitext-2 valid and test",
-        (english / "wikitext2_valid.txt").read_text(encoding="utf-8"),
-        (english / "wikitext2_test.txt").read_text(encoding="utf-8"),
-    )
-    with gzip.open(english / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
-        problems = [json.loads(line) for line in lines]
-    code = "\n".join(problem["prompt"] + problem["canonical_solution"] for problem in problems)
-    korean = (DATA / "korean" / "kobest_BoolQ_test.tsv").read_text(encoding="utf-8")
-    return wikitext, {"korean": korean, "code": code}
+    valid, test = TEXTS["wikitext-2 valid"](), TEXTS["wikitext-2 test"]()
+    wikitext = CalibrationText("wikitext-2 valid and test", valid, test)
+    return wikitext, {"korean": TEXTS["boolq"](), "code": TEXTS["code"]()}
 
 
 def make_preset(source: Path, importance: Path, target: Path, preset: str) -> None:

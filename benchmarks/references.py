@@ -87,8 +87,46 @@ def _rotated_layer(
         yield at + name, np.ones(len(turn))
 
 
+def shuffled_tensors(names: Sequence[str], values: Values, heads: Heads, seed: int) -> Iterator[tuple[str, Floats]]:
+    """The same function with its columns in another order: other blocks, so other luck in rounding them.
+
+    Residual stream, hidden units and, within a head, values change places, and what reads or writes them follows.
+    """
+    draw = np.random.default_rng(seed)
+    n_embd, n_ff = values(EMBEDDING).shape[1], len(values("blk.0.ffn_up.weight"))
+    stream, units = draw.permutation(n_embd), draw.permutation(n_ff)
+    within = draw.permutation(heads.head_dim)
+
+    def in_heads(n_heads: int) -> npt.NDArray[np.int64]:
+        return np.concatenate([head * heads.head_dim + within for head in range(n_heads)])
+
+    columns = {"attn_output": in_heads(heads.n_heads), "ffn_down": units}
+    rows = {"attn_v": in_heads(heads.n_kv_heads), "ffn_gate": units, "ffn_up": units}
+    for name in names:
+        kind, own = name.split(".")[-2], values(name)
+        if own.ndim == 1:
+            yield name, own[stream]
+            continue
+        row = stream if kind in columns else rows.get(kind, slice(None))
+        yield name, own[row][:, columns.get(kind, stream)]
+
+
 def write_rotated(source: Path, target: Path, kind: str) -> None:
     """The starter (or another Llama in GGUF), rotated."""
+    _write_changed(source, target, kind, rotated_tensors)
+
+
+def write_shuffled(source: Path, target: Path, kind: str, seed: int) -> None:
+    """A Llama in GGUF, with its columns in another order."""
+    _write_changed(source, target, kind, lambda *parts: shuffled_tensors(*parts, seed))
+
+
+def _write_changed(
+    source: Path,
+    target: Path,
+    kind: str,
+    change: Callable[[Sequence[str], Values, Heads], Iterator[tuple[str, Floats]]],
+) -> None:
     reader = GGUFReader(source)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
 
@@ -103,7 +141,7 @@ def write_rotated(source: Path, target: Path, kind: str) -> None:
     def metadata(writer: GGUFWriter) -> None:
         copy_metadata(reader, writer)
 
-    write(target, kind, metadata, rotated_tensors(list(tensors), values, heads))
+    write(target, kind, metadata, change(list(tensors), values, heads))
 
 
 def write(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from madang.chat import Changes, Persona, Personas, Sessions, Turn, chained
+from madang.chat import Changes, Description, Persona, Personas, Sessions, Turn, chained
 from madang.chat.sessions import MOST_TURNS, new_turn_id, title_of
 from madang.core import Message, ToolCall
 from madang.core.errors import InvalidRequest, NotFound
@@ -183,3 +183,52 @@ def test_personas_have_owners_too(database: Database) -> None:
         Persona(name=" ")
     with pytest.raises(InvalidRequest):
         Persona(name="x", style="y" * 2001)
+
+
+# ---- what a session is about
+
+
+def test_a_description_gives_what_nobody_gave(sessions: Sessions) -> None:
+    session = sessions.create("", turns=chained(None, [ASKED, SAID]))
+    sessions.append("", session.id, chained(None, [ASKED]))
+    before = sessions.get("", session.id)
+    assert (before.title, before.title_by, before.described) == ("What is 2+2?", "question", 0)
+    sessions.describe("", session.id, Description("Sums", ("math", "합"), "A sum."), 1)
+    found = sessions.get("", session.id)
+    assert (found.title, found.title_by, found.tags, found.summary) == ("Sums", "model", ("math", "합"), "A sum.")
+    assert found.described == 1 and found.updated_at == before.updated_at
+    sessions.describe("", session.id, Description("Other", ("more",), "Longer."), 4)
+    grown = sessions.get("", session.id)
+    assert (grown.title, grown.tags, grown.summary, grown.described) == ("Sums", ("more",), "Longer.", 4)
+    sessions.describe("", session.id, Description(), 16)
+    assert sessions.get("", session.id).tags == ("more",)
+
+
+def test_what_a_person_says_stays(sessions: Sessions) -> None:
+    session = sessions.create("", Changes(title="Mine", tags=("own",)))
+    sessions.describe("", session.id, Description("Theirs", ("theirs",), "A summary."), 1)
+    found = sessions.get("", session.id)
+    assert (found.title, found.title_by, found.tags, found.summary) == ("Mine", "person", ("own",), "A summary.")
+    sessions.change("", session.id, Changes(title=""))
+    sessions.append("", session.id, chained(None, [ASKED]))
+    assert sessions.get("", session.id).title == "What is 2+2?"
+    sessions.describe("", session.id, Description("Theirs"), 4)
+    assert sessions.get("", session.id).title == "Theirs"
+    with pytest.raises(NotFound):
+        sessions.describe("other", session.id, Description("x"), 1)
+
+
+def test_sessions_are_found_by_their_tags(sessions: Sessions) -> None:
+    one = sessions.create("", Changes(tags=("한강", "rivers")))
+    sessions.create("", Changes(tags=("cooking",)))
+    assert [found.id for found in sessions.find("", "한강")] == [one.id]
+    assert [found.id for found in sessions.find("", "RIVER")] == [one.id]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tags": ("",)}, {"tags": ("x" * 41,)}, {"tags": ("x",) * 17}, {"summary": "x" * 2001}, {"title_by": "nobody"}],
+)
+def test_descriptions_have_bounds(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        Changes(**wrong)

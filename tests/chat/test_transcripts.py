@@ -110,3 +110,29 @@ def document(**changes: Any) -> str:
 def test_what_is_no_session_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         read_transcript(text)
+
+
+@pytest.mark.parametrize("form", ["json", "markdown"])
+def test_tags_and_summary_come_back(sessions: Sessions, form: str) -> None:
+    changes = Changes(title="강 > 이야기\n둘", tags=("한강", "Tags: x"), summary="> A summary\nof two lines.")
+    session = sessions.create("", changes, chained(None, [Message("user", "Tags: hi\n> there")]))
+    turns = sessions.turns("", session.id)
+    text = json.dumps(to_document(session, turns)) if form == "json" else to_markdown(session, turns)
+    transcript = read_transcript(text)
+    copy = sessions.create("", transcript.changes, transcript.turns)
+    assert copy.tags == session.tags
+    assert " ".join(copy.summary.split()) == " ".join(session.summary.split())
+    assert copy.title.split() == session.title.split() and copy.title_by == "person"
+    assert sessions.turns("", copy.id)[0].message.content == "Tags: hi\n> there"
+
+
+def test_who_gave_a_title_is_kept_in_json(sessions: Sessions) -> None:
+    session = sessions.create("", turns=chained(None, [Message("user", "hi")]))
+    sessions.append("", session.id, chained(None, [Message("user", "hi")]))
+    session = sessions.get("", session.id)
+    document = to_document(session, sessions.turns("", session.id))
+    transcript = read_transcript(json.dumps(document))
+    assert sessions.create("", transcript.changes, transcript.turns).title_by == "question"
+    for wrong in ({"tags": "x"}, {"tags": [1]}, {"title_by": "nobody"}, {"summary": 5}):
+        with pytest.raises(InvalidRequest):
+            read_transcript(json.dumps(document | {"session": document["session"] | wrong}))

@@ -24,7 +24,9 @@ def write_config(home: Path, text: str) -> None:
 
 
 def test_the_table_and_the_values_name_the_same_settings() -> None:
-    fields = [name for name in Settings.__dataclass_fields__ if name not in ("origins", "secret", "neighbours")]
+    fields = [
+        name for name in Settings.__dataclass_fields__ if name not in ("origins", "secret", "qdrant_key", "neighbours")
+    ]
     assert [setting.name for setting in SETTINGS] == fields
 
 
@@ -116,3 +118,11 @@ def test_a_size_is_written_with_its_unit(home: Path) -> None:
     assert load(home, {"kv_memory": "512MiB"}).kv_memory == 512 * 1024**2
     with pytest.raises(InvalidRequest, match="--kv-memory is 'much', but must be a size such as"):
         load(home, {"kv_memory": "much"})
+
+
+def test_the_key_of_a_qdrant_server_is_known_and_never_shown() -> None:
+    settings = load_settings({}, {"MADANG_QDRANT_KEY": "hush", "MADANG_QDRANT_URL": "http://localhost:6333"})
+    assert settings.qdrant_key == "hush"
+    assert settings.qdrant_url == "http://localhost:6333"
+    assert "hush" not in repr(settings) + str([*settings.rows()])
+    assert unknown_variables({"MADANG_QDRANT_KEY": "hush"}) == {}

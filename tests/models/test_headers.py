@@ -119,6 +119,23 @@ def test_a_repository_of_safetensors(server: Server) -> None:
     assert server.n_sent < WEIGHTS_BYTES // 2
 
 
+def test_the_tokenizer_of_a_repository_alone(server: Server) -> None:
+    contents = {
+        "config.json": b'{"model_type": "llama"}',
+        "tokenizer.json": b'{"model": "' + b"a" * (5 << 20) + b'"}',
+        "vocab.json": b" " * (5 << 20),  # longer than anything but a tokenizer.json may be
+        "model.safetensors": safetensors_bytes(),
+    }
+    siblings = [{"rfilename": name, "size": len(content)} for name, content in contents.items()]
+    listing = {"id": "org/repo", "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+    server.files["/api/models/org/repo"] = json.dumps(listing).encode()
+    for name in ("config.json", "tokenizer.json"):
+        server.files[f"/org/repo/resolve/{COMMIT}/{name}"] = contents[name]
+    with header_files(HubReference("org/repo"), endpoint=server.url, tokenizer=True) as files:
+        assert {path.name for path in files.path.iterdir()} == {"config.json", "tokenizer.json"}
+        assert (files.path / "tokenizer.json").read_bytes() == contents["tokenizer.json"]
+
+
 def test_a_model_of_an_ollama_registry(server: Server, tmp_path: Path) -> None:
     content = gguf_bytes(tmp_path / "whole.gguf", 10)
     layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{'a' * 64}", "size": len(content)}

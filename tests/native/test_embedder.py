@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from madang.core import Embedder, EngineInfo, Request, Tracer
+from madang.core import Embedder, EngineInfo, Request, TextTokenCounter, Tracer
 from madang.core.errors import ContextLengthExceeded, EngineError, InvalidRequest
 from madang.formats.families import describe_folder
 from madang.formats.spec import EmbeddingSpec, Pooling
@@ -79,6 +79,14 @@ def test_limits(built: Built) -> None:
     loaded.close()
     with pytest.raises(EngineError, match="closed"):
         loaded.embed(["a"])
+
+
+def test_texts_are_as_long_as_their_vectors_cost(built: Built) -> None:
+    with closing(embedder(built)) as loaded:
+        assert isinstance(loaded, TextTokenCounter)
+        assert sum(loaded.count_text_tokens(TEXTS)) == loaded.embed(TEXTS).prompt_tokens
+        assert loaded.count_text_tokens(["", "x" * 500]) == [2, 502]  # also of one that is too long to be read
+        assert loaded.count_text_tokens([]) == []
 
 
 def test_the_inside_of_an_encoder(built: Built) -> None:

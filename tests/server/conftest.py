@@ -30,7 +30,9 @@ def pool() -> Iterator[Models]:
 
 @pytest.fixture
 def state(pool: Models, tmp_path: Path) -> ServerState:
-    return ServerState(pool=pool, store=Store(tmp_path), settings=load_settings({"home": tmp_path}, {}))
+    return ServerState(
+        pool=pool, store=Store(tmp_path), settings=load_settings({"home": tmp_path, "describe": False}, {})
+    )
 
 
 @pytest.fixture

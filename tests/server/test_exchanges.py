@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from madang.core import ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
+from madang.core import Done, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 from madang.core.errors import ContextLengthExceeded, EngineError
 from madang.server import ServerState
 from madang.server.app import create_app
@@ -160,7 +160,8 @@ def test_a_summary_is_ready_before_it_is_needed(client: TestClient, script: Scri
     [
         ({"madang": {"session": "ses_of_another"}}, "session"),
         ({"madang": {"session": 5}}, "madang.session"),
-        ({"madang": {"sesion": "x"}}, "madang.session"),
+        ({"madang": {"sesion": "x"}}, "madang.sesion"),
+        ({"madang": {"parent": "msg_x"}}, "madang.session"),
         ({"madang": {"session": "SESSION", "parent": "msg_nowhere"}}, "message"),
         ({"madang": {"session": "SESSION"}, "n": 2}, "n"),
         ({"madang": {"session": "SESSION"}, "messages": []}, "messages"),
@@ -364,3 +365,56 @@ def test_it_is_kept_when_the_database_works_again(quick: TestClient, state: Serv
     assert conversation(quick, session) == [("user", "meanwhile"), ("assistant", "an answer")]
     assert answer["madang"]["session"] == session
     assert quick.get("/ready").json() == {"status": "ok", "history": "ok"}
+
+
+# ---- what a session is about
+
+DESCRIPTION = json.dumps({"title": "Capital of Korea", "tags": ["capital"], "summary": "The capital is Seoul."})
+
+
+@pytest.fixture
+def describing(state: ServerState) -> Iterator[TestClient]:
+    settings = replace(state.settings, describe=True)
+    with TestClient(create_app(replace(state, settings=settings)), base_url="http://localhost") as client:
+        yield client
+
+
+def test_a_session_is_described_by_its_model_when_nothing_else_runs(describing: TestClient, script: Script) -> None:
+    engine = script(TextDelta(DESCRIPTION), done(prompt=7))
+    engine.info = replace(engine.info, context_tokens=4096)
+    session = new_session(describing)
+    ask(describing, session, "What is the capital of Korea?")
+    assert not is_described(describing, session)  # its context of 100 tokens has no room for it
+    engine = script(TextDelta(DESCRIPTION), roomy_done())
+    ask(describing, session, "What is the capital of Korea?")
+    whole = until(lambda: is_described(describing, session))
+    assert (whole["title"], whole["tags"]) == ("Capital of Korea", ["capital"])
+    assert whole["summary"] == "The capital is Seoul"
+    asked = engine.requests[1]
+    assert asked.priority == "background"
+    assert [message.content for message in asked.messages[:-1]] == [
+        text for _, text in conversation(describing, session)
+    ]
+    for _ in range(2):
+        ask(describing, session, "And of France?")
+    assert [request.priority for request in engine.requests].count("background") == 1
+    changed = describing.post(f"{SESSIONS}/{session}", json={"title": "Mine", "tags": ["own"]}).json()
+    assert (changed["title"], changed["title_by"], changed["tags"]) == ("Mine", "person", ["own"])
+
+
+def test_an_engine_that_answers_one_at_a_time_is_not_asked(describing: TestClient, script: Script) -> None:
+    engine = script(TextDelta(DESCRIPTION), roomy_done(), max_concurrency=1)
+    session = new_session(describing)
+    for _ in range(2):
+        ask(describing, session, "What is the capital of Korea?")
+    assert len(engine.requests) == 2
+    assert describing.get(f"{SESSIONS}/{session}").json()["title_by"] == "question"
+
+
+def roomy_done() -> Done:
+    return replace(done(), ledger=replace(done().ledger, n_ctx=4096))
+
+
+def is_described(client: TestClient, session: str) -> Any:
+    whole = client.get(f"{SESSIONS}/{session}").json()
+    return whole if whole["title_by"] == "model" else None

@@ -14,8 +14,10 @@ from starlette.testclient import TestClient
 
 from madang.core.errors import ContextLengthExceeded, EngineError
 from madang.core.events import ContextLedger, Done, TextDelta, Timings, Usage
+from madang.server.limits import Place
 from madang.server.metrics import METRICS, ServerMetrics
 from madang.server.metrics_page import exposed_name, main, page
+from madang.server.recent import RecentModel
 from tests.server.serving import tiny_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +43,7 @@ def values(metrics: ServerMetrics) -> dict[tuple[str, ...], float]:
 
 def run(metrics: ServerMetrics, *events: Any, failure: BaseException | None = None) -> None:
     with metrics.generation("m:1", "laptop", time.perf_counter()) as generation:
-        generation.begin()
+        generation.begin(Place())
         for event in events:
             generation.saw(event)
         if failure is not None:
@@ -107,7 +109,9 @@ def test_the_summary_has_percentiles_of_the_last_ones() -> None:
         run(metrics, TextDelta("a"), DONE)
     model = metrics.summary()["models"]["m:1"]
     assert (model["requests"], model["prompt_tokens"], model["cached_tokens"]) == (3, 300, 180)
-    assert model["time_per_output_token_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.2)}
+    assert model["time_per_output_token_s"] == dict.fromkeys(("p50", "p95", "p99"), pytest.approx(0.2))
+    assert model["cache_hit_share"] == pytest.approx(0.6)
+    assert model["inter_token_latency_s"] is None  # each of them was one piece
     assert 0 <= model["time_to_first_token_s"]["p50"] <= model["request_s"]["p95"]
     json.dumps(metrics.summary())
 
@@ -116,6 +120,32 @@ def test_each_server_counts_for_itself() -> None:
     one, two = ServerMetrics(), ServerMetrics()
     run(one, DONE)
     assert "m:1" not in two.summary()["models"]
+
+
+def test_the_latest_of_a_model() -> None:
+    recent = RecentModel()
+    assert recent.summary(0.0)["inter_token_latency_s"] is None and recent.summary(0.0)["tokens_per_s"] == 0
+    recent.piece(100.1, None)
+    for number in range(100):
+        recent.piece(101.0 + number / 1000, 0.001 * (number + 1))
+    found = recent.summary(103.5)
+    assert found["tokens_per_s"] == 101 / 10
+    assert found["inter_token_latency_s"] == {
+        "p50": pytest.approx(0.0505),
+        "p95": pytest.approx(0.09505),
+        "p99": pytest.approx(0.09901),
+    }
+    assert recent.summary(111.5)["tokens_per_s"] == 100 / 10
+    assert recent.summary(200.0)["tokens_per_s"] == 0
+
+
+def test_the_summary_over_http(client: TestClient) -> None:
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello there"}]}
+    client.post("/v1/chat/completions", json=chat)
+    found = client.get("/madang/v1/metrics").json()
+    assert found["memory"]["process_bytes"] > 1 << 20
+    assert found["memory"]["machine_total_bytes"] >= found["memory"]["machine_available_bytes"]
+    assert found["models"]["echo:latest"]["inter_token_latency_s"]["p99"] >= 0
 
 
 def test_the_application_counts(client: TestClient) -> None:

@@ -5,6 +5,7 @@ fit its context, as its policy says. Invariants: a session is seen by its owner 
 dropped or summarised that the ledger does not tell; what was said is never changed: an edit is a new branch.
 """
 
+from madang.chat.describing import Description, ask_for_description, is_due, read_description
 from madang.chat.fitting import POLICIES, ContextPolicy, Fitted, Wanted, drop_oldest, summarise
 from madang.chat.personas import Persona, Personas
 from madang.chat.sessions import Changes, Session, Sessions, Turn, chained
@@ -13,6 +14,7 @@ __all__ = [
     "POLICIES",
     "Changes",
     "ContextPolicy",
+    "Description",
     "Fitted",
     "Persona",
     "Personas",
@@ -20,7 +22,10 @@ __all__ = [
     "Sessions",
     "Turn",
     "Wanted",
+    "ask_for_description",
     "chained",
     "drop_oldest",
+    "is_due",
+    "read_description",
     "summarise",
 ]

@@ -22,7 +22,6 @@ from madang.core.sampling import SamplingParams
 ContextPolicy: TypeAlias = Literal["strict", "drop_oldest", "summarise"]
 POLICIES: tuple[ContextPolicy, ...] = get_args(ContextPolicy)
 
-_ROOM_SHARE = 4  # of the context: what is left for an answer whose length nobody limits
 _SUMMARY_SHARE = 8  # of the context, for a summary
 _AHEAD = 4, 5  # of what may be sent: from there on a summary is made before it is needed
 _KEPT_SHARE = 2  # of what may be sent: exchanges that stay as they are, so that not every turn needs a new summary
@@ -90,7 +89,7 @@ def drop_oldest(engine: Engine, request: Request) -> Fitted:
     Raises InvalidRequest for a raw prompt, and for an engine that cannot count.
     """
     counter = _counter(engine, request)
-    limit = _limit(engine, request)
+    limit = engine.info.prompt_room_of(request)
     received_tokens = counter.count_tokens(request)
     if received_tokens <= limit:
         return Fitted(request, received_tokens)
@@ -106,7 +105,7 @@ def summarise(engine: Engine, request: Request, known: Mapping[str, str], *, ahe
     work that may wait. Raises what :func:`drop_oldest` does.
     """
     counter = _counter(engine, request)
-    limit = _limit(engine, request)
+    limit = engine.info.prompt_room_of(request)
     if ahead:
         limit = limit * _AHEAD[0] // _AHEAD[1]
     received_tokens = counter.count_tokens(request)
@@ -170,13 +169,6 @@ def _counter(engine: Engine, request: Request) -> TokenCounter:
 
 def _context(engine: Engine, request: Request) -> int:
     return engine.info.context_tokens if request.context_tokens is None else request.context_tokens
-
-
-def _limit(engine: Engine, request: Request) -> int:
-    """Tokens that a prompt may have, so that an answer has room behind it."""
-    n_ctx = _context(engine, request)
-    most = max(n_ctx // _ROOM_SHARE, 1)
-    return n_ctx - max(min(most if request.max_tokens is None else request.max_tokens, n_ctx // 2), 1)
 
 
 def _fewest_dropped(counter: TokenCounter, request: Request, limit: int) -> int:

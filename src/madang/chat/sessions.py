@@ -13,8 +13,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from madang.chat.describing import Description
 from madang.chat.fitting import POLICIES, ContextPolicy
 from madang.core.errors import InvalidRequest, NotFound
 from madang.core.messages import Message, ToolCall
@@ -24,6 +25,11 @@ TITLE_CHARACTERS = 200
 _TITLE_OF_QUESTION = 60
 MOST_TURNS = 20_000  # of one session
 
+TitleBy = Literal["question", "model", "person"]
+TITLES_BY: tuple[TitleBy, ...] = get_args(TitleBy)
+MOST_TAGS = 16  # that a person may give
+TAG_CHARACTERS = 40
+SUMMARY_CHARACTERS = 2000
 TurnState = Literal["whole", "partial"]  # partial: the client left, or the generation failed
 
 _PATH = """
@@ -39,7 +45,12 @@ _PATH = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A conversation. ``persona`` and ``model`` are names or None; ``model`` is what answered last."""
+    """A conversation. ``persona`` and ``model`` are names or None; ``model`` is what answered last.
+
+    title_by    who gave it its title: the first question its beginning, the model, or a person
+    tags, summary   what it is about, as its model says, or a person
+    described   how many questions it had when its model said so; 0 before
+    """
 
     id: str
     owner: str = ""
@@ -50,6 +61,10 @@ class Session:
     persona: str | None = None
     context_policy: ContextPolicy = "strict"
     head: str | None = None
+    title_by: TitleBy = "question"
+    tags: tuple[str, ...] = ()
+    summary: str = ""
+    described: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +87,32 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What of a session is to become something else; None stays as it is, and an empty name is none."""
+    """What of a session is to become something else; None stays as it is, and an empty name is none.
+
+    A title is a person's, unless ``title_by`` says otherwise; without a title it is the next question's to give one.
+    """
 
     title: str | None = None
     model: str | None = None
     persona: str | None = None
     context_policy: ContextPolicy | None = None
+    tags: tuple[str, ...] | None = None
+    summary: str | None = None
+    title_by: TitleBy | None = None
 
     def __post_init__(self) -> None:
         if self.title is not None and len(self.title) > TITLE_CHARACTERS:
             raise InvalidRequest(f"A title has at most {TITLE_CHARACTERS} characters.", param="title")
         if self.context_policy is not None and self.context_policy not in POLICIES:
             raise InvalidRequest(f"context_policy is one of {', '.join(POLICIES)}.", param="context_policy")
+        if self.title_by is not None and self.title_by not in TITLES_BY:
+            raise InvalidRequest(f"title_by is one of {', '.join(TITLES_BY)}.", param="title_by")
+        if len(self.tags or ()) > MOST_TAGS or any(not 0 < len(tag) <= TAG_CHARACTERS for tag in self.tags or ()):
+            raise InvalidRequest(
+                f"A session has at most {MOST_TAGS} tags of 1 to {TAG_CHARACTERS} characters.", param="tags"
+            )
+        if len(self.summary or "") > SUMMARY_CHARACTERS:
+            raise InvalidRequest(f"A summary has at most {SUMMARY_CHARACTERS} characters.", param="summary")
 
     def row(self) -> dict[str, Any]:
         """Columns and their new values."""
@@ -92,6 +121,12 @@ class Changes:
         for name in ("model", "persona"):
             if row.get(name) == "":
                 row[name] = None
+        if self.title is not None:
+            row["title_by"] = self.title_by or ("person" if self.title else "question")
+        if self.tags is not None:
+            row |= {"tags": json.dumps(self.tags, ensure_ascii=False), "tags_by": "person"}
+        if self.summary is not None:
+            row |= {"summary": self.summary, "summary_by": "person"}
         return row if self.context_policy is None else row | {"context_policy": self.context_policy}
 
 
@@ -142,7 +177,7 @@ class Sessions:
         return _session(self._database.read(lambda connection: _found(connection, owner, id)))
 
     def find(self, owner: str, query: str = "", *, before: float | None = None, limit: int = 100) -> list[Session]:
-        """The last used first. ``query``: all of its words stand in the title or in what was said.
+        """The last used first. ``query``: all of its words stand in the title, the tags or in what was said.
 
         ``before`` is the ``updated_at`` that the last page ended with, in seconds since 1970.
         """
@@ -151,10 +186,10 @@ class Sessions:
         for word in query.split():
             pattern = "%" + re.sub(r"([%_^])", r"^\1", word) + "%"
             conditions.append(
-                "(title LIKE ? ESCAPE '^' OR EXISTS (SELECT 1 FROM messages "
+                "(title LIKE ? ESCAPE '^' OR tags LIKE ? ESCAPE '^' OR EXISTS (SELECT 1 FROM messages "
                 "WHERE messages.session = sessions.id AND content LIKE ? ESCAPE '^'))"
             )
-            values += [pattern, pattern]
+            values += [pattern, pattern, pattern]
         if before is not None:
             conditions.append("updated_at < ?")
             values.append(before)
@@ -261,6 +296,24 @@ class Sessions:
             connection.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", (id, digest, content))
 
         self._database.write(insert)
+
+    def describe(self, owner: str, id: str, description: Description, n_questions: int) -> None:
+        """Keep what the model says it is about, at so many questions. What a person said stays."""
+
+        def update(connection: sqlite3.Connection) -> None:
+            _found(connection, owner, id)
+            connection.execute("UPDATE sessions SET described = ? WHERE id = ?", (n_questions, id))
+            if description.title is not None:
+                statement = "UPDATE sessions SET title = ?, title_by = 'model' WHERE id = ? AND title_by = 'question'"
+                connection.execute(statement, (description.title, id))
+            if description.tags:
+                tags = json.dumps(description.tags, ensure_ascii=False)
+                connection.execute("UPDATE sessions SET tags = ? WHERE id = ? AND tags_by = 'model'", (tags, id))
+            if description.summary:
+                statement = "UPDATE sessions SET summary = ? WHERE id = ? AND summary_by = 'model'"
+                connection.execute(statement, (description.summary, id))
+
+        self._database.write(update)
 
     def owners(self) -> list[str]:
         """Everybody who has sessions. For whoever may read the file itself."""
@@ -384,4 +437,8 @@ def _session(row: sqlite3.Row) -> Session:
         persona=row["persona"],
         context_policy=row["context_policy"],
         head=row["head"],
+        title_by=row["title_by"],
+        tags=tuple(json.loads(row["tags"])),
+        summary=row["summary"],
+        described=row["described"],
     )

@@ -15,6 +15,8 @@ from madang.core.messages import ROLES, Message, ToolCall
 
 FORMAT = "madang-session"
 VERSION = 1
+_TAGS = "Tags: "
+_SUMMARY = "> "
 _HEADING = re.compile(rf"## ({'|'.join(ROLES)})")
 _LOOKS_LIKE_HEADING = re.compile(rf"^\\*## (?:{'|'.join(ROLES)})$", re.MULTILINE)
 
@@ -42,6 +44,9 @@ def session_document(session: Session) -> dict[str, Any]:
     return {
         "id": session.id,
         "title": session.title,
+        "title_by": session.title_by,
+        "tags": list(session.tags),
+        "summary": session.summary,
         "created_at": session.created_at.isoformat(),
         "updated_at": session.updated_at.isoformat(),
         "model": session.model,
@@ -74,7 +79,11 @@ def turn_document(turn: Turn) -> dict[str, Any]:
 
 def to_markdown(session: Session, path: Sequence[Turn]) -> str:
     """One branch, a heading before each turn. A line of a text that looks like such a heading gets a backslash."""
-    parts = [f"# {session.title or session.id}\n"]
+    parts = [f"# {' '.join(session.title.split()) or session.id}\n"]
+    if session.tags:
+        parts.append(f"{_TAGS}{', '.join(session.tags)}\n")
+    if session.summary:
+        parts.append(f"{_SUMMARY}{' '.join(session.summary.split())}\n")
     for turn in path:
         content = _LOOKS_LIKE_HEADING.sub(r"\\\g<0>", turn.message.content)
         parts.append(f"## {turn.message.role}\n\n{content}\n")
@@ -108,6 +117,9 @@ def from_document(document: Mapping[str, Any]) -> Transcript:
         model=_text(given, "model", "session"),
         persona=_text(given, "persona", "session"),
         context_policy=_text(given, "context_policy", "session"),  # type: ignore[arg-type]  # Changes looks
+        tags=_tags(given),
+        summary=_text(given, "summary", "session") or None,
+        title_by=_text(given, "title_by", "session"),  # type: ignore[arg-type]  # Changes looks
     )
     if not any(isinstance(row, dict) and "id" in row for row in rows):
         return Transcript(changes, tuple(chained(None, [_message(row, i) for i, row in enumerate(rows)])))
@@ -131,6 +143,8 @@ def from_markdown(text: str) -> Transcript:
     """Raises InvalidRequest when there is no turn in it."""
     _check_characters(text)
     title, role = "", None
+    tags: tuple[str, ...] | None = None
+    summary: str | None = None
     lines: list[str] = []
     messages: list[Message] = []
 
@@ -143,10 +157,14 @@ def from_markdown(text: str) -> Transcript:
         if heading is not None:
             finish()
             role, lines = heading[1], []
-        elif role is None:
-            title = title or line.removeprefix("# ").strip()
-        else:
+        elif role is not None:
             lines.append(line.removeprefix("\\") if _LOOKS_LIKE_HEADING.fullmatch(line) else line)
+        elif title and tags is None and line.startswith(_TAGS):
+            tags = tuple(tag.strip() for tag in line.removeprefix(_TAGS).split(",") if tag.strip())
+        elif title and summary is None and line.startswith(_SUMMARY):
+            summary = line.removeprefix(_SUMMARY).strip()
+        else:
+            title = title or line.removeprefix("# ").strip()
     finish()
     if not messages:
         raise InvalidRequest(
@@ -154,7 +172,14 @@ def from_markdown(text: str) -> Transcript:
             param="import",
             hint="A turn begins with a line '## user' or '## assistant'.",
         )
-    return Transcript(Changes(title=title[:200]), tuple(chained(None, messages)))
+    return Transcript(Changes(title=title[:200], tags=tags, summary=summary), tuple(chained(None, messages)))
+
+
+def _tags(given: Mapping[str, Any]) -> tuple[str, ...] | None:
+    tags = given.get("tags") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise InvalidRequest("session.tags must be a list of texts.", param="session.tags")
+    return tuple(tags) or None
 
 
 def _turn(row: object, i: int) -> Turn:

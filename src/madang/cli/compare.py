@@ -92,6 +92,7 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.core.writing import write_atomically
     from madang.evaluation import ComparisonPlan, comparison_page, enter, parse_contestants
     from madang.evaluation import compare as compare_models
+    from madang.evaluation.results import Results
 
     languages = languages_of(language)
     if html is not None and html.is_dir():
@@ -113,6 +114,7 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
     entrants = enter(parse_contestants(named, settings.engine), settings, fetcher(settings))
     number = 0 if reference is None else named.index(reference)
     document = compare_models(entrants, settings, plan, reference=number, fresh=fresh, tell=Teller())
+    Results(settings.home).keep(document)
     if html is not None:
         write_atomically(html, comparison_page(document, languages))
     if as_json:

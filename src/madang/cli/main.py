@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, models, runs, sessions
+from madang.cli import keys, models, rag, runs, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
@@ -28,10 +28,13 @@ from madang.cli.plan import plan
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.quantize import quantize
+from madang.cli.rag_ask import ask
+from madang.cli.rag_eval import evaluate as rag_eval
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
 from madang.cli.show import show
+from madang.cli.tokens import ManyValues, tokens
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
 from madang.core.settings import load_settings
 
@@ -77,6 +80,7 @@ app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)
 app.command("eval")(evaluate)
+app.command("tokens", cls=ManyValues)(tokens)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
@@ -99,6 +103,14 @@ _sessions.command("export")(sessions.export)
 _sessions.command("import")(sessions.import_session)
 _sessions.command("rm")(sessions.rm)
 app.add_typer(_sessions, name="sessions")
+_rag = typer.Typer(cls=Verbs, help="Your own documents: take them in, search them, ask them.", rich_markup_mode=None)
+_rag.command("add")(rag.add)
+_rag.command("list")(rag.list_collections)
+_rag.command("search")(rag.search)
+_rag.command("ask")(ask)
+_rag.command("rm")(rag.rm)
+_rag.command("eval")(rag_eval)
+app.add_typer(_rag, name="rag")
 _runs = typer.Typer(cls=Verbs, help="Evaluations and trainings that were kept.", rich_markup_mode=None)
 _runs.command("list")(runs.list_runs)
 _runs.command("show")(runs.show)

@@ -9,8 +9,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from madang.core.errors import InvalidRequest
 from madang.core.sampling import SAMPLING_DEFAULTS
 from madang.core.settings import Settings, Value, load_settings
+from madang.core.units import parse_bytes
 
 
 def _option(name: str, metavar: str, text: str, default: object = None) -> typer.models.OptionInfo:
@@ -52,7 +54,7 @@ Dtype = Annotated[
     str | None, typer.Option("--dtype", metavar="WORD", help="What it computes in: float32, bfloat16, float16.")
 ]
 Quantize = Annotated[
-    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4 or int8.")
+    str | None, typer.Option("--quantize", metavar="WORD", help="Shrink weights while it loads: nf4, fp4 or int8.")
 ]
 Attention = Annotated[
     str | None, typer.Option("--attention", metavar="WORD", help="How it attends: sdpa, eager, flash_attention_2.")
@@ -152,6 +154,14 @@ def running(*, without: Sequence[str] = ()) -> Callable[[Verb], Verb]:
         return with_settings
 
     return decorate
+
+
+def n_bytes(text: str, option: str) -> int:
+    """A size as people write it. Raises InvalidRequest, which names the option."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--{option}: {error}.", param=option) from error
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

@@ -21,7 +21,7 @@ def read_prompt(argument: str | None, stdin: TextIO | None) -> str | None:
         return None
     parts = [] if argument is None else [checked_text(argument, "The prompt")]
     if stdin is not None and not stdin.isatty():
-        parts.append(_read_all(stdin))
+        parts.append(read_all(stdin))
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise InvalidRequest(
@@ -39,7 +39,7 @@ def checked_text(text: str, what: str) -> str:
     return _decoded(raw, "utf-8", what)
 
 
-def _read_all(stdin: TextIO) -> str:
+def read_all(stdin: TextIO) -> str:
     """Everything piped in; says what it is waiting for when nothing comes."""
     waiting = Timer(PATIENCE_S, note, ["Waiting for standard input to end; add </dev/null if there is none."])
     waiting.daemon = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,15 @@ import typer
 from madang.cli import options
 from madang.cli.asking import DEFAULT_URL, Server, ask
 from madang.cli.console import data_json, data_table, harmless, note
+from madang.core.errors import MadangError
 from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 PATH = "/madang/v1/metrics"
+REQUESTS = "/madang/v1/requests"
 
 
 def ps(ctx: typer.Context, server: Server = DEFAULT_URL, as_json: options.Json = False) -> None:
@@ -61,21 +65,38 @@ def _looks(
     before = None
     while True:
         now = ask(server, PATH, environment)
+        with suppress(MadangError):  # a key of some models may not see the requests of all
+            now |= ask(server, REQUESTS, environment)
         yield before, now
         before = now
         time.sleep(interval_s)
 
 
-def view(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Table:
+def view(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Group:
     """One screen. Rates are between two looks; the first one has none."""
+    from rich.console import Group
+
+    return Group(_models(before, now), *([_requests(now["requests"])] if now.get("requests") else ()))
+
+
+def _table(title: str, heads: str) -> Table:
     from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for number, head in enumerate(heads.split("|")):
+        table.add_column(head, justify="right" if number else "left")
+    return table
+
+
+def _models(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     title = f"up {_duration(now['uptime_s'])}   running {now['running']:g}   waiting {now['waiting']:g}"
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    heads = "MODEL|MEMORY|REQUESTS|FAILED|PROMPT/S|ANSWER/S|CACHED|GUESSED|FIRST TOKEN p50 p95|PER TOKEN p50 p95"
-    for number, head in enumerate(heads.split("|")):
-        table.add_column(head, justify="right" if number else "left")
+    if "memory" in now:
+        held, free = now["memory"]["process_bytes"], now["memory"]["machine_available_bytes"]
+        title += f"   memory {format_bytes(held)}, free {format_bytes(free)}"
+    latencies = "FIRST TOKEN p50 p95|NEXT TOKEN p50 p95"
+    table = _table(title, f"MODEL|MEMORY|REQUESTS|FAILED|PROMPT/S|ANSWER/S|CACHED|GUESSED|{latencies}")
     resident = {model["model"]: model for model in now["resident"]}
     for name in sorted({*now["models"], *resident}):
         totals = now["models"].get(name, {})
@@ -84,6 +105,17 @@ def view(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Table:
         memory = format_bytes(resident[name]["size_bytes"]) if name in resident else "-"
         cells = [harmless(name), memory, *_cells(totals, earlier, seconds)]
         table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _requests(live: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.text import Text
+
+    table = _table("", "REQUEST|MODEL|KEY|STATE|TOKENS|PER SECOND")
+    for one in live:
+        rate = "-" if one["tokens_s"] is None else f"{one['tokens_s']:.1f}"
+        cells = [one["path"], one["model"], one["key"] or "-", one["state"], str(one["completion_tokens"]), rate]
+        table.add_row(*(Text(harmless(cell)) for cell in cells))
     return table
 
 
@@ -96,7 +128,7 @@ def _cells(totals: Mapping[str, Any], earlier: Mapping[str, Any] | None, seconds
         _share(totals.get("cached_tokens", 0), totals.get("prompt_tokens", 0)),
         _share(totals.get("accepted_tokens", 0), totals.get("drafted_tokens", 0)),
         _latency(totals.get("time_to_first_token_s")),
-        _latency(totals.get("time_per_output_token_s")),
+        _latency(totals.get("inter_token_latency_s")),
     )
 
 
@@ -113,7 +145,7 @@ def _share(part: int, whole: int) -> str:
 def _latency(percentiles: Mapping[str, float] | None) -> str:
     if percentiles is None:
         return "-"
-    return f"{percentiles['p50'] * 1e3:.0f} {percentiles['p95'] * 1e3:.0f} ms"
+    return " ".join(f"{percentiles[name] * 1e3:.0f}" for name in ("p50", "p95")) + " ms"
 
 
 def _row(model: Mapping[str, Any], now: datetime) -> list[str]:

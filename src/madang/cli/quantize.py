@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from madang.cli import options, sizing
+from madang.cli import checkpoints, options, sizing
 from madang.cli.console import data, data_json, note
 from madang.cli.pull import model_document, watching
-from madang.core.errors import InvalidRequest, UnsupportedModel
+from madang.core.errors import InvalidRequest, UnknownOption, UnsupportedModel
 from madang.core.settings import Settings
 from madang.core.units import format_bytes
 
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from madang.quantization.presets import Preset
     from madang.quantization.quantizing import QuantizedFile
 
-Source = Annotated[str, typer.Argument(metavar="SRC", help="A model or GGUF file, best in F16, BF16 or F32.")]
+Source = Annotated[str, typer.Argument(metavar="SRC", help="A model, GGUF file or folder, best in F16, BF16 or F32.")]
 Target = Annotated[
     str | None,
-    typer.Argument(metavar="DST", help="File, or name in the store. Unset: beside SRC, with the type in its name."),
+    typer.Argument(metavar="DST", help="File, folder, or name in the store. Unset: beside SRC, with the type behind."),
 ]
 Type = Annotated[
     str | None,
-    typer.Option("--type", metavar="NAME", help="Q4_K_M (unset), IQ4_NL, Q8_0 ...: as llama.cpp names them."),
+    typer.Option(
+        "--type",
+        metavar="NAME",
+        help="Q4_K_M (unset), IQ4_NL, Q8_0 ... as llama.cpp names them; NF4, FP4, INT8, GPTQ or AWQ for PyTorch.",
+    ),
 ]
 _DEFAULT_TYPE = "Q4_K_M"
 ImportanceFile = Annotated[
@@ -51,24 +55,41 @@ def quantize(  # noqa: PLR0913  (a command line's options are its parameters)
     fit_memory: sizing.FitMemory = None,
     text: sizing.Text = None,
     held_out: sizing.HeldOut = None,
+    group_size: checkpoints.GroupSize = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a model again in fewer bits, as a GGUF file that every runtime of such files loads."""
+    """Write a model again in fewer bits, as a GGUF file that every runtime of such files loads.
+
+    The types for PyTorch make Hugging Face folders, of folders or GGUF files.
+    """
     from madang.formats.gguf import read_gguf
     from madang.models import Store
+    from madang.quantization.checkpoint_types import find_checkpoint_type
     from madang.quantization.importance import read_importance
-    from madang.quantization.presets import find_preset
     from madang.runtime import find_files
 
     settings = options.settings_of(ctx, threads=threads)
-    limit = sizing.Limit(size, bits, fit_memory)
     chosen_type = type_name or _DEFAULT_TYPE
-    preset = find_preset(chosen_type)
     store = Store(settings.home)
+    if (checkpoint := find_checkpoint_type(chosen_type)) is not None:
+        others = {"--importance": importance, "--size": size, "--fit-memory": fit_memory, "--pure": pure or None}
+        checkpoints.refuse_with_type(checkpoint.name, {name: value is not None for name, value in others.items()})
+        files = find_files(source, store)
+        asked = checkpoints.Asked(checkpoint, bits, group_size, text, held_out)
+        own_target = checkpoints.target_of(files, source, target, checkpoint.name)
+        checkpoints.quantize_to_checkpoint(files, own_target, store, settings, asked, as_json=as_json)
+        return
+    if group_size is not None:
+        raise InvalidRequest("--group-size is for --type GPTQ and AWQ.", param="group_size", hint="Leave it out.")
+    limit = sizing.Limit(size, bits, fit_memory)
+    preset = _preset(chosen_type)
     files = find_files(source, store)
     if files.format != "gguf":
-        raise UnsupportedModel("folders in 'madang quantize'", hint="Convert it first: madang convert SRC DST.gguf")
+        raise UnsupportedModel(
+            f"folders in 'madang quantize --type {chosen_type}'",
+            hint="Convert it first: madang convert SRC DST.gguf; or take NF4, FP4, INT8, GPTQ or AWQ.",
+        )
     if limit.is_given:
         _refuse_with_limit(type_name, importance, pure)
         own = _file_target(_target(files, source, target, "budget"))
@@ -82,6 +103,16 @@ def quantize(  # noqa: PLR0913  (a command line's options are its parameters)
         data_json(done | {"type": chosen_type.upper()})
     else:
         data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
+
+
+def _preset(name: str) -> Preset:
+    """Raises UnknownOption, which knows the types of folders as well."""
+    from madang.quantization.checkpoint_types import CHECKPOINT_TYPES
+    from madang.quantization.presets import PRESETS, find_preset
+
+    if name.upper() not in PRESETS:
+        raise UnknownOption("preset", name, [*PRESETS, *CHECKPOINT_TYPES])
+    return find_preset(name)
 
 
 def _refuse_with_limit(type_name: str | None, importance: Path | None, pure: bool) -> None:

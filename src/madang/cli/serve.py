@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +16,6 @@ from madang.cli import options
 from madang.cli.console import data, note
 from madang.core.errors import InvalidRequest, MadangError
 from madang.core.settings import KEEP_ALIVE_S, Settings
-from madang.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from madang.server import ServerState
@@ -52,10 +54,11 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
         float,
         typer.Option("--keep-alive", metavar="S", help="Seconds that an idle model stays in memory; -1 is forever."),
     ] = KEEP_ALIVE_S,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser, where there is one.")] = False,
 ) -> None:
     """Serve models to clients of OpenAI's, Ollama's and Anthropic's APIs, until Ctrl-C. A request loads its model."""
     settings = settings.for_all_models()
-    budget_bytes = None if memory is None else _size(memory)
+    budget_bytes = None if memory is None else options.n_bytes(memory, "memory")
     tls = _tls(certificate, key)
 
     from madang.models import Store
@@ -71,7 +74,7 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
     with listen(host, port) as listener:
         pool = Pool(settings, budget_bytes=budget_bytes, keep_alive_s=keep_alive)
         state = ServerState(pool=pool, store=Store(settings.home), settings=settings, security=security, traces=traces)
-        _run(state, listener, tls)
+        _run(state, listener, tls, opens=opens)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,7 +109,7 @@ def _refused(host: str, port: int, error: OSError) -> InvalidRequest:
     return InvalidRequest(f"Nothing can listen on {host}: {error.strerror}.", param="host")
 
 
-def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | None) -> None:
+def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | None, *, opens: bool) -> None:
     import uvicorn
 
     from madang.server.app import create_app
@@ -129,11 +132,31 @@ def _run(state: ServerState, listener: socket.socket, tls: tuple[Path, Path] | N
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    data(f"{'http' if tls is None else 'https'}://{shown}:{port}")
+    scheme = "http" if tls is None else "https"
+    data(f"{scheme}://{shown}:{port}")
     if state.security is not None and not is_loopback(state.security.bind):
         note(exposure(state.security, has_tls=tls is not None))
     note("Ready for clients; Ctrl-C stops when running answers are done, a second one at once.")
+    if opens:
+        _open_page(f"{scheme}://{_reachable(host)}:{port}/")
     DrainingServer(config, app.state.drain).run([listener])
+
+
+def _reachable(host: str) -> str:
+    """How a browser of this machine reaches a server that listens there."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _open_page(url: str) -> None:
+    """The socket listens already, so a browser that is quicker than the server waits for it."""
+    import webbrowser
+
+    # Without a screen, a browser of the terminal may be found, which would take it over.
+    has_screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if has_screen:
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    else:
+        note(f"There is no screen here to open a browser on; the page is at {url}")
 
 
 def exposure(security: SecurityConfig, *, has_tls: bool) -> str:
@@ -157,10 +180,3 @@ def _tls(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None
     except OSError as error:  # of which ssl's own errors are a kind
         raise MadangError(f"{certificate} and {key} make no TLS: {error.strerror or error}.") from error
     return certificate, key
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--memory: {error}.", param="memory") from error

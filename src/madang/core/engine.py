@@ -16,6 +16,8 @@ from madang.core.errors import ContextLengthExceeded, InvalidRequest
 from madang.core.events import Event, checked
 from madang.core.request import Request
 
+_ROOM_SHARE = 4  # of the context: what is left for an answer whose length nobody limits
+
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
@@ -42,6 +44,12 @@ class EngineInfo:
                 hint=f"Ask for at most {most}, or open it with a longer --context.",
             )
         return most if n_ctx is None else n_ctx
+
+    def prompt_room_of(self, request: Request) -> int:
+        """Tokens that a prompt may have, so that an answer has room behind it."""
+        n_ctx = self.context_tokens if request.context_tokens is None else request.context_tokens
+        most = max(n_ctx // _ROOM_SHARE, 1)
+        return n_ctx - max(min(most if request.max_tokens is None else request.max_tokens, n_ctx // 2), 1)
 
     def check_texts(self, texts: Iterable[Sequence[int]]) -> None:
         """Raises ContextLengthExceeded for the tokens of a text that are too many."""
@@ -150,6 +158,14 @@ class Embedder(Loaded, Protocol):
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Vectors in the order of the texts. Raises ContextLengthExceeded for a text that is too long."""
+
+
+@runtime_checkable
+class TextTokenCounter(Protocol):
+    """An embedder that can tell how long texts are without reading them."""
+
+    def count_text_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """Tokens of each text, with those that the model puts around it."""
 
 
 @dataclass(frozen=True, slots=True)

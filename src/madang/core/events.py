@@ -108,6 +108,8 @@ class ContextLedger:
 
     dropped_messages      of the conversation that was received, those that the model was not shown
     summarised_messages   those that it was shown a summary of, whose tokens are a part of ``kept``
+    source_tokens         the part of ``kept`` that passages of documents take
+    dropped_sources       passages that were found, but did not fit
     """
 
     n_ctx: int
@@ -118,6 +120,8 @@ class ContextLedger:
     generated_tokens: int
     dropped_messages: int = 0
     summarised_messages: int = 0
+    source_tokens: int = 0
+    dropped_sources: int = 0
 
     @property
     def free_tokens(self) -> int:

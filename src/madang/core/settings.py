@@ -64,7 +64,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("engine", "text", None, "engine that runs models; unset takes the first one that reads the model's format"),
     Setting("device", "text", None, "where transformers computes: cpu, cuda, cuda:1 or mps; unset takes the best"),
     Setting("dtype", "text", None, "what transformers computes in: float32, bfloat16 or float16; unset: by device"),
-    Setting("quantize", "text", None, "weights that transformers shrinks while it loads: nf4 or int8; unset: none"),
+    Setting(
+        "quantize", "text", None, "weights that transformers shrinks while it loads: nf4, fp4 or int8; unset: none"
+    ),
     Setting("attention", "text", None, "how transformers attends: sdpa, eager or flash_attention_2; unset: the best"),
     Setting("hf_endpoint", "text", None, "address of the hub that 'hf:' means; unset: HF_ENDPOINT, or huggingface.co"),
     Setting("ollama_registry", "text", None, "address of the registry that 'ollama:' means; unset: Ollama's own"),
@@ -72,7 +74,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("reuse", "switch", True, "use files that other programs (Hugging Face, Ollama, LM Studio) have already"),
     Setting("offline", "switch", False, "fetch nothing from anywhere"),
     Setting("remote_key", "text", None, "name of the environment variable that holds the key of a remote server"),
+    Setting("document_roots", "text", None, "folders whose documents a server may read for managers, as PATH has them"),
+    Setting(
+        "qdrant_url", "text", None, "address of a Qdrant server for the vectors of documents; unset: in this process"
+    ),
     Setting("traces", "switch", False, "send OpenTelemetry traces of the server; OTEL_* variables say where to"),
+    Setting("describe", "switch", True, "have the model of each session title and summarise it, when idle"),
     Setting("debug", "switch", False, "show the full traceback when something unexpected happens"),
 )
 
@@ -84,7 +91,8 @@ _OF_NEIGHBOURS = (
 )
 
 # Variables that are not settings: tests look for their data there, and a secret is not shown with the settings.
-_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY")
+_QDRANT_KEY = "MADANG_QDRANT_KEY"
+_NOT_SETTINGS = ("MADANG_TEST_DATA", "MADANG_TEST_CACHE", "MADANG_API_KEY", _QDRANT_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class Settings:
     """Every setting with its value; ``origins`` says where each came from. None leaves the choice to madang.
 
     secret       what the variable that ``remote_key`` names holds; it is in no row and no repr
+    qdrant_key   what MADANG_QDRANT_KEY holds; neither is it
     neighbours   variables that tell where other programs keep their models, as they are
     """
 
@@ -115,10 +124,14 @@ class Settings:
     reuse: bool
     offline: bool
     remote_key: str | None
+    document_roots: str | None
+    qdrant_url: str | None
     traces: bool
+    describe: bool
     debug: bool
     origins: Mapping[str, Origin]
     secret: str | None = field(default=None, repr=False)
+    qdrant_key: str | None = field(default=None, repr=False)
     neighbours: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def for_all_models(self) -> Settings:
@@ -152,7 +165,13 @@ def load_settings(command_line: Mapping[str, Value], environment: Mapping[str, s
         if setting.name == "home":
             config = _read_config(values["home"] / CONFIG_FILE)
     neighbours = {name: environment[name] for name in _OF_NEIGHBOURS if environment.get(name)}
-    return Settings(**values, origins=origins, secret=_secret(values["remote_key"], environment), neighbours=neighbours)
+    return Settings(
+        **values,
+        origins=origins,
+        secret=_secret(values["remote_key"], environment),
+        qdrant_key=environment.get(_QDRANT_KEY) or None,
+        neighbours=neighbours,
+    )
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from madang.core.errors import MadangError
 from madang.core.settings import load_settings
-from madang.evaluation.residence import peak_bytes, resident_bytes
 from madang.evaluation.steps import take_steps
+from madang.hardware.residence import peak_bytes, resident_bytes
 from madang.runtime import open_model
 
 

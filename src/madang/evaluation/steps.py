@@ -21,8 +21,8 @@ from madang.core import Engine, LogitSource, Message, Request, SamplingParams, S
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.writing import require_disk
 from madang.evaluation.asking import ask, generate, prompt_of, response_document
-from madang.evaluation.residence import peak_bytes, resident_bytes
 from madang.evaluation.speed import run_answer
+from madang.hardware.residence import peak_bytes, resident_bytes
 from madang.quantization.divergence import compare, rows_of
 
 Step = Mapping[str, Any]

@@ -11,7 +11,7 @@ from madang.hardware.choice import Choice
 AUTO: Final = "auto"
 DEVICES: Final = ("cpu", "cuda", "mps")
 DTYPES: Final = ("float32", "bfloat16", "float16")
-QUANTIZATIONS: Final = ("none", "nf4", "int8")
+QUANTIZATIONS: Final = ("none", "nf4", "fp4", "int8")
 ATTENTIONS: Final = ("sdpa", "eager", "flash_attention_2")
 
 _AUTO = Choice(AUTO, "what the engine finds best on this machine")
@@ -24,7 +24,7 @@ class Placement:
 
     device      a card has its number behind a colon: cuda:1
     dtype       of weights and activations; with a quantization, of what is computed with them
-    quantize    while loading, with bitsandbytes: NF4 with double quantization (arXiv:2305.14314), or LLM.int8
+    quantize    while loading, with bitsandbytes: NF4 or FP4 with double quantization (arXiv:2305.14314), or LLM.int8
     attention   how attention is computed
     """
 

@@ -20,7 +20,7 @@ def probe_machine(home: Path | None = None, *, gpus: bool = True) -> Machine:
     """
     limits = container_limits()
     allowed = cpu.allowed_cpus()
-    ram_total_bytes, ram_available_bytes = _memory(limits)
+    ram_total_bytes, ram_available_bytes = ram_bytes(limits)
     return Machine(
         system=platform.system(),
         architecture=platform.machine(),
@@ -42,9 +42,11 @@ def _within(limit: float | None, cores: int | None) -> int | None:
     return cores if cores is None or limit is None else max(1, min(cores, int(limit)))
 
 
-def _memory(limits: Limits) -> tuple[int, int]:
+def ram_bytes(limits: Limits | None = None) -> tuple[int, int]:
+    """All memory of the machine or of its container, and what of it new work could take."""
     import psutil
 
+    limits = container_limits() if limits is None else limits
     memory = psutil.virtual_memory()
     total = [memory.total, limits.memory_bytes]
     available = [memory.available, limits.memory_left_bytes]

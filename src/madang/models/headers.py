@@ -33,7 +33,9 @@ from madang.models.sources.ollama import REGISTRY, OllamaSource
 
 TIMEOUT_S: Final = 30.0
 MAX_CONFIG_BYTES: Final = 4 << 20  # of what is fetched as a whole beside weights: config, index, pooling
+MAX_TOKENIZER_BYTES: Final = 128 << 20
 MAX_HEADER_BYTES: Final = 256 << 20
+TOKENIZER_FILE: Final = "tokenizer.json"
 _LENGTH_BYTES = 8
 _FIRST_BYTES = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -52,17 +54,19 @@ def header_files(
     *,
     registry: str | None = None,
     endpoint: str | None = None,
+    tokenizer: bool = False,
 ) -> Iterator[ModelFiles]:
     """The model's files with their headers alone, for as long as the block lasts.
 
-    ``registry`` and ``endpoint`` are an Ollama registry and a hub in place of the usual ones. Raises ModelNotFound,
+    ``registry`` and ``endpoint`` are an Ollama registry and a hub in place of the usual ones. ``tokenizer`` gets that
+    of a folder in place of its weights' headers; that of a GGUF file is always there. Raises ModelNotFound,
     NetworkUnavailable, SourceError, InvalidReference when the choice is the user's, and what readers of headers raise.
     """
     with tempfile.TemporaryDirectory(prefix="madang-header-") as name:
         folder = Path(name)
         if isinstance(reference, HubReference):
             with errors_of_hub(reference, endpoint):
-                files = _hub_files(reference, folder, endpoint)
+                files = _hub_files(reference, folder, endpoint, tokenizer=tokenizer)
         elif isinstance(reference, OllamaReference):
             url = OllamaSource(registry or REGISTRY).weights_url(reference)
             files = _gguf_files(str(reference), _Web(url), folder / "model.gguf")
@@ -71,7 +75,7 @@ def header_files(
         yield files
 
 
-def _hub_files(reference: HubReference, folder: Path, endpoint: str | None) -> ModelFiles:
+def _hub_files(reference: HubReference, folder: Path, endpoint: str | None, *, tokenizer: bool) -> ModelFiles:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint)
@@ -87,10 +91,12 @@ def _hub_files(reference: HubReference, folder: Path, endpoint: str | None) -> M
     for name, path in zip(chosen.names, chosen.paths, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        most_bytes = MAX_TOKENIZER_BYTES if tokenizer and name == TOKENIZER_FILE else MAX_CONFIG_BYTES
         if name.endswith(".safetensors"):
-            _copy_safetensors_header(_hub_file(at, path, endpoint), target)
-        elif name.endswith(".json") and sizes[path] <= MAX_CONFIG_BYTES:
-            target.write_bytes(_hub_file(at, path, endpoint).get(0, MAX_CONFIG_BYTES)[0])
+            if not tokenizer:
+                _copy_safetensors_header(_hub_file(at, path, endpoint), target)
+        elif name.endswith(".json") and sizes[path] <= most_bytes:
+            target.write_bytes(_hub_file(at, path, endpoint).get(0, most_bytes)[0])
     return _model_files(str(reference), "huggingface", folder, sum(sizes[path] for path in chosen.paths))
 
 

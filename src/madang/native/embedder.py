@@ -52,6 +52,10 @@ class NativeEmbedder:
                 vectors += [vector.tolist() for vector in self._run(together)]
         return Embeddings(vectors, sum(map(len, encoded)))
 
+    def count_text_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See core.engine.TextTokenCounter."""
+        return [len(self._tokenizer.encode(text, parse_special=False)) for text in texts]
+
     def trace(self, prompt: Request | Sequence[int], *, n_top: int = 0) -> Trace:
         """See core.engine.Tracer. Of a request, the raw prompt is read as a text to embed; there are no logits."""
         tokens = self._tokens(prompt)

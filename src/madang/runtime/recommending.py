@@ -18,7 +18,7 @@ from madang.formats.families import supported_model_types
 from madang.models import CatalogEntry
 from madang.models.entry import Task
 from madang.quantization.presets import find_preset
-from madang.runtime.sizing import Sized, Speed, size_of
+from madang.runtime.sizing import Size, Sized, Speed, size_of
 
 RULE: Final = (
     "Models whose memory can be counted come first. Then each doubling of a model's size counts a point, each year of "
@@ -192,13 +192,13 @@ def checked(wish: Wish) -> Wish:
     return wish
 
 
-def recommend(entries: Iterable[CatalogEntry], wish: Wish, speed: Speed) -> Answer:
-    """What serves the wish. Raises what ``checked`` raises."""
+def recommend(entries: Iterable[CatalogEntry], wish: Wish, speed: Speed, *, size: Size = size_of) -> Answer:
+    """What serves the wish. ``size`` is for those who keep sizes. Raises what ``checked`` raises."""
     checked(wish)
     found: list[Recommendation] = []
     left_out: Counter[str] = Counter()
     for entry in entries:
-        result = _judge(entry, wish, speed)
+        result = _judge(entry, wish, speed, size)
         if isinstance(result, Recommendation):
             found.append(result)
         else:
@@ -207,7 +207,7 @@ def recommend(entries: Iterable[CatalogEntry], wish: Wish, speed: Speed) -> Answ
     return Answer(tuple(found), left_out)
 
 
-def _judge(entry: CatalogEntry, wish: Wish, speed: Speed) -> Recommendation | str:
+def _judge(entry: CatalogEntry, wish: Wish, speed: Speed, size: Size) -> Recommendation | str:
     """What may be recommended, or the condition that speaks against it."""
     if not _does(entry, wish.task):
         return "another task"
@@ -219,15 +219,15 @@ def _judge(entry: CatalogEntry, wish: Wish, speed: Speed) -> Recommendation | st
     engine = _engine(entry, wish.engine)
     if engine is None:
         return "engine"
-    sizes = [size for size in (size_of(entry, name) for name in _types(entry, wish, engine)) if size is not None]
+    sizes = [found for found in (size(entry, name) for name in _types(entry, wish, engine)) if found is not None]
     if not sizes:
         return "size unknown"
     context_tokens = _context(entry, wish)
     memory_bytes = wish.memory_bytes
-    fitting = [size for size in sizes if memory_bytes is None or size.memory_bytes(context_tokens) <= memory_bytes]
+    fitting = [one for one in sizes if memory_bytes is None or one.memory_bytes(context_tokens) <= memory_bytes]
     if not fitting:
         return "memory"
-    rates = {size.type_name: _rate(entry, size, speed) for size in fitting}
+    rates = {one.type_name: _rate(entry, one, speed) for one in fitting}
     chosen = _chosen(fitting, rates, wish.tokens_per_s)
     if chosen is None:
         return "speed" if any(rate is not None for rate in rates.values()) else "speed unknown"

@@ -26,6 +26,8 @@ from madang.quantization.presets import ModelFacts, find_preset, preset_types
 # Tokens per second of a described model after so many tokens of context; None is unknown.
 Speed: TypeAlias = Callable[[ModelDescription, int], float | None]
 
+Size: TypeAlias = Callable[[CatalogEntry, str], "Sized | None"]
+
 # Whose bits per weight stand for those of models without a shape.
 _USUAL: Final = "llama2:7b"
 

@@ -17,6 +17,7 @@ from madang.runtime.abilities import as_engine
 from madang.server.bridge import events, in_thread, leased
 from madang.server.deriving import meant, prepared
 from madang.server.fitting import Memory, fitted_to, summarise_ahead
+from madang.server.grounding import Grounding
 from madang.server.state import ServerState
 
 MAX_ANSWERS = 16  # that one request may ask for
@@ -30,16 +31,27 @@ async def answers(
     keep_alive_s: float | None = None,
     overflow: ContextPolicy | None = None,
     memory: Memory | None = None,
+    grounding: Grounding | None = None,
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """Events of all requests as they come, each with the number of its request.
 
-    A conversation that is too long is refused, or shortened if ``overflow`` says so, with summaries of ``memory``.
+    A conversation that is too long is refused, or shortened if ``overflow`` says so, with summaries of ``memory``; one
+    that is answered from documents is a single request.
     Raises what loading and generating raise. Leaving ends every generation.
     """
+    if grounding is not None and grounding.is_refused:
+        for event in grounding.refusal():
+            yield 0, event
+        return
     reference, preset = meant(state.store, model)
     async with leased(state.pool, reference, keep_alive_s=keep_alive_s) as loaded:
         engine = as_engine(loaded)
         requests = await prepared(state.store, engine, preset, requests)
+        if grounding is not None:
+            async with aclosing(grounded_events(engine, requests[0], grounding, overflow, memory)) as told:
+                async for event in told:
+                    yield 0, event
+            return
         fitted = None if overflow is None else await fitted_to(engine, requests[0], overflow, memory)
         if fitted is not None:  # several answers are to one conversation
             requests = [replace(request, messages=fitted.request.messages) for request in requests]
@@ -47,6 +59,17 @@ async def answers(
         async with aclosing(stream):
             async for number, event in stream:
                 yield number, event if fitted is None else fitted.told(event)
+
+
+async def grounded_events(
+    engine: Engine, request: Request, grounding: Grounding, overflow: ContextPolicy | None, memory: Memory | None = None
+) -> AsyncGenerator[Event, None]:
+    """Events of one request that is answered from documents."""
+    request = await grounding.fit(engine, request, overflow, memory)
+    async with aclosing(events(engine, request)) as stream:
+        async for event in stream:
+            for told in grounding.told(event):
+                yield told
 
 
 async def prepare_summary(state: ServerState, model: str, request: Request, memory: Memory) -> None:

@@ -19,6 +19,7 @@ from madang.server.bridge import in_thread
 from madang.server.layers import enclose
 from madang.server.shapes import failure_response
 from madang.server.state import ServerState
+from madang.server.webpage import PageLayer
 from madang.server.wire import problem_of
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it but logs
@@ -30,7 +31,9 @@ def create_app(state: ServerState) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.comparisons.cancel_all()
         await app.state.history.background.close()
+        await in_thread(app.state.library.close)
         await in_thread(state.pool.close)
         await in_thread(app.state.history.close)
         if state.traces is not None:
@@ -40,6 +43,7 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(title="madang", version=state.version, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = state
     app.add_middleware(JsonBodies)
+    app.add_middleware(PageLayer)
     app.add_exception_handler(Exception, _failed)
     for kind in (MadangError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _failed)

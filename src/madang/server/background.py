@@ -39,7 +39,7 @@ class Background:
         if visit is not None and visit.admission.n_running + visit.admission.n_waiting > 0:
             return  # whoever needs it will have it made
         if visit is not None:  # its latencies are not those of the request that it follows
-            VISIT.set(replace(visit, arrived_s=perf_counter()))
+            VISIT.set(replace(visit, arrived_s=perf_counter(), n_leases=0, generations=[]))
         try:
             await work()
         except MadangError as error:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
@@ -69,6 +69,27 @@ async def leased(pool: ModelPool, reference: str, *, keep_alive_s: float | None 
     its model loads leaves the load running, for the next one.
     """
     check_model(reference)
+    with _held():
+        async with _lease_of(pool, reference, keep_alive_s) as loaded:
+            yield loaded
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """The running request is one that uses a model."""
+    visit = VISIT.get()
+    if visit is None:
+        yield
+        return
+    visit.n_leases += 1
+    try:
+        yield
+    finally:
+        visit.n_leases -= 1
+
+
+@asynccontextmanager
+async def _lease_of(pool: ModelPool, reference: str, keep_alive_s: float | None) -> AsyncIterator[Loaded]:
     resident = pool.lease_resident(reference, keep_alive_s=keep_alive_s) if isinstance(pool, ResidentPool) else None
     if resident is None:
         lease = pool.lease(reference, keep_alive_s=keep_alive_s)
@@ -96,7 +117,13 @@ async def placed(loaded: Loaded) -> AsyncIterator[None]:
     """A place among those that the engine runs at once, for work that is no stream. Raises Overloaded."""
     visit = VISIT.get()
     async with (_outside_of_requests if visit is None else visit.admission).place(loaded):
-        yield
+        if visit is not None:
+            visit.is_placed = True
+        try:
+            yield
+        finally:
+            if visit is not None:
+                visit.is_placed = False
 
 
 async def while_connected(http: HttpRequest, work: Awaitable[T]) -> T:
@@ -275,8 +302,9 @@ async def _counted(engine: Engine) -> AsyncIterator[Generation | None]:
         return
     model = engine.info.model if visit.model is None else visit.model
     with visit.metrics.generation(model, visit.key_name, visit.arrived_s) as seen:
-        async with visit.admission.place(engine):
-            seen.begin()
+        visit.generations.append(seen)
+        async with visit.admission.place(engine) as place:
+            seen.begin(place)
             yield seen
 
 

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ConfigDict
 
-from madang.chat import ContextPolicy, Turn, chained
+from madang.chat import ContextPolicy, Turn, chained, is_due
 from madang.chat.sessions import new_turn_id
 from madang.core.errors import InvalidRequest, MadangError, NotFound, StorageError
 from madang.core.events import Done, Event, ReasoningDelta, TextDelta, ToolCallDelta
@@ -28,20 +28,27 @@ from madang.storage.runs import facts_of
 
 Prepare: TypeAlias = Callable[[Message], Awaitable[None]]
 
+ROOM_TOKENS = 600  # of the context, for the question what a conversation is about and its answer
 SETTLE_S = 2.0  # that a question waits for the answer before it to be written
 
 
 class WireSession(WireObject):
-    """What a request says of its session.
+    """What a request says of its session, and of the documents that it is answered from.
 
-    session   where the exchange is kept, and where what was said before is
-    parent    the message that it follows: one in the middle begins a branch, "" is before the first; unset is the last
+    session     where the exchange is kept, and where what was said before is
+    parent      the message that it follows: one in the middle begins a branch, "" is before the first; unset: the last
+    collection  one or more, to answer from; unset is what the session's persona has, an empty list is none
+    document    only one of their documents: its id, title or source
+    speaker     only what this person said in it
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    session: str
+    session: str | None = None
     parent: str | None = None
+    collection: str | list[str] | None = None
+    document: str | None = None
+    speaker: str | None = None
 
 
 @dataclass(slots=True)
@@ -50,7 +57,10 @@ class Exchange:
 
     before      what the model is told before the question
     memory      summaries of the session
+    described   how many questions it had when it was described, or 0
     asked       the question's turns; empty when an earlier question is answered again
+    collections   names of those that the session's persona looks into
+    more        what else is told of the answer, when it is over
     """
 
     history: History
@@ -60,9 +70,12 @@ class Exchange:
     parent: str | None = None
     policy: ContextPolicy = "strict"
     memory: Memory | None = None
+    described: int = 0
     asked: list[Turn] = field(default_factory=list)
     model: str = ""
     warnings: list[str] = field(default_factory=list)
+    collections: tuple[str, ...] = ()
+    more: Callable[[], dict[str, Any]] = dict
     _answer_id: str = field(default_factory=new_turn_id)
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
@@ -75,7 +88,7 @@ class Exchange:
     ) -> AsyncGenerator[tuple[int, Event], None]:
         """The same events. What was said is kept however the stream ends, but nothing of a request that is refused.
 
-        After a whole answer, ``prepare`` is given it, to get a long conversation ready for its next turn.
+        After a whole answer, ``prepare`` is given it, if there is something to do before the next turn.
         """
         is_refused = False
         try:
@@ -83,7 +96,7 @@ class Exchange:
                 async for number, event in stream:
                     self._saw(event)
                     yield number, event
-            if prepare is not None and self._is_long():
+            if prepare is not None and (self.is_long or self.is_undescribed):
                 answer = Message("assistant", "".join(self._text), tool_calls=tuple(self._calls))
                 self.history.background.start(self.session, partial(prepare, answer))
         except MadangError:
@@ -95,15 +108,32 @@ class Exchange:
 
     def facts(self) -> dict[str, Any]:
         """What the answer says of its session."""
-        warnings = list(self.warnings)
+        more = self.more()
+        warnings = [*self.warnings, *more.pop("warnings", ())]
         if not warnings and self.history.trouble is not None:
             warnings.append(_not_kept(self.history.trouble))
-        facts: dict[str, Any] = {"session": self.session, "message": self._answer_id}
+        facts: dict[str, Any] = {"session": self.session, "message": self._answer_id, **more}
         if self.asked:
             facts["question"] = self.asked[-1].id
         return facts | ({"warnings": warnings} if warnings else {})
 
-    def _is_long(self) -> bool:
+    @property
+    def n_questions(self) -> int:
+        """Of the conversation so far."""
+        roles = [message.role for message in self.before] + [turn.message.role for turn in self.asked]
+        return roles.count("user")
+
+    @property
+    def is_undescribed(self) -> bool:
+        """Whether its model should be asked what it is about, and can be shown the whole of it."""
+        if self._done is None or not is_due(self.n_questions, self.described):
+            return False
+        ledger = self._done.ledger
+        room = ledger.n_ctx - ledger.kept_tokens - ledger.generated_tokens
+        return ledger.dropped_tokens == 0 and room >= ROOM_TOKENS
+
+    @property
+    def is_long(self) -> bool:
         """Whether its context is filled so far that the next turn may want a summary."""
         if self.policy != "summarise" or self._done is None:
             return False
@@ -137,7 +167,7 @@ class Exchange:
                     reasoning="".join(self._reasoning),
                     state="partial" if self._done is None else "whole",
                     model=self.model,
-                    facts={} if self._done is None else facts_of(self._done),
+                    facts=self.more() | ({} if self._done is None else facts_of(self._done)),
                 )
             )
         if turns:
@@ -155,23 +185,35 @@ async def begin_exchange(wire: WireSession | None, messages: Sequence[Message], 
     caller's, InvalidRequest when there is nothing to answer.
     """
     visit = VISIT.get()
-    if wire is None or visit is None or visit.history is None:
+    if wire is None or wire.session is None or visit is None or visit.history is None:
+        if wire is not None and wire.session is None and wire.parent is not None:
+            raise InvalidRequest("A parent is a message of a session; name the session.", param="madang.session")
         return None
-    return await in_thread(partial(_begun, visit.history, caller(), wire, messages, model))
+    place = _Place(caller(), wire.session, wire.parent)
+    return await in_thread(partial(_begun, visit.history, place, messages, model))
 
 
-def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[Message], model: str) -> Exchange:
+class _Place(NamedTuple):
+    """Where an exchange belongs: see WireSession."""
+
+    owner: str
+    session: str
+    parent: str | None
+
+
+def _begun(history: History, place: _Place, messages: Sequence[Message], model: str) -> Exchange:
     history.journal.settle(SETTLE_S)
+    owner = place.owner
     said = [message for message in messages if message.role != "system"]
     own = [message for message in messages if message.role == "system"]
-    exchange = Exchange(history, owner, wire.session, model=model)
+    exchange = Exchange(history, owner, place.session, model=model)
     path: list[Turn] = []
     try:
-        session = history.sessions.get(owner, wire.session)
-        path = [] if wire.parent == "" else history.sessions.path(owner, wire.session, wire.parent)
-        known = history.sessions.summaries(owner, wire.session)
-        if not own and session.persona is not None:
-            own = _prompt(history, owner, session.persona, exchange.warnings)
+        session = history.sessions.get(owner, place.session)
+        path = [] if place.parent == "" else history.sessions.path(owner, place.session, place.parent)
+        known = history.sessions.summaries(owner, place.session)
+        if session.persona is not None:
+            own = _as_persona(history, session.persona, exchange, own)
     except StorageError as error:
         if not said:
             raise
@@ -182,8 +224,8 @@ def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[M
             raise
         exchange.warnings.append(f"This session is not there. {notice} What was said before is not known.")
     else:
-        exchange.policy = session.context_policy
-        exchange.memory = Memory(known, partial(_keep_summary, history, owner, wire.session))
+        exchange.policy, exchange.described = session.context_policy, session.described
+        exchange.memory = Memory(known, partial(_keep_summary, history, owner, place.session))
     while not said and path and path[-1].message.role == "assistant":
         path.pop()
     if not said and (not path or path[-1].message.role not in ("user", "tool")):
@@ -194,13 +236,15 @@ def _begun(history: History, owner: str, wire: WireSession, messages: Sequence[M
     return exchange
 
 
-def _prompt(history: History, owner: str, name: str, warnings: list[str]) -> list[Message]:
+def _as_persona(history: History, name: str, exchange: Exchange, own: list[Message]) -> list[Message]:
+    """System messages: those that the request has, or the persona's; its collections are noted."""
     try:
-        prompt = history.personas.get(owner, name).prompt
+        persona = history.personas.get(exchange.owner, name)
     except NotFound:
-        warnings.append(f"The persona '{name}' is not there any more; the session goes on without it.")
-        return []
-    return [] if prompt is None else [Message("system", prompt)]
+        exchange.warnings.append(f"The persona '{name}' is not there any more; the session goes on without it.")
+        return own
+    exchange.collections = persona.collections
+    return own or ([] if persona.prompt is None else [Message("system", persona.prompt)])
 
 
 def _keep_summary(history: History, owner: str, session: str, digest: str, text: str) -> None:

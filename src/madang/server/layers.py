@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
 from madang.server.history import History
 from madang.server.keys import KeyFile
-from madang.server.limits import BLOB_BYTES, Admission, BodyClock
+from madang.server.learning import Learning
+from madang.server.library import Library
+from madang.server.limits import BLOB_BYTES, DOCUMENT_BYTES, Admission, BodyClock
 from madang.server.metrics import GenerationEnd, Row, ServerMetrics
 from madang.server.refusals import refuse
 from madang.server.security import Guard, SecurityConfig
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from madang.server.tracing import Traces
 
 UPLOADS = "/api/blobs/"
+DOCUMENTS = "/madang/v1/collections/"
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DRAIN_RETRY_S = 5.0
@@ -44,14 +47,22 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
     history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
-    metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
+    learning = Learning(state.settings, history.background)
+    metrics = ServerMetrics(
+        lambda: _now(admission, state.pool, history), ended=partial(_ended, history, learning, state.traces)
+    )
     app.state.history = history
+    app.state.library = Library(state, history.database, admission)
+    visits: dict[int, Visit] = {}
+    app.state.visits = visits
     security = SecurityConfig(KeyFile(state.settings.home)) if state.security is None else state.security
     # The last one added is the outermost.
     app.add_middleware(BodyLayer, state=state)
     app.add_middleware(Guard, config=security)
     app.add_middleware(DrainLayer, drain=drain)
-    app.add_middleware(VisitLayer, metrics=metrics, admission=admission, history=history, traces=state.traces)
+    app.add_middleware(
+        VisitLayer, metrics=metrics, admission=admission, history=history, visits=visits, traces=state.traces
+    )
     return drain, metrics
 
 
@@ -68,8 +79,9 @@ def _now(admission: Admission, pool: ModelPool, history: History) -> dict[str, l
     }
 
 
-def _ended(history: History, traces: Traces | None, end: GenerationEnd) -> None:
+def _ended(history: History, learning: Learning, traces: Traces | None, end: GenerationEnd) -> None:
     history.keep_run(end)
+    learning.ended(end)
     visit = VISIT.get()
     if traces is not None and visit is not None and visit.span is not None:
         traces.generated(visit.span, end)
@@ -84,12 +96,16 @@ class VisitLayer:
     def __init__(
         self,
         app: ASGIApp,
+        *,
         metrics: ServerMetrics,
         admission: Admission,
         history: History,
+        visits: dict[int, Visit],
         traces: Traces | None = None,
     ) -> None:
+        """``visits`` are those of all requests that run, kept up to date here."""
         self._app = app
+        self._visits = visits
         self._traces = traces
         self._metrics = metrics
         self._admission = admission
@@ -101,11 +117,16 @@ class VisitLayer:
             await self._app(scope, receive, send)
             return
         visit = Visit(
-            request_id=_request_id(scope), metrics=self._metrics, admission=self._admission, history=self._history
+            request_id=_request_id(scope),
+            metrics=self._metrics,
+            admission=self._admission,
+            history=self._history,
+            path=scope["path"],
         )
         if self._traces is not None:
             visit.span = self._traces.begin(scope["method"], Headers(scope=scope))
         token = VISIT.set(visit)
+        self._visits[id(visit)] = visit
         answer = _Answer(send, visit.request_id)
         began_s = time.perf_counter()
         try:
@@ -122,6 +143,7 @@ class VisitLayer:
                 await refuse(scope, receive, answer.send, error)
         finally:
             VISIT.reset(token)
+            del self._visits[id(visit)]
             duration_s = time.perf_counter() - began_s
             status = STATUS_OF_FAULT if answer.status is None else answer.status
             self._metrics.answered(_route(scope), scope["method"], status)
@@ -261,8 +283,7 @@ class BodyLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["path"].startswith(UPLOADS)
-        limit_bytes = BLOB_BYTES if is_upload else self._state.body_bytes
+        is_upload, limit_bytes = _upload(scope, self._state.body_bytes)
         headers = Headers(scope=scope)
         promised = headers.get("content-length", "")
         if promised.isdecimal() and len(promised) < 20 and int(promised) > limit_bytes:
@@ -280,6 +301,16 @@ class BodyLayer:
             body.watch.end()
         if body.failure is not None and not body.has_begun:
             await refuse(scope, receive, send, body.failure)
+
+
+def _upload(scope: Scope, body_bytes: int) -> tuple[bool, int]:
+    """Whether the body is a file, which may take its time, and the most bytes that it may have."""
+    path: str = scope["path"]
+    if path.startswith(UPLOADS):
+        return True, BLOB_BYTES
+    if scope["method"] == "PUT" and path.startswith(DOCUMENTS):
+        return True, DOCUMENT_BYTES
+    return False, body_bytes
 
 
 class _Body:

@@ -21,4 +21,6 @@ def ledger_of(done: Done, warnings: Sequence[str] = ()) -> dict[str, object]:
     }
     if ledger.dropped_messages or ledger.summarised_messages:
         facts |= {"dropped_messages": ledger.dropped_messages, "summarised_messages": ledger.summarised_messages}
+    if ledger.source_tokens or ledger.dropped_sources:
+        facts |= {"source_tokens": ledger.source_tokens, "dropped_sources": ledger.dropped_sources}
     return facts | {"warnings": list(warnings)} if warnings else facts

@@ -6,26 +6,24 @@ Labels are names of models that were loaded, of keys, routes and codes: never a 
 from __future__ import annotations
 
 import time
-from collections import Counter as Tally
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import quantiles
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from madang.core.errors import MadangError
 from madang.core.events import Done, Event
+from madang.server.recent import Finished, RecentModel
 
 if TYPE_CHECKING:
     from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric as Family
 
+    from madang.server.limits import Place
+
 # Prometheus keeps the colon that vLLM writes for rules that people record themselves.
 PREFIX = "madang_"
-RECENT = 512  # generations per model that the summary's percentiles are of
 
 _TO_FIRST_S = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
@@ -201,29 +199,23 @@ METRICS: tuple[Metric, ...] = (
     Metric("resident_model_leases", "now", ("model", "engine"), "Requests that hold each loaded model."),
 )
 
-_TOTALS = (
-    "requests",
-    "failures",
-    "prompt_tokens",
-    "cached_tokens",
-    "generation_tokens",
-    "drafted_tokens",
-    "accepted_tokens",
-)
-
 Row = tuple[tuple[str, ...], float]  # values of the labels, and the number
 Now = Callable[[], Mapping[str, Iterable[Row]]]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationEnd:
-    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done."""
+    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done.
+
+    ran_alone   no other generation of this server ran meanwhile
+    """
 
     model: str
     key: str
     started_at: datetime
     done: Done | None
     code: str | None
+    ran_alone: bool
 
 
 class ServerMetrics:
@@ -236,9 +228,7 @@ class ServerMetrics:
         self._now = now
         self._ended = ended
         self._began_s = time.monotonic()
-        self._lock = Lock()
-        self._recent: dict[str, deque[_Finished]] = {}
-        self._totals: dict[str, Tally[str]] = {}
+        self._recent: dict[str, RecentModel] = {}
         self.registry = CollectorRegistry()
         self._metrics: dict[str, Any] = {}
         for row in METRICS:
@@ -272,10 +262,12 @@ class ServerMetrics:
         finally:
             if generation.done is None:
                 self._metrics["request_failure"].labels(model, key, code).inc()
-                self._tally(model)["failures"] += 1
+                self.recent(model).totals["failures"] += 1
             if self._ended is not None:
                 done = generation.done
-                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None))
+                place = generation.place
+                ran_alone = place is not None and not place.had_company
+                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None, ran_alone))
 
     def page(self) -> tuple[str, bytes]:
         """What Prometheus reads: content type and text."""
@@ -286,16 +278,14 @@ class ServerMetrics:
     def summary(self, shows: Callable[[str], bool] = bool) -> dict[str, Any]:
         """The same for people and pages: totals since the start, and latencies of the last generations.
 
-        ``shows`` says of a model whether the caller may know of it.
+        ``shows`` says of a model whether the caller may know of it. Call it where generations are counted.
         """
         rows = {name: list(values) for name, values in self._now().items()}
-        with self._lock:
-            models = {model: self._model_summary(model) for model in sorted(self._totals) if shows(model)}
         return {
             "uptime_s": time.monotonic() - self._began_s,
             "running": _single(rows.get("num_requests_running")),
             "waiting": _single(rows.get("num_requests_waiting")),
-            "models": models,
+            "models": {model: self._recent[model].summary() for model in sorted(self._recent) if shows(model)},
         }
 
     def rows(self) -> Mapping[str, Iterable[Row]]:
@@ -311,7 +301,7 @@ class ServerMetrics:
         found: Histogram = self._metrics[name].labels(*labels)
         return found
 
-    def finished(self, labels: tuple[str, str], done: Done, queue_s: float, seen: _Finished) -> None:
+    def finished(self, labels: tuple[str, str], done: Done, queue_s: float, seen: Finished) -> None:
         """A generation came to its end."""
         usage, timings = done.usage, done.timings
         self._metrics["request_success"].labels(*labels, done.finish_reason).inc()
@@ -337,9 +327,9 @@ class ServerMetrics:
         if timings.decode_tokens > 0:
             per_token_s = timings.decode_s / timings.decode_tokens
             self.observe("request_time_per_output_token_seconds", labels, per_token_s)
-        with self._lock:
-            self._recent.setdefault(labels[0], deque(maxlen=RECENT)).append(seen)
-        self._tally(labels[0]).update(
+        recent = self.recent(labels[0])
+        recent.finished(seen)
+        recent.totals.update(
             requests=1,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
@@ -348,26 +338,12 @@ class ServerMetrics:
             accepted_tokens=timings.accepted_tokens,
         )
 
-    def _tally(self, model: str) -> Tally[str]:
-        with self._lock:
-            return self._totals.setdefault(model, Tally())
-
-    def _model_summary(self, model: str) -> dict[str, Any]:
-        recent = self._recent.get(model, ())
-        return {name: self._totals[model][name] for name in _TOTALS} | {
-            "time_to_first_token_s": _percentiles([one.to_first_s for one in recent if one.to_first_s is not None]),
-            "time_per_output_token_s": _percentiles([one.per_token_s for one in recent if one.per_token_s is not None]),
-            "request_s": _percentiles([one.request_s for one in recent]),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """What the summary keeps of a generation, in seconds."""
-
-    to_first_s: float | None
-    per_token_s: float | None
-    request_s: float
+    def recent(self, model: str) -> RecentModel:
+        """What is kept of a model for people who look now."""
+        found = self._recent.get(model)
+        if found is None:
+            found = self._recent[model] = RecentModel()
+        return found
 
 
 class Generation:
@@ -380,11 +356,18 @@ class Generation:
         self._last_s: float | None = None
         self._between: Histogram | None = None
         self._to_first_s: float | None = None
+        self._first_s = 0.0
+        self._recent = metrics.recent(labels[0])
+        self.is_begun = False
+        self.n_pieces = 0
         self.done: Done | None = None
+        self.place: Place | None = None
 
-    def begin(self) -> None:
+    def begin(self, place: Place) -> None:
         """The engine has a place for it."""
+        self.place = place
         self._begun_s = time.perf_counter()
+        self.is_begun = True
 
     def saw(self, event: Event) -> None:
         """Count what an event tells."""
@@ -393,16 +376,30 @@ class Generation:
             self.done = event
             timings = event.timings
             per_token_s = timings.decode_s / timings.decode_tokens if timings.decode_tokens > 0 else None
-            seen = _Finished(self._to_first_s, per_token_s, now_s - self._arrived_s)
+            usage = event.usage
+            seen = Finished(
+                self._to_first_s, per_token_s, now_s - self._arrived_s, usage.prompt_tokens, usage.cached_tokens
+            )
             self._metrics.finished(self._labels, event, self._begun_s - self._queued_s, seen)
             return
         if self._last_s is None or self._between is None:
             self._to_first_s = now_s - self._arrived_s
             self._metrics.observe("time_to_first_token_seconds", self._labels, self._to_first_s)
             self._between = self._metrics.histogram("inter_token_latency_seconds", self._labels)
+            self._first_s = now_s
+            self._recent.piece(now_s, None)
         else:
             self._between.observe(now_s - self._last_s)
+            self._recent.piece(now_s, now_s - self._last_s)
+        self.n_pieces += 1
         self._last_s = now_s
+
+    @property
+    def pieces_per_s(self) -> float | None:
+        """Since the first; None before the second."""
+        if self._last_s is None or self._last_s == self._first_s:
+            return None
+        return (self.n_pieces - 1) / (self._last_s - self._first_s)
 
 
 class _Gauges:
@@ -426,11 +423,3 @@ class _Gauges:
 
 def _single(rows: list[Row] | None) -> float:
     return rows[0][1] if rows else 0
-
-
-def _percentiles(values: list[float]) -> dict[str, float] | None:
-    """Half and 95 of 100 are not above these; None without values."""
-    if not values:
-        return None
-    cuts = quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
-    return {"p50": cuts[9], "p95": cuts[18]}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
+from madang.hardware.residence import memory_use
+from madang.server.bridge import in_thread
 from madang.server.history import History
 from madang.server.layers import Drain
+from madang.server.live import live_requests
+from madang.server.manage import documents
 from madang.server.metrics import ServerMetrics
 from madang.server.scopes import check_overseer, is_visible
 from madang.server.state import ModelPool
+from madang.server.visit import Visit
 
 
 def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetrics) -> None:
@@ -41,22 +47,30 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/madang/v1/metrics", tags=["monitoring"])
-    def summary() -> dict[str, Any]:
-        """Totals and latencies per model, and the models in memory. Sizes in bytes, times in seconds."""
-        return metrics.summary(is_visible) | {
-            "resident": [_resident(one) for one in pool.resident() if is_visible(one.reference)]
-        }
+    async def summary() -> documents.Metrics:
+        """Totals and the latest per model, the models in memory, and memory. Sizes in bytes, times in seconds."""
+        resident = [_resident(one) for one in await in_thread(pool.resident) if is_visible(one.reference)]
+        memory = documents.MemoryUse(**asdict(await in_thread(memory_use)))
+        return documents.Metrics(**metrics.summary(is_visible), resident=resident, memory=memory)
+
+    @app.get("/madang/v1/requests", tags=["monitoring"])
+    async def requests() -> documents.LiveRequests:
+        """The requests that use a model now, the oldest first. What they say is not told."""
+        check_overseer()
+        visits: dict[int, Visit] = app.state.visits
+        live = [one for one in live_requests(visits.values()) if is_visible(one.model)]
+        return documents.LiveRequests(requests=[documents.LiveRequest(**asdict(one)) for one in live])
 
 
-def _resident(one: Any) -> dict[str, Any]:
-    return {
-        "model": one.reference,
-        "engine": one.info.engine,
-        "context_tokens": one.info.context_tokens,
-        "max_concurrency": one.info.max_concurrency,
-        "size_bytes": one.size_bytes,
-        "loaded_at": one.loaded_at.isoformat(),
-        "expires_at": None if one.expires_at is None else one.expires_at.isoformat(),
-        "leases": one.n_leases,
-        "reason": one.reason,
-    }
+def _resident(one: Any) -> documents.ResidentNow:
+    return documents.ResidentNow(
+        model=one.reference,
+        engine=one.info.engine,
+        context_tokens=one.info.context_tokens,
+        max_concurrency=one.info.max_concurrency,
+        size_bytes=one.size_bytes,
+        loaded_at=one.loaded_at,
+        expires_at=one.expires_at,
+        leases=one.n_leases,
+        reason=one.reason,
+    )

@@ -34,17 +34,32 @@ def is_visible(name: str) -> bool:
     return visit is None or visit.key is None or visit.key.may_use(name)
 
 
+def may_manage() -> bool:
+    """Whether this caller may change models and look behind the server."""
+    visit = VISIT.get()
+    return visit is None or visit.key is None or visit.key.may_manage
+
+
 async def check_manager() -> None:
     """Whether this caller may change models and look behind the server. Raises Forbidden.
 
     On a server without keys everybody on its machine may.
     """
-    visit = VISIT.get()
-    if visit is not None and visit.key is not None and not visit.key.may_manage:
+    if not may_manage():
         raise Forbidden(
             "This key may use models, but not fetch, make, remove or unload them, nor see the server's settings.",
             hint="Its owner makes one that may: madang keys add NAME --manage",
         )
+
+
+def granted_keep_alive(wanted_s: float | None) -> tuple[float | None, tuple[str, ...]]:
+    """How long a model stays in memory because a caller says so, and a warning where it is not the caller's to say.
+
+    Others may use the model, too: only who may unload it may shorten its time, or lengthen it at the cost of others.
+    """
+    if wanted_s is None or may_manage():
+        return wanted_s, ()
+    return None, ("'keep_alive' was ignored: this key may not say how long models stay in memory.",)
 
 
 MANAGES = Depends(check_manager)

@@ -25,6 +25,7 @@ from madang.core.errors import Forbidden, InvalidKey, InvalidRequest, MadangErro
 from madang.server.keys import ApiKey, KeyFile
 from madang.server.refusals import refuse
 from madang.server.visit import VISIT
+from madang.server.webpage import is_page
 
 PUBLIC_PATHS = frozenset({"/", "/health", "/ready"})
 PREFLIGHT_MAX_AGE_S = 600
@@ -137,7 +138,7 @@ class Guard:
     def _authenticate(self, scope: Scope, headers: Headers) -> ApiKey | None:
         """The caller's key; None where none is needed."""
         try:
-            if scope["path"] in PUBLIC_PATHS or not self._config.keys.list():
+            if scope["path"] in PUBLIC_PATHS or is_page(scope) or not self._config.keys.list():
                 return None
             return identify(headers, self._config.keys)
         except MadangError as error:

@@ -66,6 +66,75 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
         "CREATE INDEX runs_by_owner ON runs (owner, id)",
     ),
+    (  # what a session is about, and who says so; described is at how many questions its model was asked
+        "ALTER TABLE sessions ADD COLUMN title_by TEXT NOT NULL DEFAULT 'question'",
+        "ALTER TABLE sessions ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE sessions ADD COLUMN tags_by TEXT NOT NULL DEFAULT 'model'",
+        "ALTER TABLE sessions ADD COLUMN summary TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE sessions ADD COLUMN summary_by TEXT NOT NULL DEFAULT 'model'",
+        "ALTER TABLE sessions ADD COLUMN described INTEGER NOT NULL DEFAULT 0",
+    ),
+    (  # Documents. An index of vectors is made from these, and can always be made again.
+        """CREATE TABLE collections (
+            id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            embedding_model TEXT NOT NULL,
+            analyzer TEXT NOT NULL,
+            n_dimensions INTEGER,
+            n_chunks INTEGER NOT NULL DEFAULT 0,
+            n_terms INTEGER NOT NULL DEFAULT 0,
+            revision INTEGER NOT NULL DEFAULT 0,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            UNIQUE (owner, name)
+        )""",
+        """CREATE TABLE documents (
+            id TEXT PRIMARY KEY,
+            collection TEXT NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+            source TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            title TEXT NOT NULL,
+            media_type TEXT NOT NULL,
+            size_bytes INTEGER NOT NULL,
+            n_characters INTEGER NOT NULL,
+            n_chunks INTEGER NOT NULL,
+            facts TEXT NOT NULL,
+            notes TEXT NOT NULL,
+            added_at REAL NOT NULL,
+            text TEXT NOT NULL,
+            UNIQUE (collection, source)
+        )""",
+        # An id is never given twice: an index that is behind must not take a new chunk for an old one.
+        """CREATE TABLE chunks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            collection TEXT NOT NULL,
+            document TEXT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            start INTEGER NOT NULL,
+            end INTEGER NOT NULL,
+            headings TEXT NOT NULL,
+            n_tokens INTEGER NOT NULL,
+            page INTEGER,
+            speaker TEXT,
+            vector BLOB,
+            terms BLOB NOT NULL
+        )""",
+        "CREATE INDEX chunks_by_document ON chunks (document, start)",
+        "CREATE INDEX chunks_by_collection ON chunks (collection, id)",
+        """CREATE TABLE terms (
+            collection TEXT NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+            term INTEGER NOT NULL,
+            n_chunks INTEGER NOT NULL,
+            PRIMARY KEY (collection, term)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE vector_indexes (
+            collection TEXT NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+            place TEXT NOT NULL,
+            revision INTEGER NOT NULL,
+            mean_terms REAL NOT NULL,
+            PRIMARY KEY (collection, place)
+        )""",
+    ),
     (
         """CREATE TABLE experiments (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -21,6 +21,7 @@ from madang.models import Manifest, ManifestFile, NameReference, Preset, Sources
 from madang.models.sources.ollama import OllamaSource
 from madang.server import ServerState
 from madang.server.app import create_app
+from madang.server.keys import KeyFile
 from madang.server.pulls import Pulls
 from tests.models.registry import Registry
 from tests.native.tiny import MODEL
@@ -217,3 +218,65 @@ def test_both_apis_tell_the_same_of_a_download(client: TestClient, registry: Reg
 def follow(client: TestClient) -> list[str]:
     started = got(client, "/pulls", 202, "POST", json={"model": "tiny:1b"})
     return client.get(f"/madang/v1/pulls/{started['id']}/events").text.splitlines()
+
+
+# ---- tokens
+
+
+def test_a_text_in_tokens(client: TestClient, store: Store) -> None:
+    body = {"text": "가a", "models": ["tiny:f32", "mario"]}
+    found = got(client, "/tokens", method="POST", json=body)
+    assert found["n_characters"] == 2
+    assert [one["name"] for one in found["models"]] == ["tiny:f32", "mario:latest"]
+    first = found["models"][0]
+    assert first["n_tokens"] == len(first["tokens"]) == 4
+    assert (first["tokens_per_letter"], first["context_share"]) == ({"korean": 3.0, "english": 1.0}, 4 / 1024)
+    assert first["tokens"][0] == {"id": 237, "text": "<0xEA>", "start": 0, "end": 1, "is_control": False}
+    special = got(client, "/tokens", method="POST", json=body | {"special": True})["models"][0]
+    assert special["tokens"][0]["is_control"] and special["tokens"][0]["end"] == 0
+
+
+def test_tokens_that_are_refused(client: TestClient, store: Store) -> None:
+    for body in (
+        {"text": "a" * 20_001, "models": ["tiny:f32"]},
+        {"text": "a", "models": []},
+        {"text": "a", "models": ["tiny:f32"] * 9},
+        {"text": "a", "models": ["file:/etc/passwd"]},
+        {"text": "a", "models": ["tiny:f32"], "wrong": 1},
+    ):
+        got(client, "/tokens", 400, method="POST", json=body)
+    for name in ("nothing:1b", "hf:org/repo", "smollm2:135m"):  # the last comes in one piece with its weights
+        got(client, "/tokens", 404, method="POST", json={"text": "a", "models": [name]})
+
+
+def test_who_may_not_fetch_has_no_tokenizer_fetched(client: TestClient, store: Store, state: ServerState) -> None:
+    keys = KeyFile(state.settings.home)
+    headers = {"Authorization": f"Bearer {keys.add('user')}"}
+    body = {"text": "a", "models": ["qwen3:0.6b"]}
+    assert client.post("/madang/v1/tokens", json=body, headers=headers).status_code == 403
+    body = {"text": "a", "models": ["tiny:f32"]}
+    assert client.post("/madang/v1/tokens", json=body, headers=headers).status_code == 200
+
+
+# ---- the catalog on this machine
+
+
+def test_the_catalog_says_what_fits(client: TestClient, store: Store) -> None:
+    found = got(client, "/catalog")
+    rows = {row["name"]: row for row in found["models"]}
+    assert rows["qwen3:0.6b"]["forecast"]["is_exact"] is True
+    assert rows["qwen3:0.6b"]["forecast"]["fits"] in ("yes", "tight", "no")
+    assert rows["qwen3:0.6b"]["forecast"]["tokens_per_s"] is None and "doctor" in found["speed_is"]
+    assert "Q4_K_M" in rows["llama2:7b"]["types"]
+
+
+def test_recommendations(client: TestClient, store: Store) -> None:
+    found = got(client, "/recommendations?task=한국어&memory_bytes=8000000000&limit=3&license=commercial")
+    assert found["task"] == "korean" and len(found["models"]) == 3 and found["left_out"]["memory"] > 0
+    first = found["models"][0]
+    assert first["memory_bytes"] <= 8_000_000_000 and first["reasons"] and first["steps"]
+    assert first["commercial"] in ("yes", "conditions")
+    assert got(client, "/recommendations?memory_bytes=1")["models"] == []
+    assert got(client, "/recommendations")["memory_bytes"] > 0
+    for wrong in ("task=cooking", "license=beer", "limit=0", "limit=1e9", "memory_bytes=-1", "speed_tokens_s=nan"):
+        assert got(client, f"/recommendations?{wrong}", 400)["error"]["message"]

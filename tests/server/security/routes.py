@@ -22,6 +22,7 @@ VALUES: Mapping[str, Any] = {
     "prompt": "hello",
     "max_tokens": 5,
     "source": "echo",
+    "models": ["echo"],
     "destination": "other",
 }
 EMBEDS = ("/v1/embeddings", "/v1/rerank", "/api/embed", "/api/embeddings")

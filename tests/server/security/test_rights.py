@@ -29,8 +29,12 @@ MANAGE = {
     "DELETE /madang/v1/models/{name:path}",
     "DELETE /madang/v1/resident/{name:path}",
     "POST /madang/v1/pulls",
+    "POST /madang/v1/resident",
     "DELETE /madang/v1/pulls/{id}",
     "GET /madang/v1/machine",
+    "POST /madang/v1/collections/{name}/documents",
+    "POST /madang/v1/comparisons",
+    "DELETE /madang/v1/comparisons/{id}",
 }
 USE = {
     "GET /openapi.json",
@@ -48,9 +52,22 @@ USE = {
     "GET /madang/v1/sessions/{id}/export",
     *(f"{method} /madang/v1/personas" for method in ("GET", "POST")),
     *(f"{method} /madang/v1/personas/{{name}}" for method in ("GET", "DELETE")),
+    *(f"{method} /madang/v1/collections" for method in ("GET", "POST")),
+    *(f"{method} /madang/v1/collections/{{name}}" for method in ("GET", "DELETE")),
+    "GET /madang/v1/collections/{name}/documents",
+    "PUT /madang/v1/collections/{name}/documents/{filename}",
+    *(f"{method} /madang/v1/collections/{{name}}/documents/{{id}}" for method in ("GET", "DELETE")),
+    "GET /madang/v1/collections/{name}/chunks/{id}",
+    "POST /madang/v1/collections/{name}/search",
+    *(f"GET /madang/v1/ingests{end}" for end in ("", "/{id}", "/{id}/events")),
+    "DELETE /madang/v1/ingests/{id}",
     "GET /madang/v1/runs",
+    "POST /madang/v1/tokens",
+    "GET /madang/v1/recommendations",
+    *(f"GET /madang/v1/comparisons{end}" for end in ("", "/{id}")),
     "GET /metrics",
     "GET /madang/v1/metrics",
+    "GET /madang/v1/requests",
     *(
         f"{start}{path}"
         for path in (
@@ -112,8 +129,8 @@ def test_what_is_not_for_a_key_is_not_there_on_any_route(
         for field in ("model", "name", "source", "destination", "from"):
             if field not in route.fields and field not in route.parameters:
                 continue
-            if "/sessions" in route.path or "/personas" in route.path:
-                continue  # a name in them is a wish for later requests, each of which is looked at
+            if any(f"/{own}" in route.path for own in ("sessions", "personas", "collections")):
+                continue  # a name in them is no model's, or a wish for later requests, each of which is looked at
             told = []
             for name in (other, other.replace("letters", "nothing").replace("someone", "nobody")):
                 more = {} if field in route.parameters else {"json": route.body(**{field: name})}
@@ -136,6 +153,28 @@ def keep(store: Store, name: str) -> None:
     assert not isinstance(reference, FileReference)
     weights = ManifestFile("model.gguf", status.st_size, path=str(file), modified_ns=status.st_mtime_ns)
     store.commit(Manifest(reference, "gguf", "test", (weights,), datetime.now(UTC)))
+
+
+def test_only_who_may_unload_says_how_long_models_stay(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    user, owner = bearer(keys.add("user")), bearer(keys.add("owner", may_manage=True))
+    said = {"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": False, "keep_alive": 0}
+    answer = client.post("/api/chat", json=said, headers=user)
+    assert "keep_alive" in answer.json()["madang"]["warnings"][0]
+    assert "warnings" not in client.post("/api/chat", json=said, headers=owner).json()["madang"]
+    assert [kept_s for _, kept_s in pool.leased] == [None, 0]
+    for path, body in (("/api/generate", {"model": "echo"}), ("/api/embed", {"model": "letters", "input": []})):
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=user).status_code == 403
+        assert client.post(path, json=body | {"keep_alive": 0}, headers=owner).status_code == 200
+    assert len(pool.unloaded) == 2
+
+
+def test_a_model_is_loaded_on_purpose(client: TestClient, keys: KeyFile, pool: Named) -> None:
+    owner = bearer(keys.add("owner", may_manage=True))
+    body = {"model": "echo", "keep_alive_s": -1}
+    found = client.post("/madang/v1/resident", json=body, headers=owner).json()
+    assert (found["name"], found["engine"]) == ("echo:latest", "echo")
+    assert pool.leased == [("echo", -1)]
+    assert client.post("/madang/v1/resident", json={"model": "nothing:1b"}, headers=owner).status_code == 404
 
 
 def test_lists_have_what_is_for_the_key(client: TestClient, scoped: dict[str, str]) -> None:

@@ -89,7 +89,7 @@ def _open(path: Path, placement: Placement, n_threads: int, method: str | None, 
     if method is None:
         model = model.to(placement.device.value)
     if method == BITSANDBYTES:
-        keep_dtype(model)
+        keep_dtype(model, options["dtype"])
     return model.eval()
 
 

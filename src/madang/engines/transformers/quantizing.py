@@ -12,14 +12,14 @@ _ABSENT: Final = object()
 
 
 def bitsandbytes_config(word: str, dtype: Any) -> Any:
-    """What ``from_pretrained`` is told for one of ``placement.QUANTIZATIONS``: NF4 is quantized twice over."""
+    """What ``from_pretrained`` is told for one of ``placement.QUANTIZATIONS``; scales of 4 bits are quantized, too."""
     from transformers import BitsAndBytesConfig
 
     if word == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=word,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
@@ -39,8 +39,8 @@ def import_bitsandbytes() -> None:
             sys.modules["kernels"] = before  # type: ignore[assignment]
 
 
-def keep_dtype(model: Any) -> None:
-    """Have 4-bit products computed in the dtype that they are meant for, on CPUs with AVX512-BF16, too.
+def keep_dtype(model: Any, dtype: Any) -> None:
+    """Have 4-bit products computed in ``dtype``, whatever a checkpoint says, on CPUs with AVX512-BF16, too.
 
     There the library's own kernel computes in bfloat16 whatever it is told; it is left to those who ask for that.
     """
@@ -48,5 +48,7 @@ def keep_dtype(model: Any) -> None:
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and module.compute_dtype is not torch.bfloat16:
-            module.support_avx512bf16_for_cpu = False
+        if isinstance(module, Linear4bit):
+            module.compute_dtype, module.compute_type_is_set = dtype, True
+            if dtype is not torch.bfloat16:
+                module.support_avx512bf16_for_cpu = False

@@ -1,4 +1,4 @@
-"""Models: those of the store, those that could be pulled, those in memory, and how one would be loaded."""
+"""Models: those of the store, those in memory, and how one would be loaded."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
 
 from madang.core.errors import ModelNotFound
 from madang.core.sampling import SamplingParams
 from madang.engines import choose_engine
 from madang.hardware import Choice, Plan
-from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference, load_catalog
+from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference
 from madang.runtime import plan_for
-from madang.server.bridge import in_thread
+from madang.server.bridge import in_thread, leased, while_connected
 from madang.server.describing import ModelFacts, facts_of
 from madang.server.manage import documents
-from madang.server.names import find_reference
+from madang.server.names import as_leased, find_reference
 from madang.server.scopes import MANAGES, is_visible
 from madang.server.state import ServerState
 from madang.server.wire import State
@@ -44,12 +45,6 @@ async def remove_model(name: str, state: State) -> documents.Removed:
     return await in_thread(partial(_remove, state, find_reference(name, state.store)))
 
 
-@router.get("/catalog")
-async def list_catalog(state: State) -> documents.Catalog:
-    """Every model that can be pulled by name."""
-    return await in_thread(partial(_catalog, state.store))
-
-
 @router.get("/plans/{name:path}")
 async def show_plan(name: str, state: State) -> documents.ModelPlan:
     """How a model would be loaded now: each setting with its reason."""
@@ -63,6 +58,13 @@ async def list_resident(state: State) -> documents.ResidentModels:
     return documents.ResidentModels(models=[_resident(one) for one in resident if is_visible(one.reference)])
 
 
+@router.post("/resident", dependencies=[MANAGES])
+async def load_model(wanted: documents.LoadRequest, state: State, http: HttpRequest) -> documents.ResidentModel:
+    """Load a model before it is asked for; answers when it is in memory. One that is there already stays."""
+    reference = find_reference(wanted.model, state.store)
+    return await while_connected(http, _load(state, as_leased(wanted.model, reference), reference, wanted.keep_alive_s))
+
+
 @router.delete("/resident/{name:path}", dependencies=[MANAGES])
 async def unload_model(name: str, state: State) -> documents.Unloaded:
     """Give a model up; who uses it now may finish."""
@@ -70,6 +72,18 @@ async def unload_model(name: str, state: State) -> documents.Unloaded:
     if not await in_thread(partial(state.pool.unload, reference)):
         raise ModelNotFound(reference, hint="It is not in memory.")
     return documents.Unloaded(name=reference)
+
+
+async def _load(
+    state: ServerState, leasable: str, reference: StoredReference, keep_alive_s: float | None
+) -> documents.ResidentModel:
+    async with leased(state.pool, leasable, keep_alive_s=keep_alive_s) as loaded:
+        resident = await in_thread(state.pool.resident)
+        # A derived model is in memory under the name of what it was made from.
+        found = next((one for one in resident if one.reference == str(reference) or one.info is loaded.info), None)
+    if found is None:
+        raise ModelNotFound(str(reference), hint="It was unloaded again.")
+    return _resident(found)
 
 
 def _models(store: Store) -> list[documents.Model]:
@@ -132,27 +146,6 @@ def _set(sampling: SamplingParams) -> dict[str, Any]:
 def _remove(state: ServerState, reference: StoredReference) -> documents.Removed:
     state.pool.unload(str(reference))
     return documents.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
-
-
-def _catalog(store: Store) -> documents.Catalog:
-    rows = []
-    for name, entry in load_catalog().entries.items():
-        rows.append(
-            documents.CatalogModel(
-                name=name,
-                source=str(entry.source),
-                task=entry.task,
-                tasks=list(entry.tasks),
-                parameters=entry.parameters,
-                context_tokens=entry.context_tokens,
-                license=None if entry.license is None else entry.license.name,
-                commercial=None if entry.license is None else entry.license.commercial,
-                languages=list(entry.languages),
-                size_bytes=entry.size_bytes,
-                is_here=store.find(entry.reference) is not None,
-            )
-        )
-    return documents.Catalog(models=rows)
 
 
 def _plan(state: ServerState, reference: StoredReference) -> documents.ModelPlan:

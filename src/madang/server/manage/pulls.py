@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, Final
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -13,16 +11,13 @@ from starlette.responses import Response
 
 from madang.core.errors import MadangError
 from madang.server.failures import sentence_of
-from madang.server.line_stream import stream_lines
 from madang.server.manage import documents
-from madang.server.manage.errors import error_body
+from madang.server.manage.following import FOLLOWED, follow
 from madang.server.names import find_origin
 from madang.server.pulls import Pull, Pulls
 from madang.server.scopes import MANAGES, is_visible
 
 router = APIRouter()
-
-POLL_S: Final = 0.1
 
 
 @router.post("/pulls", status_code=202, dependencies=[MANAGES])
@@ -43,15 +38,11 @@ async def show_pull(id: str, http: HttpRequest) -> documents.PullState:
     return _state(_found(http, id))
 
 
-@router.get(
-    "/pulls/{id}/events",
-    response_class=Response,
-    responses={200: {"content": {"application/x-ndjson": {}}, "description": "A PullState on each line."}},
-)
+@router.get("/pulls/{id}/events", response_class=Response, responses=FOLLOWED)
 async def follow_pull(id: str, http: HttpRequest) -> Response:
-    """One download, a line for each change, until it is over."""
-    await http.body()  # there is none, but what is left of a request is taken for a part of it that is still to come
-    return await stream_lines(http, _states(_found(http, id)), error_body)
+    """One download at each change, until it is over."""
+    pull = _found(http, id)
+    return await follow(http, partial(_state, pull), lambda: pull.progress.is_over)
 
 
 @router.delete("/pulls/{id}", dependencies=[MANAGES])
@@ -60,18 +51,6 @@ async def cancel_pull(id: str, http: HttpRequest) -> documents.PullState:
     pull = _found(http, id)
     pull.cancel()
     return _state(pull)
-
-
-async def _states(pull: Pull) -> AsyncGenerator[dict[str, Any], None]:
-    told = None
-    while True:
-        state = _state(pull)
-        if state != told:
-            told = state
-            yield state.model_dump(mode="json")
-        if state.state in ("done", "failed", "cancelled"):
-            return
-        await asyncio.sleep(POLL_S)
 
 
 def _pulls(http: HttpRequest) -> Pulls:

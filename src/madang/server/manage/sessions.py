@@ -67,7 +67,7 @@ async def show_session(id: str, history: Kept, branches: bool = False) -> docume
 
 @router.post("/sessions/{id}")
 async def change_session(id: str, wanted: documents.SessionRequest, history: Kept) -> documents.SessionState:
-    """Give it another title, model, persona or context policy."""
+    """Give it another title, model, persona or context policy, or other tags."""
     return _state(await in_thread(partial(history.sessions.change, caller(), id, _changes(wanted))))
 
 
@@ -101,7 +101,8 @@ async def export_session(id: str, history: Kept, format: Literal["json", "markdo
 
 
 def _changes(wanted: documents.SessionRequest) -> Changes:
-    return Changes(wanted.title, wanted.model, wanted.persona, wanted.context_policy)
+    tags = None if wanted.tags is None else tuple(wanted.tags)
+    return Changes(wanted.title, wanted.model, wanted.persona, wanted.context_policy, tags)
 
 
 def _transcript(wanted: documents.ImportRequest) -> Transcript:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from madang.core.constraint import Constraint, JsonSchema
 from madang.core.engine import EngineInfo
 from madang.core.errors import InvalidRequest
@@ -14,9 +16,11 @@ from madang.core.messages import Message, Tool, ToolCall
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
 from madang.models.parameters import read_parameters
+from madang.server.exchanges import WireSession
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import read_keep_alive
 from madang.server.ollama.history import read_context
+from madang.server.wire import problem_of
 
 IMAGES: Final = "madang reads no images"
 _COMMON: Final = (
@@ -33,7 +37,7 @@ _COMMON: Final = (
 _SHIFT: Final = {"shift": "an answer ends where its context is full, and done_reason says 'length'"}
 _SIZES: Final = dict.fromkeys(("width", "height", "steps"), "madang makes no images")
 
-CHAT: Final = Fields(honoured=(*_COMMON, "messages", "tools"), ignored=_SHIFT)
+CHAT: Final = Fields(honoured=(*_COMMON, "messages", "tools", "madang"), ignored=_SHIFT)
 GENERATE: Final = Fields(
     honoured=(*_COMMON, "prompt", "system", "context", "raw"),
     ignored=_SHIFT,
@@ -61,6 +65,7 @@ class Asked:
     keep_alive_s  negative is forever, None the pool's default
     truncate      drop the oldest turns of a conversation that does not fit, rather than refuse it
     keeps         whether the answer carries a ``context``
+    wire          the session and documents that it belongs to
     """
 
     model: str
@@ -69,6 +74,7 @@ class Asked:
     keep_alive_s: float | None = None
     truncate: bool = False
     keeps: bool = False
+    wire: WireSession | None = None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -77,7 +83,16 @@ def read_chat(body: Body) -> Asked:
     warnings = list(CHAT.check(body.fields))
     messages = tuple(_message(entry, n, warnings) for n, entry in enumerate(body.entries("messages")))
     tools = tuple(_tool(entry) for entry in body.entries("tools"))
-    return _asked(body, warnings, messages=messages, tools=tools)
+    return replace(_asked(body, warnings, messages=messages, tools=tools), wire=_wire(body))
+
+
+def _wire(body: Body) -> WireSession | None:
+    """The extension that OpenAI's API has here too. Raises InvalidRequest."""
+    given = body.mapping("madang")
+    try:
+        return WireSession.model_validate(given) if given else None
+    except ValidationError as error:
+        raise problem_of([{**first, "loc": ("madang", *first["loc"])} for first in error.errors()[:1]]) from None
 
 
 def read_generate(body: Body) -> Asked:

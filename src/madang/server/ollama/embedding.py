@@ -22,6 +22,7 @@ from madang.server.names import find_reference
 from madang.server.ollama.body import Body, Fields
 from madang.server.ollama.durations import nanoseconds, read_keep_alive
 from madang.server.ollama.responding import body_of, state_of
+from madang.server.scopes import check_manager, granted_keep_alive
 from madang.server.state import ServerState
 
 router = APIRouter(tags=["ollama"])
@@ -91,14 +92,16 @@ def _read(body: Body, fields: Fields, texts: object) -> _Asked:
 async def _embed(state: ServerState, asked: _Asked, arrived_s: float) -> dict[str, Any]:
     reference = str(find_reference(asked.model, state.store))
     if not asked.texts and asked.keep_alive_s == 0:
+        await check_manager()
         await in_thread(partial(state.pool.unload, reference))
         return {"embeddings": []}
-    async with leased(state.pool, reference, keep_alive_s=asked.keep_alive_s) as loaded:
+    keep_alive_s, unkept = granted_keep_alive(asked.keep_alive_s)
+    async with leased(state.pool, reference, keep_alive_s=keep_alive_s) as loaded:
         load_s = perf_counter() - arrived_s
         embedder = as_embedder(loaded)
         async with placed(embedder):
             result, cut = await in_thread(partial(embed_texts, embedder, asked.texts, truncate=asked.truncate))
-    warnings = [*asked.warnings, *cut]
+    warnings = [*asked.warnings, *unkept, *cut]
     return {
         "embeddings": [shortened(vector, asked.dimensions) for vector in result.vectors],
         "total_duration": nanoseconds(perf_counter() - arrived_s),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from madang.core.errors import ModelNotFound
 from madang.core.messages import Message
@@ -40,17 +40,9 @@ SHOW: Final = Fields(
 
 @router.api_route("/", methods=["GET"], include_in_schema=False)
 @router.api_route("/", methods=["HEAD"], include_in_schema=False)
-async def alive(http: HttpRequest) -> Response:
-    """The line that liveness probes look for; a browser gets a page."""
-    if "text/html" in http.headers.get("accept", ""):
-        return HTMLResponse(_PAGE)
+async def alive() -> Response:
+    """The line that liveness probes look for; a browser gets the page before it comes here."""
     return PlainTextResponse(ALIVE)
-
-
-_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>madang</title>
-<h1>madang is running</h1><p>This is a server for language models. Clients of OpenAI find it at <code>/v1</code>,
-clients of Ollama here; <a href="/openapi.json">what it answers to</a>.</p></html>
-"""
 
 
 @router.get("/api/version")

@@ -12,15 +12,17 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from madang.core.errors import InvalidRequest
 from madang.core.events import Event
 from madang.core.messages import Message
 from madang.core.request import Request
 from madang.server import event_stream
 from madang.server.answering import answers, collected, completions, counted_tokens, prepare_summary
 from madang.server.bridge import while_connected
+from madang.server.describing_sessions import describe_session
 from madang.server.event_stream import json_response, stream_events
-from madang.server.exchanges import begin_exchange
-from madang.server.fitting import Memory
+from madang.server.exchanges import Exchange, begin_exchange
+from madang.server.grounding import begin_grounding
 from madang.server.openai.chat import ChatRequest
 from madang.server.openai.chat_answer import ChatChunks, chat_completion
 from madang.server.openai.completion import CompletionChunks, CompletionRequest, text_completion
@@ -64,15 +66,17 @@ async def chat_completions(http: HttpRequest, body: ChatRequest, state: State) -
     requests = body.core_requests(exchange)
     policy = exchange.policy if exchange is not None and body.context_overflow is None else body.context_overflow
     memory = None if exchange is None else exchange.memory
-    stream = answers(state, body.model, requests, overflow=policy, memory=memory)
+    grounding = await while_connected(http, begin_grounding(http, body.madang, exchange, requests[0]))
+    if grounding is not None and len(requests) > 1:
+        raise InvalidRequest("Documents are looked into for one answer at a time; n must be 1.", param="n")
+    stream = answers(state, body.model, requests, overflow=policy, memory=memory, grounding=grounding)
     if exchange is not None:
-        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], memory))
+        stream = exchange.kept(stream, partial(_prepared, state, body.model, requests[0], exchange))
+    facts = exchange.facts if exchange is not None else grounding.facts if grounding is not None else dict
     if body.stream:
-        chunks = ChatChunks(body, warnings) if exchange is None else ChatChunks(body, warnings, exchange.facts)
-        return await stream_events(http, _chunks(stream, chunks), error_event)
+        return await stream_events(http, _chunks(stream, ChatChunks(body, warnings, facts)), error_event)
     whole = await while_connected(http, collected(stream, len(requests)))
-    facts = None if exchange is None else exchange.facts()
-    return json_response(chat_completion(body, whole, warnings, facts))
+    return json_response(chat_completion(body, whole, warnings, facts()))
 
 
 @router.post("/completions")
@@ -151,9 +155,12 @@ async def _counted(http: HttpRequest, state: ServerState, model: str, request: R
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-async def _prepared(state: ServerState, model: str, request: Request, memory: Memory | None, answer: Message) -> None:
-    if memory is not None:
-        await prepare_summary(state, model, replace(request, messages=(*request.messages, answer)), memory)
+async def _prepared(state: ServerState, model: str, request: Request, exchange: Exchange, answer: Message) -> None:
+    whole = replace(request, messages=(*request.messages, answer))
+    if exchange.is_long and exchange.memory is not None:
+        await prepare_summary(state, model, whole, exchange.memory)
+    if exchange.is_undescribed and state.settings.describe:
+        await describe_session(state, model, whole, exchange)
 
 
 async def _built(state: ServerState, body: ResponseRequest, request: Request, builder: ResponseBuilder) -> None:
