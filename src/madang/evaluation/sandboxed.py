@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import resource
+import runpy
 import signal
 import sys
 from contextlib import suppress
@@ -65,7 +66,8 @@ def main() -> None:
     shut = {"network": isolates, "tcp": isolates or abi >= 4, "files": abi >= 1, "processes": isolates}
     os.write(told, json.dumps(shut).encode() + b"\n")
     os.set_inheritable(told, False)
-    exec(compile(program, "program.py", "exec"), {"__name__": "program"})
+    Path("program.py").write_text(program, encoding="utf-8")
+    runpy.run_path("program.py", run_name="program")
     os.write(told, b"passed\n")
     os._exit(0)
 
