@@ -11,14 +11,14 @@ import pytest
 
 from madang.core.errors import InvalidRequest, ModelNotFound
 from madang.core.settings import Settings
-from madang.evaluation import ComparisonPlan, Task, compare, enter, parse_contestants, text_of
+from madang.evaluation import ComparisonPlan, Question, compare, enter, parse_contestants, text_of
 from madang.evaluation.comparing import FOLDER
 
 TEXT = text_of("own", " ".join(f"A few plain words, and then some more: {n}." for n in range(110)), at_most=6)
 PLAN = ComparisonPlan(
     text=TEXT,
     prompts=("Hello",),
-    tasks=(Task("Say it", keywords=("it",)),),
+    tasks=(Question("Say it", keywords=("it",)),),
     answer_tokens=4,
     prompt_tokens=16,
     decode_tokens=4,

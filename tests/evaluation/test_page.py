@@ -15,15 +15,15 @@ from madang.evaluation.contestants import Contestant, Entrant
 from madang.evaluation.measures import Reading
 from madang.evaluation.page import comparison_page
 from madang.evaluation.plots import Axis, Point, scatter
+from madang.evaluation.questions import Question
 from madang.evaluation.reporting import comparison_document
 from madang.evaluation.speed import SpeedRun
-from madang.evaluation.tasks import Task
 from madang.evaluation.texts import text_of
 from madang.evaluation.words import WORDS
 
 HOSTILE = '<script>alert("&amp;")</script>'
 TEXT = text_of("own", " ".join(f"Sentence {number} of a text." for number in range(200)))
-PLAN = ComparisonPlan(text=TEXT, prompts=(HOSTILE,), tasks=(Task("?", answer="yes"),), n_runs=2)
+PLAN = ComparisonPlan(text=TEXT, prompts=(HOSTILE,), tasks=(Question("?", answer="yes"),), n_runs=2)
 
 
 def row(label: str, size_bytes: int | None, *, kl: float | None, n_tokens: int = 100) -> Row:

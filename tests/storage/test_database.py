@@ -106,8 +106,8 @@ def test_the_file_of_another_program_is_left_alone(path: Path) -> None:
 
 
 def test_every_released_step_stays_as_it_is(path: Path) -> None:
-    assert Database(path).read(lambda connection: connection.execute("PRAGMA user_version").fetchone()[0]) == 3
-    assert len(MIGRATIONS) == 3
+    assert Database(path).read(lambda connection: connection.execute("PRAGMA user_version").fetchone()[0]) == 4
+    assert len(MIGRATIONS) == 4
 
 
 def test_many_threads(path: Path) -> None:

@@ -15,7 +15,7 @@ from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from madang.evaluation import EvaluationText, Task
+    from madang.evaluation import EvaluationText, Question
     from madang.evaluation.words import Language
 
 PROMPTS = (
@@ -94,7 +94,7 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.evaluation import compare as compare_models
     from madang.evaluation.results import Results
 
-    languages = _languages(language)
+    languages = languages_of(language)
     if html is not None and html.is_dir():
         raise InvalidRequest(f"--html: {html} is a folder.", param="html", hint="Name a file in it.")
     settings = options.settings_of(
@@ -123,7 +123,8 @@ def compare(  # noqa: PLR0913  (a command line's options are its parameters)
         _print(document)
 
 
-def _languages(word: str) -> tuple[Language, ...]:
+def languages_of(word: str) -> tuple[Language, ...]:
+    """Of a page. Raises UnknownOption."""
     from madang.evaluation.words import LANGUAGES
 
     if word == "both":
@@ -148,10 +149,10 @@ def _text(path: Path | None, passages: int) -> EvaluationText:
     return built_in_text() if path is None else text_of(path.name, read_text(path), at_most=passages)
 
 
-def _tasks(path: Path | None) -> tuple[Task, ...]:
-    from madang.evaluation import read_tasks
+def _tasks(path: Path | None) -> tuple[Question, ...]:
+    from madang.evaluation import read_questions
 
-    return () if path is None else tuple(read_tasks(read_text(path)))
+    return () if path is None else tuple(read_questions(read_text(path)))
 
 
 # ---- what people see

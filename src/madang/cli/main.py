@@ -13,13 +13,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import curating, data, keys, models, rag, sessions
+from madang.cli import curating, data, keys, models, rag, runs, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.convert import convert
 from madang.cli.doctor import doctor
+from madang.cli.eval import evaluate
 from madang.cli.export import export
 from madang.cli.importance import importance
 from madang.cli.importing import import_models
@@ -29,7 +30,7 @@ from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.quantize import quantize
 from madang.cli.rag_ask import ask
-from madang.cli.rag_eval import evaluate
+from madang.cli.rag_eval import evaluate as rag_eval
 from madang.cli.rm import rm
 from madang.cli.run import run
 from madang.cli.serve import serve
@@ -80,6 +81,7 @@ app.command("export")(export)
 app.command("importance")(importance)
 app.command("bench")(bench)
 app.command("compare")(compare)
+app.command("eval")(evaluate)
 app.command("tokens", cls=ManyValues)(tokens)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
@@ -120,8 +122,14 @@ _rag.command("list")(rag.list_collections)
 _rag.command("search")(rag.search)
 _rag.command("ask")(ask)
 _rag.command("rm")(rag.rm)
-_rag.command("eval")(evaluate)
+_rag.command("eval")(rag_eval)
 app.add_typer(_rag, name="rag")
+_runs = typer.Typer(cls=Verbs, help="Evaluations and trainings that were kept.", rich_markup_mode=None)
+_runs.command("list")(runs.list_runs)
+_runs.command("show")(runs.show)
+_runs.command("compare")(runs.compare)
+_runs.command("rm")(runs.rm)
+app.add_typer(_runs, name="runs")
 
 
 def _print_version(wanted: bool) -> None:

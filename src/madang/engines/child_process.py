@@ -37,10 +37,20 @@ class ChildProcess:
 
     def tell(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What it answers; ``{"error": text}`` also when it ends before. Raises OSError when it does not listen."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # both are pipes
+        self.send(options)
+        return self.receive()
+
+    def send(self, options: Mapping[str, Any]) -> None:
+        """Only tell it, for what it answers in several lines. Raises OSError when it does not listen."""
+        stdin = self._process.stdin
+        assert stdin is not None  # a pipe
         stdin.write(json.dumps(options).encode() + b"\n")
         stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """Its next line; ``{"error": text}`` when it ends before."""
+        stdout = self._process.stdout
+        assert stdout is not None  # a pipe
         line = stdout.readline()
         told: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
         return told

@@ -1,7 +1,8 @@
 """The process that holds one model of a comparison, so that its memory is its own and its end nobody else's.
 
 On stdin come lines of JSON: first ``{"open": settings, "model": reference}``, then steps (steps.py). To each, one line
-goes to stdout: the result, or ``{"problem": sentence}``. The end of stdin is the end of this process.
+goes to stdout (to some steps several): the result, or ``{"problem": sentence}``. The end of stdin is the end of this
+process.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from madang.core.errors import MadangError
 from madang.core.settings import load_settings
-from madang.evaluation.steps import take_step
+from madang.evaluation.steps import take_steps
 from madang.hardware.residence import peak_bytes, resident_bytes
 from madang.runtime import open_model
 
@@ -27,21 +28,26 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else writes to stdout
     engine: Any = None
+
+    def tell(result: dict[str, Any]) -> None:
+        answer.write(json.dumps(result) + "\n")
+        answer.flush()
+
     for line in sys.stdin.buffer:
         told = json.loads(line)
         try:
             if "open" in told:
-                engine, result = _open(told)
+                engine, facts = _open(told)
+                tell(facts)
             else:
-                result = take_step(engine, told)
+                for result in take_steps(engine, told):
+                    tell(result)
         except MadangError as error:
-            result = _problem(" ".join(part for part in (error.message, error.hint) if part))
+            tell(_problem(" ".join(part for part in (error.message, error.hint) if part)))
         except MemoryError:
-            result = _problem("There was not enough memory.")
+            tell(_problem("There was not enough memory."))
         except Exception as error:  # a row of a table, not the end of the comparison
-            result = _problem(f"{type(error).__name__}: {error}")
-        answer.write(json.dumps(result) + "\n")
-        answer.flush()
+            tell(_problem(f"{type(error).__name__}: {error}"))
     if engine is not None:
         engine.close()
 

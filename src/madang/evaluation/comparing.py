@@ -17,9 +17,9 @@ from madang.evaluation.contestants import Entrant
 from madang.evaluation.examining import Examination, Result, settings_to_tell
 from madang.evaluation.kept import KeptSteps, key_of
 from madang.evaluation.measures import Reading
+from madang.evaluation.questions import ANSWER_TOKENS, Question
 from madang.evaluation.reporting import comparison_document
 from madang.evaluation.speed import SpeedRun
-from madang.evaluation.tasks import TASK_TOKENS, Task
 from madang.evaluation.texts import EvaluationText, Passage
 
 FOLDER: Final = "comparisons"  # below home
@@ -40,7 +40,7 @@ class ComparisonPlan:
 
     text: EvaluationText | None = None
     prompts: tuple[str, ...] = ()
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[Question, ...] = ()
     answer_tokens: int = 48
     raw: bool = False
     prompt_tokens: int = 256
@@ -174,7 +174,7 @@ def _examine(
     _time(examination, plan, row, progress)
     for kind, prompts, limit, answers in (
         ("answers", plan.prompts, plan.answer_tokens, row.answers),
-        ("tasks", [task.prompt for task in plan.tasks], TASK_TOKENS, row.task_answers),
+        ("tasks", [task.prompt for task in plan.tasks], ANSWER_TOKENS, row.task_answers),
     ):
         for prompt in prompts:
             result = examination.take(kind, {"do": "answer", "prompt": prompt, "max_tokens": limit, "raw": plan.raw})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
 from madang.engines.child_process import ChildProcess
 from madang.evaluation.contestants import Entrant
@@ -24,12 +25,16 @@ class Examination:
     n_done     steps that were done now, and ``n_found`` those that had been kept
     """
 
-    def __init__(self, entrant: Entrant, settings: Settings, kept: KeptSteps) -> None:
+    def __init__(self, entrant: Entrant, settings: Settings, kept: KeptSteps, *, side_by_side: bool = False) -> None:
+        """``side_by_side`` lets it compute several answers at once, where its memory is not measured."""
         self.entrant = entrant
         self.lost: str | None = None
         self.problems: dict[str, str] = {}
         self.n_done = self.n_found = 0
-        self._opening = {"open": settings_to_tell(settings, entrant), "model": entrant.contestant.reference}
+        self._opening = {
+            "open": settings_to_tell(settings, entrant, side_by_side=side_by_side),
+            "model": entrant.contestant.reference,
+        }
         self._kept = kept
         self._child: ChildProcess | None = None
 
@@ -70,6 +75,21 @@ class Examination:
             return None
         return result
 
+    def ask(self, step: Result) -> Iterator[Result]:
+        """What comes of a step that has several results, neither looked up nor kept; fewer when the process ends.
+
+        Raises InvalidRequest for what it cannot do.
+        """
+        if self.lost is not None or not self._is_open():
+            return
+        assert self._child is not None  # it is open
+        result = self._ask(step)
+        while result is not None and "end" not in result:
+            if "problem" in result:
+                raise InvalidRequest(result["problem"])
+            yield result
+            result = self._heard(self._child.receive())
+
     def knows(self, step: Result) -> bool:
         """Whether the result of a step is kept."""
         return self._kept.find(key_of(step)) is not None
@@ -94,8 +114,12 @@ class Examination:
             result = self._child.tell(step)
         except OSError as error:  # it does not listen any more
             result = {"error": str(error)}
+        return self._heard(result)
+
+    def _heard(self, result: dict[str, Any]) -> Result | None:
         if "error" not in result:
             return result
+        assert self._child is not None  # it has just been listened to
         self.lost = self._child.last_words(_why_it_ended(self._child.status()))
         return None
 
@@ -106,7 +130,7 @@ def _why_it_ended(status: int | None) -> str:
     return f"Its process ended with status {status}"
 
 
-def settings_to_tell(settings: Settings, entrant: Entrant) -> dict[str, Any]:
+def settings_to_tell(settings: Settings, entrant: Entrant, *, side_by_side: bool = False) -> dict[str, Any]:
     """The settings that somebody chose, for the process; what makes figures incomparable is the same for all."""
     told: dict[str, Any] = {
         setting.name: str(value) if setting.kind == "path" else value
@@ -116,8 +140,8 @@ def settings_to_tell(settings: Settings, entrant: Entrant) -> dict[str, Any]:
     context = CONTEXT_TOKENS if settings.context is None else settings.context
     return {
         **told,
+        **({} if side_by_side else {"concurrency": 1}),  # some engines take memory for each
         "engine": entrant.contestant.engine,
         "context": context,
-        "concurrency": 1,  # some engines take memory for each
         "speculation": "off",  # a prompt of repeated words would be guessed
     }

@@ -17,15 +17,20 @@ _MB = 1e6
 
 def comparison_page(document: Document, languages: Sequence[Language] = ("en",)) -> str:
     """The page in one language, or one after the other in several."""
-    style = (files("madang.evaluation") / "page.css").read_text(encoding="utf-8")
-    bodies = "\n".join(_Page(document, language).body() for language in languages)
     title = WORDS[languages[0]]["title"].format(n=len(document["models"]))
+    return html_page(title, [_Page(document, language).body() for language in languages], languages[0])
+
+
+def html_page(title: str, bodies: Sequence[str], language: Language) -> str:
+    """One file around what stands inside <body>; ``title`` is plain text."""
+    style = (files("madang.evaluation") / "page.css").read_text(encoding="utf-8")
+    body = "\n".join(bodies)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
-        f'<!DOCTYPE html>\n<html lang="{languages[0]}">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{bodies}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 

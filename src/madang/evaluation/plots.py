@@ -1,4 +1,4 @@
-"""Scatter plots as inline SVG: points with labels over two linear axes, readable without colours and by voice."""
+"""Plots as inline SVG, readable without colours and by voice: points over two linear axes, and rows of intervals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _TOP: Final = 22
 _BOTTOM: Final = 52
 _N_TICKS: Final = 5
 _LINE: Final = 15  # height of a label
+_ROW: Final = 26  # height of a row of intervals, and the width of its names
+_NAMES: Final = 230
 _SHAPES: Final = ("circle", "square", "triangle", "diamond")
 
 
@@ -53,6 +55,42 @@ def scatter(name: str, title: str, description: str, axes: tuple[Axis, Axis], po
         *_points(place, points),
         "</svg>",
     ]
+    return "\n".join(parts)
+
+
+def intervals(name: str, title: str, description: str, axis: Axis, points: Sequence[Point]) -> str:
+    """One row per point: its ``x`` is not used, ``y`` lies along a linear axis from 0, with its bounds as a line."""
+    ticks = _ticks(max(max(point.y, point.high or point.y) for point in points))
+    floor = _TOP + _ROW * len(points)
+    height = floor + _BOTTOM
+
+    def along(value: float) -> float:
+        return _NAMES + (WIDTH - _NAMES - _RIGHT) * value / ticks[-1]
+
+    parts = [
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-labelledby="{name}-title {name}-description">',
+        f'<title id="{name}-title">{escape(title)}</title>',
+        f'<desc id="{name}-description">{escape(description)}</desc>',
+    ]
+    for value in ticks:
+        x = along(value)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{floor}"/>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{floor + 19}" text-anchor="middle">{escape(axis.write(value))}</text>'
+        )
+    parts.append(
+        f'<text x="{(_NAMES + WIDTH - _RIGHT) / 2}" y="{height - 10}" text-anchor="middle">{escape(axis.title)}</text>'
+    )
+    for number, point in enumerate(points):
+        y = _TOP + _ROW * (number + 0.5)
+        if point.low is not None and point.high is not None:
+            low, high = along(point.low), along(point.high)
+            parts.append(f'<line class="spread" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_mark(number, along(point.y), y))
+        label = f'x="{_NAMES - 10}" y="{y + 4:.1f}" text-anchor="end"'
+        parts.append(f'<text class="label" {label}>{escape(_short_label(point.label))}</text>')
+    parts.append("</svg>")
     return "\n".join(parts)
 
 
@@ -128,9 +166,13 @@ def _mark(number: int, x: float, y: float) -> str:
             return f'<path {kind} d="M{x:.1f} {y - 6.5:.1f} l6.5 6.5 l-6.5 6.5 l-6.5 -6.5 z"/>'
 
 
+def _short_label(text: str) -> str:
+    return text if len(text) <= 34 else f"{text[:16]}…{text[-17:]}"
+
+
 def _label(text: str, x: float, y: float, taken: list[tuple[float, float, float]]) -> str:
     """Beside the point, on the side with room, moved up or down until no other label is there."""
-    shown = text if len(text) <= 34 else f"{text[:16]}…{text[-17:]}"
+    shown = _short_label(text)
     width = 7.2 * len(shown)
     to_left = x + 10 + width > WIDTH - 4
     begin = x - 10 - width if to_left else x + 10

@@ -17,8 +17,8 @@ from madang.evaluation.measures import (
     is_noise,
     text_is_noise,
 )
+from madang.evaluation.questions import scores_of
 from madang.evaluation.speed import ranges_overlap, summarize
-from madang.evaluation.tasks import scores_of
 
 if TYPE_CHECKING:
     from madang.evaluation.comparing import ComparisonPlan, Row

@@ -3,6 +3,7 @@
     speed    prompt_tokens, decode_tokens, number                 -> the fields of SpeedRun
     answer   prompt, max_tokens, raw                              -> text, tokens
     read     text, [keep: file], [against: {file, token_digest}]  -> tokens, nats, token_digest, [kl, agreed]
+    ask      prompts of tasks (asking.py)                         -> number, response for each; then {"end": true}
 
 Results of the first two also have ``resident_bytes`` and ``peak_bytes``.
 """
@@ -10,22 +11,32 @@ Results of the first two also have ``resident_bytes`` and ``peak_bytes``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from madang.core import Engine, LogitSource, Message, Request, SamplingParams, Scorer, collect
+from madang.core import Engine, LogitSource, Message, Request, SamplingParams, Scorer
 from madang.core.errors import EngineError, InvalidRequest
 from madang.core.writing import require_disk
+from madang.evaluation.asking import ask, generate, prompt_of, response_document
 from madang.evaluation.speed import run_answer
 from madang.hardware.residence import peak_bytes, resident_bytes
 from madang.quantization.divergence import compare, rows_of
 
 Step = Mapping[str, Any]
 Result = dict[str, Any]
+
+
+def take_steps(engine: Engine, step: Step) -> Iterator[Result]:
+    """What comes of a step: one result, but of "ask" one for each prompt. Raises as below."""
+    if step["do"] != "ask":
+        yield take_step(engine, step)
+        return
+    for number, response in ask(engine, [*map(prompt_of, step["prompts"])]):
+        yield {"number": number, "response": response_document(response)}
+    yield {"end": True}
 
 
 def take_step(engine: Engine, step: Step) -> Result:
@@ -49,15 +60,9 @@ def _answer(engine: Engine, prompt: str, max_tokens: int, *, raw: bool) -> Resul
     """The likeliest answer, without thinking first where a model can leave that out."""
     limits: dict[str, Any] = {"max_tokens": max_tokens, "sampling": SamplingParams(temperature=0)}
     if raw:
-        found = collect(engine.generate(Request(prompt=prompt, **limits)))
+        found = generate(engine, Request(prompt=prompt, **limits))
     else:
-        chat = Request(messages=(Message("user", prompt),), reasoning=False, **limits)
-        try:
-            found = collect(engine.generate(chat))
-        except InvalidRequest as error:
-            if error.param != "reasoning":
-                raise
-            found = collect(engine.generate(replace(chat, reasoning=None)))
+        found = generate(engine, Request(messages=(Message("user", prompt),), reasoning=False, **limits))
     return {"text": found.text, "tokens": found.done.usage.completion_tokens}
 
 

@@ -135,6 +135,19 @@ MIGRATIONS: tuple[Migration, ...] = (
             PRIMARY KEY (collection, place)
         )""",
     ),
+    (
+        """CREATE TABLE experiments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            made_at REAL NOT NULL,
+            model TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            facts TEXT NOT NULL,
+            document TEXT NOT NULL
+        )""",
+        "CREATE INDEX experiments_by_model ON experiments (model, id)",
+    ),
 )
 
 

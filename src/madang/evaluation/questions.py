@@ -1,4 +1,4 @@
-"""Small tasks with known answers: a prompt, and the keywords or the exact answer that are expected."""
+"""Questions with known answers: a prompt, and the keywords or the exact answer that are expected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
 
-MOST_TASKS: Final = 2000
-TASK_TOKENS: Final = 64
+MOST_QUESTIONS: Final = 2000
+ANSWER_TOKENS: Final = 64
 _FIELDS: Final = frozenset({"prompt", "keywords", "answer"})
 _FORM: Final = 'A line is {"prompt": "…", "keywords": ["…"]} or {"prompt": "…", "answer": "…"}.'
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Question:
     """One question. Either some ``keywords``, each of which the answer should have, or the exact ``answer``."""
 
     prompt: str
@@ -42,18 +42,18 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def read_tasks(lines: str) -> list[Task]:
-    """Tasks of a JSONL text; empty lines do not count. Raises InvalidRequest with the number of a line that is none."""
+def read_questions(lines: str) -> list[Question]:
+    """Questions of a JSONL text; empty lines do not count. Raises InvalidRequest that names a line that is none."""
     found = []
     for number, line in enumerate(lines.splitlines(), start=1):
         if line.strip():
             found.append(_task(line, number))
-    if not 0 < len(found) <= MOST_TASKS:
-        raise InvalidRequest(f"There are {len(found)} tasks, but 1 to {MOST_TASKS} are needed.", param="tasks")
+    if not 0 < len(found) <= MOST_QUESTIONS:
+        raise InvalidRequest(f"There are {len(found)} tasks, but 1 to {MOST_QUESTIONS} are needed.", param="tasks")
     return found
 
 
-def _task(line: str, number: int) -> Task:
+def _task(line: str, number: int) -> Question:
     try:
         row: Any = json.loads(line)
     except ValueError:
@@ -69,10 +69,10 @@ def _task(line: str, number: int) -> Task:
     if answer is not None:
         if not isinstance(answer, str) or not _normal(answer).strip(_AROUND):
             raise _bad(number, "has an answer that is no text")
-        return Task(row["prompt"], answer=answer)
+        return Question(row["prompt"], answer=answer)
     if not isinstance(keywords, list) or not keywords or not all(_is_word(word) for word in keywords):
         raise _bad(number, "has keywords that are not a list of words")
-    return Task(row["prompt"], keywords=tuple(keywords))
+    return Question(row["prompt"], keywords=tuple(keywords))
 
 
 def _is_word(value: object) -> bool:
@@ -83,6 +83,6 @@ def _bad(number: int, problem: str) -> InvalidRequest:
     return InvalidRequest(f"Line {number} of the tasks {problem}.", param="tasks", hint=_FORM)
 
 
-def scores_of(tasks: Sequence[Task], answers: Sequence[str]) -> list[float]:
+def scores_of(questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
     """One score for each."""
-    return [task.score(answer) for task, answer in zip(tasks, answers, strict=True)]
+    return [question.score(answer) for question, answer in zip(questions, answers, strict=True)]

@@ -1,0 +1,247 @@
+"""Tasks by name: ``kobest:boolq``, ``mmlu:anatomy``, ``gsm8k=FILE``, or a file of one's own; and where data comes from.
+
+Data is never a part of the package: it is the file that was named, one found in a folder, or the hub's copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final
+
+from madang.core.errors import InvalidRequest, NetworkUnavailable, UnknownOption
+from madang.evaluation.tasks import kobest
+from madang.evaluation.tasks.answers import GSM8K, QuestionAnswering
+from madang.evaluation.tasks.benchmarks import ARC, KMMLU, MMLU, HaeRae, HellaSwag
+from madang.evaluation.tasks.custom import custom_task
+from madang.evaluation.tasks.humaneval import HumanEval
+from madang.evaluation.tasks.perplexity import Perplexity, articles_of
+from madang.evaluation.tasks.rows import Row, read_rows, take_shots
+from madang.evaluation.tasks.task import Shots, Task
+from madang.evaluation.tasks.translation import Translation
+
+_CUSTOM: Final = (".yaml", ".yml", ".jsonl", ".json")
+_CONVERTED: Final = "refs/convert/parquet"  # where the hub has every data set in one form
+_MOST_FILES: Final = 20_000  # that are looked through in a folder
+_MMLU_COLUMNS: Final = ("question", "A", "B", "C", "D", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class HubData:
+    """A data set on the hub: repository, configuration and split."""
+
+    repository: str
+    configuration: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A known task.
+
+    files       names under which its data is published or kept, as patterns; ``{part}`` is what follows the colon
+    takes_part  whether something may follow the colon: a subject, say
+    """
+
+    about: str
+    make: Callable[[str, Callable[[], Sequence[Row]], Shots], Task]
+    files: tuple[str, ...]
+    hub: HubData | None = None
+    columns: tuple[str, ...] = ()
+    takes_part: bool = False
+    runs_code: bool = False
+    is_text: bool = False
+    description: str = ""
+
+
+def _kobest(own: type[Task], part: str, about: str) -> Entry:
+    name = own.__name__
+    files = (f"kobest_{name}_test.tsv", f"{name}_test.tsv", f"*/{name}/test.tsv", f"*{part}*test*.jsonl")
+    return Entry(about, own, files, HubData("skt/kobest_v1", part, "test"))
+
+
+def _arc(level: str) -> Entry:
+    files = (f"ARC-{level}-Test.jsonl", f"ARC-{level}*test*.parquet", f"*ARC-{level}/test*.parquet")
+    return Entry(f"science questions, {level.lower()}", ARC, files, HubData("allenai/ai2_arc", f"ARC-{level}", "test"))
+
+
+ENTRIES: Final[Mapping[str, Entry]] = {
+    "kobest:boolq": _kobest(kobest.BoolQ, "boolq", "Korean: does the text say so?"),
+    "kobest:copa": _kobest(kobest.COPA, "copa", "Korean: cause or effect"),
+    "kobest:hellaswag": _kobest(kobest.HellaSwag, "hellaswag", "Korean: which sentence follows"),
+    "kobest:sentineg": _kobest(kobest.SentiNeg, "sentineg", "Korean: good or bad review"),
+    "kobest:wic": _kobest(kobest.WiC, "wic", "Korean: the same meaning of a word"),
+    "kmmlu": Entry(
+        "Korean exams, a subject after the colon",
+        KMMLU,
+        ("{part}-test.csv", "kmmlu_{part}*.csv"),
+        HubData("HAERAE-HUB/KMMLU", "{part}", "test"),
+        takes_part=True,
+    ),
+    "haerae": Entry(
+        "knowledge of Korea, a part after the colon",
+        HaeRae,
+        ("*{part}*test*.csv", "*{part}*.parquet"),
+        HubData("HAERAE-HUB/HAE_RAE_BENCH", "{part}", "test"),
+        takes_part=True,
+    ),
+    "mmlu": Entry(
+        "57 subjects, one after the colon",
+        MMLU,
+        ("{part}_test.csv", "*{part}/test*.parquet", "mmlu_{part}*.jsonl"),
+        HubData("cais/mmlu", "{part}", "test"),
+        columns=_MMLU_COLUMNS,
+        takes_part=True,
+        description="The following are multiple choice questions (with answers) about {part}.\n\n",
+    ),
+    "arc:easy": _arc("Easy"),
+    "arc:challenge": _arc("Challenge"),
+    "hellaswag": Entry(
+        "which end follows",
+        HellaSwag,
+        ("hellaswag_val.jsonl", "*hellaswag*validation*.parquet"),
+        HubData("Rowan/hellaswag", "default", "validation"),
+    ),
+    "gsm8k": Entry(
+        "word problems", GSM8K, ("gsm8k_test.jsonl", "*gsm8k*test*.parquet"), HubData("openai/gsm8k", "main", "test")
+    ),
+    "humaneval": Entry(
+        "Python functions, run in a sandbox",
+        lambda name, rows, shots: HumanEval(name, rows),
+        ("HumanEval.jsonl.gz", "HumanEval.jsonl"),
+        HubData("openai/openai_humaneval", "openai_humaneval", "test"),
+        runs_code=True,
+    ),
+    "triviaqa": Entry(
+        "short answers without a text",
+        QuestionAnswering,
+        ("*web-dev.json", "*wikipedia-dev.json", "*trivia*validation*.parquet"),
+        HubData("mandarjoshi/trivia_qa", "rc.nocontext", "validation"),
+    ),
+    "korquad": Entry(
+        "Korean: short answers from a text",
+        QuestionAnswering,
+        ("KorQuAD_v1.0_dev.json", "*korquad*dev*.json", "*squad_kor*validation*.parquet"),
+        HubData("KorQuAD/squad_kor_v1", "squad_kor_v1", "validation"),
+    ),
+    "bleu": Entry("translation of source and target, which a file has", Translation, ()),
+    "wikitext": Entry(
+        "word perplexity, an article at a time",
+        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        ("wikitext2_test.txt", "wiki.test.raw", "wiki.test.tokens"),
+        is_text=True,
+    ),
+    "perplexity": Entry(
+        "word perplexity of a text file",
+        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        (),
+        is_text=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlace:
+    """Where data may come from: a folder to look in, and the hub, where ``endpoint`` (None: the hub's own) is it."""
+
+    folder: Path | None = None
+    offline: bool = False
+    endpoint: str | None = None
+
+
+def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool = False) -> Task:
+    """The task that ``NAME``, ``NAME=FILE`` or a file's name means.
+
+    ``n_shots`` first rows are shown solved, and not asked. Raises UnknownOption, InvalidRequest, NetworkUnavailable.
+    """
+    name, _, given = text.partition("=")
+    if not given and Path(name).suffix.lower() in _CUSTOM:
+        return custom_task(Path(name))
+    entry, part = _entry(name)
+    if entry.runs_code and not runs_code:
+        raise InvalidRequest(
+            f"{name} runs programs that the model writes, on this machine.",
+            param="task",
+            hint="Read what its sandbox covers in docs/how-to/evaluate.md, then add --run-code.",
+        )
+    path = Path(given) if given else _find_data(name, entry, part, place)
+    if entry.is_text:
+        rows: Sequence[Row] = [{"text": article} for article in articles_of(_read_text(path))]
+    else:
+        rows = read_rows(path, entry.columns)
+    solved, asked = take_shots(rows, n_shots)
+    shots = Shots(solved, entry.description.replace("{part}", part.replace("_", " ")))
+    return entry.make(name, lambda: asked, shots)
+
+
+def _entry(name: str) -> tuple[Entry, str]:
+    if name in ENTRIES and not ENTRIES[name].takes_part:
+        return ENTRIES[name], ""
+    whole, _, part = name.partition(":")
+    if whole in ENTRIES and ENTRIES[whole].takes_part:
+        if not part:
+            raise InvalidRequest(f"{whole} has parts: name one, as in {whole}:anatomy.", param="task")
+        return ENTRIES[whole], part
+    raise UnknownOption("task", name, [*ENTRIES])
+
+
+def _read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as text: {error}.", param="data") from error
+    if not text.strip():
+        raise InvalidRequest(f"{path} holds no text.", param="data")
+    return text
+
+
+def _find_data(name: str, entry: Entry, part: str, place: DataPlace) -> Path:
+    patterns = [pattern.replace("{part}", part) for pattern in entry.files]
+    if place.folder is not None:
+        found = _look(place.folder, patterns)
+        if found is not None:
+            return found
+    where = "" if place.folder is None else f" in {place.folder}"
+    names = f"; it is known as {', '.join(patterns)}" if patterns else ""
+    if entry.hub is None or place.offline:
+        raise InvalidRequest(
+            f"There is no data for {name}{where}{names}.",
+            param="data",
+            hint=f"Name the file: --task {name}=FILE, or its folder: --data FOLDER.",
+        )
+    return _from_hub(name, entry.hub, part, place.endpoint)
+
+
+def _look(folder: Path, patterns: Sequence[str]) -> Path | None:
+    """The first file, by patterns, then by path."""
+    if not folder.is_dir():
+        raise InvalidRequest(f"{folder} is not a folder.", param="data")
+    files: list[Path] = []
+    for path in folder.rglob("*"):
+        files.append(path)
+        if len(files) > _MOST_FILES:
+            raise InvalidRequest(f"{folder} holds more than {_MOST_FILES} files.", param="data", hint="Name the file.")
+    for pattern in patterns:
+        matching = [
+            path for path in files if fnmatch(f"/{path.relative_to(folder).as_posix()}".lower(), f"*/{pattern}".lower())
+        ]
+        if matching:
+            return min(path for path in matching if path.is_file())
+    return None
+
+
+def _from_hub(name: str, data: HubData, part: str, endpoint: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    file = f"{data.configuration.replace('{part}', part)}/{data.split}/0000.parquet"
+    try:
+        found: str = hf_hub_download(data.repository, file, repo_type="dataset", revision=_CONVERTED, endpoint=endpoint)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise NetworkUnavailable(
+            f"{data.repository}, which has the data of {name}, could not be fetched: {type(error).__name__}.",
+            hint=f"Name a file that is here: --task {name}=FILE, or its folder: --data FOLDER.",
+        ) from error
+    return Path(found)
