@@ -203,7 +203,8 @@ class _Loop:
         loss = weighted(parts, n_labelled, self._config.soft_weight, self._config.temperature)
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_NORM))
-        if not (math.isfinite(float(loss)) and math.isfinite(norm)):
+        mean = float(loss.detach())
+        if not (math.isfinite(mean) and math.isfinite(norm)):
             raise EngineError(
                 f"The loss of step {state['step'] + 1} is no number; the run ended before it.",
                 hint=f"The last good checkpoint is in {self._folder / _CHECKPOINTS}; try a lower --learning-rate.",
@@ -216,13 +217,13 @@ class _Loop:
         state["tokens"] += n_tokens
         state["labelled_tokens"] += n_labelled
         state["seconds"] += seconds
-        state["loss"] = float(loss)
+        state["loss"] = mean
         return {
             "step": state["step"],
             "steps": self._lesson.n_steps,
             "loss": state["loss"],
-            "kl": float(parts.kl) / n_labelled,
-            "cross_entropy": float(parts.cross_entropy) / n_labelled,
+            "kl": float(parts.kl.detach()) / n_labelled,
+            "cross_entropy": float(parts.cross_entropy.detach()) / n_labelled,
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens": state["tokens"],
