@@ -117,7 +117,7 @@ class Run:
         """Figures of all, on both texts."""
         models = {"base": self.base, "pruned": self.pruned, "kd": self.work / "kd", "plain": self.work / "plain"}
         tokenizer, found = MutableModel(self.pruned, self.options.threads), {}
-        for name in ("wikitext2_test", "tinyshakespeare"):
+        for name in self.options.texts.split(","):
             words = (ENGLISH / f"{name}.txt").read_text(encoding="utf-8")
             chunks = cut(tokenizer.tokenize(words), CHUNK_TOKENS, at_most=self.options.chunks)
             is_first = name == "wikitext2_test"
@@ -137,6 +137,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--sequences", type=int, default=80)
     parser.add_argument("--chunks", type=int, default=64, help="of each text that is reported on")
+    parser.add_argument("--texts", default="wikitext2_test,tinyshakespeare")
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=physical_cores())
