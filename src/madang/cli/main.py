@@ -19,13 +19,16 @@ from madang.cli.bench import bench
 from madang.cli.compare import compare
 from madang.cli.console import report_error
 from madang.cli.convert import convert
+from madang.cli.distill import distill
 from madang.cli.doctor import doctor
 from madang.cli.eval import evaluate
 from madang.cli.export import export
 from madang.cli.importance import importance
 from madang.cli.importing import import_models
 from madang.cli.list import list_models
+from madang.cli.merge import merge
 from madang.cli.plan import plan
+from madang.cli.prune import prune
 from madang.cli.ps import ps, top
 from madang.cli.pull import pull
 from madang.cli.quantize import quantize
@@ -79,6 +82,9 @@ app.command("audit")(audit)
 app.command("quantize")(quantize)
 app.command("export")(export)
 app.command("importance")(importance)
+app.command("prune")(prune)
+app.command("distill")(distill)
+app.command("merge")(merge)
 app.command("bench")(bench)
 app.command("compare")(compare)
 app.command("eval")(evaluate)
