@@ -3,10 +3,12 @@
     .venv/bin/python benchmarks/forecast.py benchmarks/.models/*.gguf --depths 512,2048
     .venv/bin/python benchmarks/forecast.py MODEL.gguf --into benchmarks/results/DATE-forecast.json   # adds to a file
 
-Before and after each model, this machine's kernels are measured for its types, in processes of their own: shared memory
-changes its speed by tens of per cent within minutes, so figures of different times cannot be compared. A forecast is
-the mean of both. The model is loaded in another process. Runs in which other processes took the processors do not
-count; a point of which all runs were disturbed says so. What is added up: src/madang/hardware/forecast.py.
+Before and after each point, this machine's kernels are measured for the model's types, in processes of their own:
+shared memory changes its speed by tens of per cent within seconds, so figures of different times cannot be compared. A
+forecast is the mean of both. Where memory's speeds before and after are too far apart, the machine was another one
+meanwhile, and the point is taken again; if it stays so, it says "unsteady". The model is loaded in another process.
+Runs in which other processes took the processors do not count; a point with too few others is taken again, too, and
+says "disturbed" in the end. What is added up: src/madang/hardware/forecast.py.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from peers import free_result_path, save
 CLEAN_SHARE = 0.93  # of the processors' time that this process had, while it computed
 CLEAN_RUNS, MOST_S = 3, 12.0
 MOST_DISTURBED = 0.1  # of a profile's figures
+STEADY = 0.1  # by how much memory's speed may differ before and after a point
+ATTEMPTS = 3  # at a point
 DECODE_TOKENS = 48
 LIMITS = {"memory": 0.05, "decode": 0.15, "prompt": 0.20}
 
@@ -42,20 +46,32 @@ def main(arguments: Sequence[str]) -> int:
     path = options.into or free_result_path("forecast")
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else _new_document()
     for model in options.models:
-        profile = _child("profile", model, options)
-        if profile["disturbed_share"] > MOST_DISTURBED:
-            print(
-                f"{model.name} is left out: other processes computed while the kernels were measured", file=sys.stderr
-            )
-            continue
-        measured = [_child("points", model, options, depth) for depth in options.depths.split(",")]
-        points = _compare(model, (profile, _child("profile", model, options)), measured, options.threads)
-        names = {(point["model"], point["depth_tokens"]) for point in points}
-        earlier = [p for p in document["points"] if (p["model"], p["depth_tokens"]) not in names]
-        document["points"] = sorted([*earlier, *points], key=lambda p: (p["model"], p["depth_tokens"]))
-        save(document, path)
+        for depth in options.depths.split(","):
+            point = _steady_point(model, depth, options)
+            if point is None:
+                print(f"{model.name} at {depth} is left out: other processes computed", file=sys.stderr)
+                continue
+            name = (point["model"], point["depth_tokens"])
+            earlier = [p for p in document["points"] if (p["model"], p["depth_tokens"]) != name]
+            document["points"] = sorted([*earlier, point], key=lambda p: (p["model"], p["depth_tokens"]))
+            save(document, path)
     _print(document["points"])
     return int(any(abs(point["error"][name]) > limit for point in document["points"] for name, limit in LIMITS.items()))
+
+
+def _steady_point(model: Path, depth: str, options: argparse.Namespace) -> dict[str, Any] | None:
+    """The last attempt, where none is steady and undisturbed; None where the kernels never were."""
+    point = None
+    before = _child("profile", model, options)
+    for _ in range(ATTEMPTS):
+        measured = _child("points", model, options, depth)
+        after = _child("profile", model, options)
+        if max(profile["disturbed_share"] for profile in (before, after)) <= MOST_DISTURBED:
+            point = _compare(model, (before, after), measured, options.threads)
+            if point["is_steady"] and point["runs"]["undisturbed"] >= CLEAN_RUNS:
+                break
+        before = after
+    return point
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -135,41 +151,36 @@ def _run(engine: Any, prompt_tokens: int, decode_tokens: int) -> dict[str, float
 _CHILDREN = {"profile": _profile, "points": _points}
 
 
-def _compare(
-    model: Path, profiles: Sequence[dict[str, Any]], measured: list[dict[str, Any]], threads: int
-) -> list[dict[str, Any]]:
+def _compare(model: Path, profiles: Sequence[dict[str, Any]], point: dict[str, Any], threads: int) -> dict[str, Any]:
     from madang.formats.families import describe_model
     from madang.hardware import forecast_decode, forecast_prompt, work_of
     from madang.hardware.profile import profile_from
 
     machines, description = [profile_from(profile) for profile in profiles], describe_model(model, "gguf")
     work = work_of(description)
-    points = []
-    for point in measured:
-        depth, n_tokens = point["depth_tokens"], point["depth_tokens"] + DECODE_TOKENS
-        decode_depth = depth + DECODE_TOKENS // 2
-        found = {
-            "memory": point["resident_bytes"],
-            "decode": DECODE_TOKENS / point["decode_s"],
-            "prompt": depth / point["prompt_s"],
-        }
-        forecast = {
-            "memory": _needed_bytes(description, n_tokens),
-            "decode": harmonic_mean([forecast_decode(m, work, decode_depth, threads=threads) for m in machines]),
-            "prompt": harmonic_mean([forecast_prompt(m, work, depth, threads=threads) for m in machines]),
-        }
-        points.append(
-            {
-                "model": model.name,
-                "depth_tokens": depth,
-                "measured": found,
-                "forecast": forecast,
-                "error": {name: forecast[name] / found[name] - 1 for name in found},
-                "runs": {"all": point["n_runs"], "undisturbed": point["n_clean"]},
-                "profiles": list(profiles),
-            }
-        )
-    return points
+    depth, n_tokens = point["depth_tokens"], point["depth_tokens"] + DECODE_TOKENS
+    decode_depth = depth + DECODE_TOKENS // 2
+    found = {
+        "memory": point["resident_bytes"],
+        "decode": DECODE_TOKENS / point["decode_s"],
+        "prompt": depth / point["prompt_s"],
+    }
+    forecast = {
+        "memory": _needed_bytes(description, n_tokens),
+        "decode": harmonic_mean([forecast_decode(m, work, decode_depth, threads=threads) for m in machines]),
+        "prompt": harmonic_mean([forecast_prompt(m, work, depth, threads=threads) for m in machines]),
+    }
+    slower, faster = sorted(machine.memory_bytes_per_s for machine in machines)
+    return {
+        "model": model.name,
+        "depth_tokens": depth,
+        "measured": found,
+        "forecast": forecast,
+        "error": {name: forecast[name] / found[name] - 1 for name in found},
+        "runs": {"all": point["n_runs"], "undisturbed": point["n_clean"]},
+        "is_steady": faster <= (1 + STEADY) * slower,
+        "profiles": list(profiles),
+    }
 
 
 def _needed_bytes(description: Any, n_tokens: int) -> int:
@@ -186,7 +197,8 @@ def _print(points: list[dict[str, Any]]) -> None:
     print(f"{'model':38} {'depth':>5}  {'memory':>16}  {'decode tokens/s':>22}  {'prompt tokens/s':>24}")
     for p in points:
         found, forecast, error = p["measured"], p["forecast"], p["error"]
-        disturbed = "" if p["runs"]["undisturbed"] else "  (disturbed)"
+        disturbed = "" if p["runs"]["undisturbed"] >= CLEAN_RUNS else "  (disturbed)"
+        disturbed += "" if p["is_steady"] else "  (unsteady)"
         print(
             f"{p['model'].removesuffix('.gguf'):38} {p['depth_tokens']:5}  "
             f"{found['memory'] / 1e6:7.0f} MB {error['memory']:+6.1%}  "

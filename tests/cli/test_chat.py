@@ -13,7 +13,7 @@ import pytest
 from madang.cli.answering import AnswerOptions
 from madang.cli.chat import COMMANDS, Chat
 from madang.cli.terminal import line_editor
-from madang.core import EngineInfo, Event, Message, Request
+from madang.core import Done, EngineInfo, Event, Message, Request
 from madang.engines.echo import EchoEngine
 
 CTRL_C, CTRL_D = KeyboardInterrupt, EOFError
@@ -203,3 +203,9 @@ def test_the_prompt_stays_out_of_a_file(
     with line_editor(tmp_path) as read_line:
         assert read_line(">>> ") == "hello"
     assert capsys.readouterr() == ("", ">>> ")
+
+
+def test_every_answer_is_heard_of() -> None:
+    heard: list[Done] = []
+    Chat(EchoEngine(), AnswerOptions(), Person("one", "two"), learn=heard.append).run()
+    assert [done.usage.completion_tokens > 0 for done in heard] == [True, True]

@@ -54,18 +54,21 @@ def test_a_plan_has_reasons_memory_and_speed(madang: Madang, starter_gguf: Path,
 
 def test_runs_teach_forecasts(madang: Madang, starter_gguf: Path, home: Path) -> None:
     from madang.hardware import save_profile
-    from madang.hardware.corrections import read_corrections
+    from madang.hardware.corrections import read_observed
     from tests.hardware.test_forecast import PROFILE
 
     save_profile(home, PROFILE)
     words = ("run", f"file:{starter_gguf}", "Why is the sky blue? " * 20, "--speculation", "off", "--max-tokens", "24")
     assert madang(*words, "--json", "--temperature", "0").status == 0
-    (learned,) = read_corrections(home).values()
-    assert [len(one.ratios) for one in learned.values()] == [1, 1, 1]
+    ((model, observed),) = read_observed(home).items()
+    assert observed.kind == "native/llama/Q4_1"
+    assert [len(one.ratios) for one in observed.learned.values()] == [1, 1, 1]
     report = madang("doctor", "--json").json()["forecast"]
     assert report["profile"]["measured_at"] == PROFILE.measured_at
-    assert report["errors"]["native/llama/Q4_1"]["prompt"]["runs"] == 1
-    assert "The usual error for native/llama/Q4_1" in madang("doctor").out
+    assert report["errors"][model]["prompt"]["runs"] == 1
+    table = madang("doctor").out
+    assert "What forecasts were usually off by" in table
+    assert f"{model} " in table
 
 
 def test_a_context_beyond_the_models_is_refused(madang: Madang, starter_gguf: Path) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from madang.formats.families import describe_model
 from madang.formats.gguf import read_gguf
+from madang.hardware import kv_cache_bytes, packed_weights_bytes, working_bytes
+from madang.hardware.plan import PREFILL_CHUNK_TOKENS
 from madang.quantization.importance import read_importance
 from tests.cli.conftest import Madang
 
@@ -61,10 +64,17 @@ def test_bits_per_weight(madang: Madang, model: Path, text: Path, tmp_path: Path
 
 def test_memory(madang: Madang, model: Path, text: Path, tmp_path: Path) -> None:
     target = tmp_path / "small.gguf"
-    result = madang("quantize", str(model), str(target), "--fit-memory", "150.6MB", "--text", str(text))
-    assert result.status == 0, result.err
-    assert 0 < target.stat().st_size < 600_000
-    result = madang("quantize", str(model), str(target), "--fit-memory", "100MB", "--text", str(text))
+    spec = describe_model(model, "gguf").spec
+    step_tokens = min(PREFILL_CHUNK_TOKENS, spec.context_tokens)
+    cache_bytes = kv_cache_bytes(spec, spec.context_tokens, step_tokens=step_tokens)
+    room_bytes = cache_bytes + working_bytes(spec, step_tokens) + 150_000
+    words = ("quantize", str(model), str(target), "--text", str(text), "--fit-memory")
+    certificate = madang(*words, f"{room_bytes}B", "--json").json()["certificate"]
+    loaded_bytes = packed_weights_bytes(describe_model(target, "gguf").tensors.values())
+    assert certificate["memory_limit_bytes"] == 150_000
+    assert certificate["loaded_bytes"] == loaded_bytes
+    assert 0.8 * 150_000 < loaded_bytes <= 150_000
+    result = madang(*words, "40MB")
     assert result.status == 2
     assert "nothing is left for weights" in result.err
 

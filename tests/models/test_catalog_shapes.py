@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import pytest
 
 from madang.formats.families import supported_model_types
-from madang.formats.families.blueprint import count_parameters, describe_blueprint, draw, plan_gguf
+from madang.formats.families.blueprint import Blueprint, describe_blueprint, draw, plan_gguf
+from madang.formats.spec import ModelDescription
 from madang.models import CatalogEntry, load_catalog
 
 ENTRIES = load_catalog().entries
@@ -39,7 +42,14 @@ def test_a_gguf_file_holds_every_tensor_of_the_shape(entry: CatalogEntry) -> Non
 
 
 def spec_pooler(n_embd: int) -> int:
+    """A matrix from pre-training that some encoders' files hold, and no text's vector needs."""
     return n_embd * n_embd + n_embd
+
+
+def count_parameters(blueprint: Blueprint, description: ModelDescription) -> int:
+    """Weights in the model's files, as its publisher counts them."""
+    n_pooler = spec_pooler(description.spec.n_embd) if blueprint.get_bool("has_pooler", False) else 0
+    return n_pooler + sum(prod(tensor.shape) for tensor in description.tensors.values())
 
 
 def test_what_has_no_shape_is_rounded() -> None:

@@ -13,7 +13,10 @@ def test_every_figure_is_there() -> None:
     speed = profile.types[TensorType.Q8_0]
     assert min(speed.decode_bytes_per_s, speed.multiplies_per_s, profile.row_elements_per_s) > 0
     assert list(profile.caches) == ["f16", "int8"]
-    assert all(cache.decode_bytes_per_s > 0 and cache.prompt_pairs_per_s > 0 for cache in profile.caches.values())
+    for cache in profile.caches.values():
+        assert min(cache.decode_bytes_per_s, cache.decode_pairs_per_s, cache.prompt_pairs_per_s) > 0
+    assert profile.memory_bytes_per_s > 0
+    assert profile.cache_bytes >= 0
     assert profile.step_s >= 0
     assert profile.layer_s >= 0
     assert all(0 < share <= 1 for share in profile.one_thread)

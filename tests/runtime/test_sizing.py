@@ -96,9 +96,9 @@ def test_speed_is_bandwidth_over_bytes() -> None:
 def test_a_measured_machine_is_forecast() -> None:
     description, encoder = described(sized("qwen3:4b", "Q8_0")), described(sized("bge-m3:568m", "Q8_0"))
     types = {TensorType.Q8_0: TypeSpeed(20e9, 200e9)}
-    caches = {"f16": CacheSpeed(10e9, 10e9), "int8": CacheSpeed(5e9, 10e9)}
+    caches = {"f16": CacheSpeed(10e9, 40e9, 10e9), "int8": CacheSpeed(5e9, 40e9, 10e9)}
     profile = MachineProfile(
-        "2026-11-21T10:00:00+00:00", "0", None, "avx2", 4, types, caches, 1e-3, 1e-4, 1e9, (0.5, 0.25)
+        "2026-11-21T10:00:00+00:00", "0", None, "avx2", 4, types, 20e9, 0, caches, 1e-3, 1e-4, 1e11, (0.5, 0.25)
     )
     speed, limit = forecast_speed(profile), bandwidth_speed(Bandwidth(20e9, 20e9, 4, 1 << 20))
     near, most = speed(description, 16), limit(description, 16)

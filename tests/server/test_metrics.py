@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from madang.core.errors import ContextLengthExceeded, EngineError
 from madang.core.events import ContextLedger, Done, TextDelta, Timings, Usage
+from madang.server.limits import Place
 from madang.server.metrics import METRICS, ServerMetrics
 from madang.server.metrics_page import exposed_name, main, page
 from madang.server.recent import RecentModel
@@ -42,7 +43,7 @@ def values(metrics: ServerMetrics) -> dict[tuple[str, ...], float]:
 
 def run(metrics: ServerMetrics, *events: Any, failure: BaseException | None = None) -> None:
     with metrics.generation("m:1", "laptop", time.perf_counter()) as generation:
-        generation.begin()
+        generation.begin(Place())
         for event in events:
             generation.saw(event)
         if failure is not None:

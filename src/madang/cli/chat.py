@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from madang.cli.answering import AnswerOptions, explain_end, show_stream, stats_line
 from madang.cli.console import data, dim_note, note, report_error
@@ -19,15 +19,25 @@ from madang.core.errors import InvalidRequest, UnknownOption
 QUOTES = '"""'
 PROMPT, CONTINUATION = ">>> ", "... "
 
+Learn: TypeAlias = Callable[[Done], None]  # hears how fast an answer was
 
-def chat(engine: Engine, options: AnswerOptions, *, home: Path, stats: bool, keeper: Keeper | None = None) -> None:
-    """Talk until the person leaves."""
+
+def chat(
+    engine: Engine,
+    options: AnswerOptions,
+    *,
+    home: Path,
+    stats: bool,
+    keeper: Keeper | None = None,
+    learn: Learn | None = None,
+) -> None:
+    """Talk until the person leaves. ``learn`` hears how fast each answer was."""
     info = engine.info
     if keeper is not None and keeper.messages:
         note(f"Going on with '{keeper.session.title}', {len(keeper.messages)} messages so far; /clear begins again.")
     note(f"{info.model} · {info.engine} engine · context {info.context_tokens} tokens · /help shows the commands")
     with line_editor(home) as read_line:
-        Chat(engine, options, read_line, stats=stats, keeper=keeper).run()
+        Chat(engine, options, read_line, stats=stats, keeper=keeper, learn=learn).run()
 
 
 class Chat:
@@ -44,6 +54,7 @@ class Chat:
         *,
         stats: bool = False,
         keeper: Keeper | None = None,
+        learn: Learn | None = None,
     ) -> None:
         self.messages: list[Message] = [] if keeper is None else keeper.messages
         self.keeper = keeper
@@ -52,6 +63,7 @@ class Chat:
         self._engine = engine
         self._read_line = read_line
         self._stats = stats
+        self._learn = learn
 
     def run(self) -> None:
         """Turn after turn. Ctrl-C stops an answer or forgets a line; Ctrl-D and /bye leave."""
@@ -92,6 +104,8 @@ class Chat:
         explain_end(done)
         if self._stats:
             dim_note(stats_line(done))
+        if self._learn is not None:
+            self._learn(done)
 
     def _turn(self) -> None:
         line = checked_text(self._read_line(PROMPT), "The message")

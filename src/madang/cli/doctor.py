@@ -10,7 +10,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, facts, note
-from madang.core.errors import NotEnoughMemory
+from madang.cli.measuring import measured_bandwidth
 from madang.core.settings import Settings, unknown_variables
 from madang.core.units import format_bytes
 
@@ -35,8 +35,7 @@ def doctor(
     machine = probe_machine(settings.home)
     if measure:
         _measure_kernels(settings, machine)
-    note("Measuring how fast memory is read…")
-    report = examine(settings, ctx.obj, machine, _measured(machine))
+    report = examine(settings, ctx.obj, machine, measured_bandwidth(machine))
     if as_json:
         data_json(report)
     else:
@@ -73,31 +72,20 @@ def _measure_kernels(settings: Settings, machine: Machine) -> None:
 def _forecast(settings: Settings) -> dict[str, Any]:
     """What forecasts rest on, and by how much they were off."""
     from madang.hardware import read_profile
-    from madang.hardware.corrections import read_corrections
+    from madang.hardware.corrections import read_observed
     from madang.hardware.profile import profile_document
 
     profile = read_profile(settings.home)
     return {
         "profile": None if profile is None else profile_document(profile),
         "errors": {
-            kind: {
+            model: {
                 name: {"runs": len(one.ratios), "factor": one.factor, "error": one.error}
-                for name, one in learned.items()
+                for name, one in observed.learned.items()
             }
-            for kind, learned in read_corrections(settings.home).items()
+            for model, observed in read_observed(settings.home).items()
         },
     }
-
-
-def _measured(machine: Machine) -> Bandwidth | None:
-    from madang.hardware import choose_buffer_bytes, measure_read_bandwidth
-
-    try:
-        buffer_bytes = choose_buffer_bytes(machine)
-    except NotEnoughMemory as error:
-        note(error.message)
-        return None
-    return measure_read_bandwidth(machine.physical_cores or 1, buffer_bytes=buffer_bytes)
 
 
 def _settings(settings: Settings) -> list[dict[str, object]]:
@@ -166,11 +154,22 @@ def _print_forecast(forecast: Mapping[str, Any]) -> None:
         for name, speed in profile["types"].items()
     ]
     data_table([["TYPE", "DECODE", "PROMPT"], *rows], right=[1, 2])
+    data(
+        f"Memory gives {profile['memory_bytes_per_s'] / 1e9:.1f} GB/s, "
+        f"beyond what caches hold: about {format_bytes(round(profile['cache_bytes']))}."
+    )
     if profile["disturbed_share"] > 0:
-        data(f"Of these figures, {profile['disturbed_share']:.0%} were taken while other programs computed.")
-    for kind, learned in forecast["errors"].items():
-        errors = [f"{name} {one['error']:.0%} of {one['runs']} runs" for name, one in learned.items() if one["runs"]]
-        data(f"The usual error for {kind}: {', '.join(errors)}.")
+        data(f"Of these figures, {profile['disturbed_share']:.0%} were disturbed: other programs computed meanwhile.")
+        data("Measure again on a quiet machine: madang doctor --measure")
+    if forecast["errors"]:
+        data("What forecasts were usually off by, before they were corrected by it:")
+        errors = [[model, *map(_error, learned.values())] for model, learned in forecast["errors"].items()]
+        quantities = [name.upper() for name in next(iter(forecast["errors"].values()))]
+        data_table([["MODEL", *quantities], *errors], right=[1, 2, 3])
+
+
+def _error(learned: Mapping[str, Any]) -> str:
+    return "-" if learned["error"] is None else f"{learned['error']:.0%} of {learned['runs']}"
 
 
 def _machine_facts(machine: Mapping[str, Any], bandwidth: Mapping[str, Any] | None) -> dict[str, str]:

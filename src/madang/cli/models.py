@@ -9,14 +9,15 @@ import typer
 from madang.cli import options
 from madang.cli.console import data_json, data_table, note
 from madang.cli.list import CATALOG_HEADER, catalog_document, catalog_row
-from madang.core.errors import InvalidRequest, NotEnoughMemory
-from madang.core.units import format_bytes, parse_bytes
+from madang.cli.measuring import measured_bandwidth
+from madang.core.errors import InvalidRequest
+from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from madang.hardware import Bandwidth, Machine
+    from madang.hardware import Machine
     from madang.runtime.recommending import Answer, Recommendation, Wish
     from madang.runtime.sizing import Speed as Predicted
 
@@ -89,7 +90,7 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
     entries = load_catalog().entries.values()
     wish = Wish(
         task=find_task(task),
-        memory_bytes=machine.ram_available_bytes if memory is None else _size(memory),
+        memory_bytes=machine.ram_available_bytes if memory is None else options.n_bytes(memory, "memory"),
         language=None if language is None else find_language(language),
         tokens_per_s=speed,
         engine=engine,
@@ -103,13 +104,6 @@ def recommend(  # noqa: PLR0913  (a command line's options are its parameters)
         data_json({**_document(wish, answer, limit), "speed_is": speed_is})
     else:
         _print(answer, limit, speed_is)
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--memory: {error}.", param="memory") from error
 
 
 def _positive(context: int | None) -> int | None:
@@ -128,21 +122,8 @@ def _speed(home: Path, machine: Machine) -> tuple[Predicted, str]:
     profile = read_profile(home)
     if profile is not None:
         return forecast_speed(profile), f"forecast from what was measured at {profile.measured_at}"
-    return bandwidth_speed(
-        _measured(machine)
-    ), "the most that memory allows; madang doctor --measure makes it a forecast"
-
-
-def _measured(machine: Machine) -> Bandwidth | None:
-    from madang.hardware import choose_buffer_bytes, measure_read_bandwidth
-
-    note("Measuring how fast memory is read…")
-    try:
-        buffer_bytes = choose_buffer_bytes(machine)
-    except NotEnoughMemory as error:
-        note(f"{error.message} Speeds stay unknown.")
-        return None
-    return measure_read_bandwidth(machine.physical_cores or 1, buffer_bytes=buffer_bytes)
+    limit = bandwidth_speed(measured_bandwidth(machine))
+    return limit, "the most that memory allows; madang doctor --measure makes it a forecast"
 
 
 def _print(answer: Answer, limit: int, speed_is: str) -> None:

@@ -9,8 +9,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from madang.core.errors import InvalidRequest
 from madang.core.sampling import SAMPLING_DEFAULTS
 from madang.core.settings import Settings, Value, load_settings
+from madang.core.units import parse_bytes
 
 
 def _option(name: str, metavar: str, text: str, default: object = None) -> typer.models.OptionInfo:
@@ -152,6 +154,14 @@ def running(*, without: Sequence[str] = ()) -> Callable[[Verb], Verb]:
         return with_settings
 
     return decorate
+
+
+def n_bytes(text: str, option: str) -> int:
+    """A size as people write it. Raises InvalidRequest, which names the option."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--{option}: {error}.", param=option) from error
 
 
 def settings_of(ctx: typer.Context, **command_line: Value) -> Settings:

@@ -19,7 +19,7 @@ from madang.core.settings import Settings
 
 if TYPE_CHECKING:
     from madang.cli.keeping import Keeper
-    from madang.core.events import Done
+    from madang.runtime.forecasting import Learner
 
 
 @options.running()
@@ -89,22 +89,25 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
             answer = replace(answer, adapter=adapter_of(store, loaded, preset))
         if request is not None:
             done = answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
-            _learn(model, settings, done)
+            if (learner := _learner(model, settings)) is not None:
+                learner.learn(done, is_only=True)
             return
         from madang.cli.chat import chat
 
-        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper)
+        learner = _learner(model, settings)
+        learn = None if learner is None else learner.learn
+        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper, learn=learn)
 
 
-def _learn(model: str, settings: Settings, done: Done) -> None:
-    """Compare what happened with the forecast, where there is one."""
+def _learner(model: str, settings: Settings) -> Learner | None:
+    """What compares answers with their forecast, where there is one."""
     from madang.hardware.profile import MACHINE_FILE
 
     if not (settings.home / MACHINE_FILE).exists():
-        return
-    from madang.runtime.forecasting import learn_from
+        return None
+    from madang.runtime.forecasting import Learner
 
-    learn_from(model, settings, done)
+    return Learner(model, settings)
 
 
 def _keeper(home: Path, session: str | None, *, is_chat: bool) -> Keeper | None:

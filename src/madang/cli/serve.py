@@ -13,7 +13,6 @@ from madang.cli import options
 from madang.cli.console import data, note
 from madang.core.errors import InvalidRequest, MadangError
 from madang.core.settings import KEEP_ALIVE_S, Settings
-from madang.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from madang.server import ServerState
@@ -55,7 +54,7 @@ def serve(  # noqa: PLR0913  (a command line's options are its parameters)
 ) -> None:
     """Serve models to clients of OpenAI's, Ollama's and Anthropic's APIs, until Ctrl-C. A request loads its model."""
     settings = settings.for_all_models()
-    budget_bytes = None if memory is None else _size(memory)
+    budget_bytes = None if memory is None else options.n_bytes(memory, "memory")
     tls = _tls(certificate, key)
 
     from madang.models import Store
@@ -157,10 +156,3 @@ def _tls(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None
     except OSError as error:  # of which ssl's own errors are a kind
         raise MadangError(f"{certificate} and {key} make no TLS: {error.strerror or error}.") from error
     return certificate, key
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--memory: {error}.", param="memory") from error

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from madang.cli import options
 from madang.cli.console import data, data_json, data_table, note
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
-from madang.core.units import format_bytes, parse_bytes
+from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
     from madang.formats.gguf import GGUFFile
@@ -56,8 +57,8 @@ class Limit:
         """Whether the types are to be searched for."""
         return any(value is not None for value in (self.size, self.bits, self.memory))
 
-    def size_bytes(self, file: GGUFFile) -> int:
-        """Bytes of the file. Raises InvalidRequest."""
+    def n_bytes(self, file: GGUFFile) -> int:
+        """Bytes of the file; with --fit-memory, of the weights once loaded. Raises InvalidRequest."""
         from madang.quantization.sizing import size_of_bits
 
         if sum(value is not None for value in (self.size, self.bits, self.memory)) > 1:
@@ -65,29 +66,25 @@ class Limit:
         if self.bits is not None:
             return size_of_bits(file, self.bits)
         if self.size is not None:
-            return _bytes(self.size, "size")
-        return _fitting_memory(file, _bytes(str(self.memory), "fit-memory"))
-
-
-def _bytes(text: str, option: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--{option}: {error}.", param=option) from error
+            return options.n_bytes(self.size, "size")
+        return _fitting_memory(file, options.n_bytes(str(self.memory), "fit-memory"))
 
 
 def _fitting_memory(file: GGUFFile, memory_bytes: int) -> int:
     from madang.formats.families import describe_gguf
-    from madang.hardware import kv_cache_bytes
-    from madang.hardware.memory import WORKING_BYTES
+    from madang.hardware import kv_cache_bytes, working_bytes
+    from madang.hardware.plan import PREFILL_CHUNK_TOKENS
 
     spec = describe_gguf(file).spec
-    cache_bytes = kv_cache_bytes(spec, min(spec.context_tokens, _MEMORY_CONTEXT_TOKENS))
-    left = memory_bytes - cache_bytes - WORKING_BYTES
+    n_tokens = min(spec.context_tokens, _MEMORY_CONTEXT_TOKENS)
+    step_tokens = min(PREFILL_CHUNK_TOKENS, n_tokens)
+    cache_bytes = kv_cache_bytes(spec, n_tokens, step_tokens=step_tokens)
+    program_bytes = working_bytes(spec, step_tokens)
+    left = memory_bytes - cache_bytes - program_bytes
     if left <= 0:
         raise InvalidRequest(
             f"Of {format_bytes(memory_bytes)}, the cache takes {format_bytes(cache_bytes)} and the program "
-            f"{format_bytes(WORKING_BYTES)}: nothing is left for weights.",
+            f"{format_bytes(program_bytes)}: nothing is left for weights.",
             param="fit-memory",
             hint="Give more memory.",
         )
@@ -109,7 +106,7 @@ def quantize_to_limit(
     from madang.quantization.sizing import Work, quantize_to_size
 
     file = read_gguf(source)
-    size_bytes = limit.size_bytes(file)
+    n_bytes = limit.n_bytes(file)
     if any(tensor.type.block_elements > 1 for tensor in file.tensors.values()):
         note(
             "Note: the source is quantized already. What that lost stays lost, and the certificate does not count it; "
@@ -119,10 +116,11 @@ def quantize_to_limit(
     made = quantize_to_size(
         source,
         target,
-        size_bytes,
+        n_bytes,
         _calibration(*texts),
         work=Work(settings.home / "quantizing", n_threads),
         tell=Teller(),
+        is_loaded=limit.memory is not None,
     )
     if as_json:
         data_json({"path": str(target), "size_bytes": made.written.size_bytes, "certificate": dict(made.certificate)})

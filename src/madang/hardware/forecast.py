@@ -1,14 +1,15 @@
 """How fast a model will be: a sum of what each part of a step takes, at the rates of a machine's profile.
 
-A token that is generated reads every matrix once, and the keys and values of all it sees; a chunk of a prompt
-multiplies each weight with each token. Nothing here needs a file: a catalog knows types, bytes and dimensions as well.
+A token that is generated reads every matrix once, and the keys and values of all it sees, which it multiplies with all
+heads of its query; a chunk of a prompt multiplies each weight with each token. Nothing here needs a file: a catalog
+knows types, bytes and dimensions as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 
 from madang.formats.spec import DecoderSpec, ModelDescription
 from madang.formats.tensors import TensorSource, TensorType
@@ -65,38 +66,61 @@ def _share_used(name: str, spec: DecoderSpec) -> float:
     return spec.experts.n_used / spec.experts.n_experts
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one token sees of those before it, in all layers.
+
+    kv_bytes   of their keys and values
+    pairs      elements of its query times positions
+    """
+
+    kv_bytes: float = 0.0
+    pairs: float = 0.0
+
+
+_NOTHING = Seen()
+
+
 def predict_decode(
     profile: MachineProfile,
     weights_bytes: Mapping[TensorType, float],
     *,
     n_layers: int,
-    kv_bytes: float = 0.0,
+    elements: float = 0.0,
+    seen: Seen = _NOTHING,
     kv_type: str = KV_TYPES[0],
     threads: int | None = None,
 ) -> float:
     """Tokens per second of one conversation.
 
     weights_bytes   per type: packed bytes that a token reads, the output matrix included
-    kv_bytes        keys and values that a token sees, of all layers; 0 at the beginning of a text
+    elements        of the activations of all layers: one thread takes them while the others wait
+    seen            nothing at the beginning of a text
     """
-    read_s = sum(n_bytes / profile.type_speed(kind).decode_bytes_per_s for kind, n_bytes in weights_bytes.items())
-    cache_s = kv_bytes / profile.caches[kv_type].decode_bytes_per_s
+    step_bytes = sum(weights_bytes.values()) + seen.kv_bytes
+    read_s = sum(n_bytes / profile.decode_rate(kind, step_bytes) for kind, n_bytes in weights_bytes.items())
+    cache = profile.caches[kv_type]
+    seen_s = seen.kv_bytes / cache.decode_bytes_per_s + seen.pairs / cache.decode_pairs_per_s
     factor, _ = profile.thread_factors(profile.threads if threads is None else threads)
-    return 1 / ((read_s + cache_s) / factor + profile.step_s + n_layers * profile.layer_s)
+    rows_s = elements * profile.threads / profile.row_elements_per_s
+    return 1 / ((read_s + seen_s) / factor + rows_s + profile.step_s + n_layers * profile.layer_s)
 
 
 def forecast_decode(
     profile: MachineProfile, work: Work, depth_tokens: int, *, kv_type: str = KV_TYPES[0], threads: int | None = None
 ) -> float:
     """Tokens per second after ``depth_tokens`` of context."""
+    spec = work.spec
     weights_bytes = {kind: matrices.n_bytes for kind, matrices in work.layers.items()}
     for kind, matrices in work.output.items():
         weights_bytes[kind] = weights_bytes.get(kind, 0.0) + matrices.n_bytes
+    n_seen = sum(min(depth_tokens, window or depth_tokens) for window in spec.window_tokens)
     return predict_decode(
         profile,
         weights_bytes,
-        n_layers=work.spec.n_layers,
-        kv_bytes=kv_position_bytes(work.spec, kv_type) * sum(_seen(work.spec, depth_tokens)),
+        n_layers=spec.n_layers,
+        elements=spec.n_layers * row_elements(spec),
+        seen=Seen(kv_position_bytes(spec, kv_type) * n_seen, spec.n_heads * spec.head_dim * n_seen),
         kv_type=kv_type,
         threads=threads,
     )
@@ -117,7 +141,7 @@ def forecast_prompt(
     token_s += spec.n_layers * row_elements(spec) / profile.row_elements_per_s
     pairs = spec.n_heads * spec.head_dim * sum(_pairs(window, prompt_tokens) for window in spec.window_tokens)
     n_chunks = -(-prompt_tokens // chunk_tokens)
-    chunk_s = sum(m.n_bytes / profile.type_speed(kind).decode_bytes_per_s for kind, m in work.output.items())
+    chunk_s = sum(m.n_bytes / profile.decode_rate(kind, inf) for kind, m in work.output.items())
     _, factor = profile.thread_factors(profile.threads if threads is None else threads)
     total_s = prompt_tokens * token_s + pairs / profile.caches[kv_type].prompt_pairs_per_s + n_chunks * chunk_s
     return prompt_tokens / (total_s / factor + n_chunks * profile.step_s)
@@ -128,11 +152,6 @@ def row_elements(spec: DecoderSpec) -> int:
     n_slots = 1 if spec.experts is None else spec.experts.n_used
     attention = 2 * (spec.n_heads + spec.n_kv_heads) * spec.head_dim
     return 2 * spec.n_embd + attention + 2 * spec.n_ff * n_slots
-
-
-def _seen(spec: DecoderSpec, depth_tokens: int) -> list[int]:
-    """Positions that a token sees, per layer."""
-    return [min(depth_tokens, window or depth_tokens) for window in spec.window_tokens]
 
 
 def _pairs(window: int, n_tokens: int) -> float:

@@ -7,25 +7,30 @@ speed of shared memory changes from hour to hour, so a profile has a date, and a
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import exp, log
 from pathlib import Path
 from typing import Any, Final
 
+from madang.core.locking import file_lock
+from madang.core.writing import write_atomically
 from madang.formats.tensors import TensorType
 from madang.hardware.memory import packed_bits
 
 MACHINE_FILE: Final = "machine.json"
+LOCK_FILE: Final = "machine.lock"
 MAX_MACHINE_BYTES: Final = 1 << 20
 FORMAT: Final = 1
+LEAST_MISSED: Final = 0.05  # of a step: nothing computes at no cost
 
 
 @dataclass(frozen=True, slots=True)
 class TypeSpeed:
     """Of matrices of one type, with all threads of the profile.
 
-    decode_bytes_per_s   packed bytes that one token's products read from memory
+    decode_bytes_per_s   packed bytes that one token's products take, where memory does not keep them waiting
     multiplies_per_s     weights times tokens, in chunks of a prompt
     """
 
@@ -37,11 +42,16 @@ class TypeSpeed:
 class CacheSpeed:
     """Of attention over one kind of cache, with all threads of the profile.
 
+    A token waits for its keys and values, page by page, and multiplies them with the queries of all heads that share
+    them; these two times add up.
+
     decode_bytes_per_s   bytes of keys and values that one token sees
-    prompt_pairs_per_s   elements of a query times the positions it sees, in chunks of a prompt
+    decode_pairs_per_s   elements of a query times the positions it sees, of one token
+    prompt_pairs_per_s   the same in chunks of a prompt
     """
 
     decode_bytes_per_s: float
+    decode_pairs_per_s: float
     prompt_pairs_per_s: float
 
 
@@ -50,6 +60,8 @@ class MachineProfile:
     """What was measured, when, and on what.
 
     threads               that computed
+    memory_bytes_per_s    how fast weights come that no cache holds
+    cache_bytes           of all caches, as far as the next step finds there what this one read
     step_s, layer_s       of one token's step, and of each of its layers, beside what is read: waiting for one another
     row_elements_per_s    elements of activations, in chunks of a prompt (forecast.py says how many a layer has)
     one_thread            decode and prompt speed of one thread, as parts of those of all
@@ -62,6 +74,8 @@ class MachineProfile:
     isa: str
     threads: int
     types: Mapping[TensorType, TypeSpeed]
+    memory_bytes_per_s: float
+    cache_bytes: float
     caches: Mapping[str, CacheSpeed]
     step_s: float
     layer_s: float
@@ -76,6 +90,11 @@ class MachineProfile:
         bits = packed_bits(tensor_type)
         return self.types[min(self.types, key=lambda measured: abs(packed_bits(measured) - bits))]
 
+    def decode_rate(self, tensor_type: TensorType, step_bytes: float) -> float:
+        """Bytes per second at which a step that reads ``step_bytes`` in all takes weights of this type."""
+        missed = 1 - held_share(step_bytes, self.cache_bytes)
+        return min(self.type_speed(tensor_type).decode_bytes_per_s, self.memory_bytes_per_s / max(missed, LEAST_MISSED))
+
     def thread_factors(self, threads: int) -> tuple[float, float]:
         """Decode and prompt speed of so many threads, as parts of those of the profile's; between both ends a line."""
         if self.threads == 1:
@@ -83,6 +102,26 @@ class MachineProfile:
         share = min(max((threads - 1) / (self.threads - 1), 0.0), 1.0)
         decode, prompt = (one + (1 - one) * share for one in self.one_thread)
         return decode, prompt
+
+
+def held_share(step_bytes: float, cache_bytes: float) -> float:
+    """What part of the bytes that each step reads is still in a cache that replaces its lines at random.
+
+    Of n bytes a step misses n (1 - h), each of which replaces any line, so a line outlives a step with the probability
+    h = exp(-n (1 - h) / cache). A cache that replaced the oldest would hold nothing of more than it has room for;
+    measured speeds are those of this one.
+    """
+    if step_bytes <= cache_bytes:
+        return 1.0
+    share = 0.0
+    for _ in range(100):  # from below, towards the smaller of the two solutions; the other is 1
+        share = exp(-step_bytes * (1 - share) / cache_bytes) if cache_bytes > 0 else 0.0
+    return share
+
+
+def effective_cache_bytes(step_bytes: float, share: float) -> float:
+    """The cache of which :func:`held_share` says so: its inverse, for shares from 0 to less than 1."""
+    return -step_bytes * (1 - share) / log(share) if share > 0 else 0.0
 
 
 def read_profile(home: Path) -> MachineProfile | None:
@@ -107,7 +146,8 @@ def profile_from(document: Mapping[str, Any]) -> MachineProfile:
 
 def save_profile(home: Path, profile: MachineProfile) -> None:
     """Keep it, in place of an earlier one."""
-    write_machine_file(home, {**read_machine_file(home), "profile": profile_document(profile)})
+    with changed_machine_file(home) as record:
+        record["profile"] = profile_document(profile)
 
 
 def profile_document(profile: MachineProfile) -> dict[str, Any]:
@@ -129,9 +169,13 @@ def read_machine_file(home: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
 
 
-def write_machine_file(home: Path, record: Mapping[str, Any]) -> None:
-    """Whole, or not at all; the last of several writers wins."""
-    home.mkdir(parents=True, exist_ok=True)
-    unfinished = home / f"{MACHINE_FILE}.{os.getpid()}"
-    unfinished.write_text(json.dumps({**record, "format": FORMAT}, indent=1), encoding="utf-8")
-    unfinished.replace(home / MACHINE_FILE)
+@contextmanager
+def changed_machine_file(home: Path) -> Iterator[dict[str, Any]]:
+    """What was kept, to be changed: written whole at the end of the block, while other writers wait.
+
+    Raises OSError. Nothing is written where the block raises.
+    """
+    with file_lock(home / LOCK_FILE):
+        record = read_machine_file(home)
+        yield record
+        write_atomically(home / MACHINE_FILE, json.dumps({**record, "format": FORMAT}, indent=1))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeAlias, TypeVar
 
 from madang.core.errors import ModelNotFound, NetworkUnavailable, SourceError
+from madang.core.locking import Busy
 from madang.core.sampling import SamplingParams
 from madang.core.settings import Settings
 from madang.models.catalog import load_catalog
@@ -27,7 +28,6 @@ from madang.models.fetching import (
 )
 from madang.models.files import ModelFiles, read_generation_config
 from madang.models.importing import take_in
-from madang.models.locking import Busy
 from madang.models.manifest import Manifest, ManifestFile
 from madang.models.neighbours import Neighbour, find_neighbours
 from madang.models.references import (

@@ -21,11 +21,11 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from madang.core.errors import FileLost, InvalidReference, MalformedFile, ModelNotFound
+from madang.core.locking import Busy, file_lock
 from madang.core.writing import free_disk_bytes, require_disk, sync, within_disk, write_atomically
 from madang.models.digests import blob_name
 from madang.models.fetching import StagedFile
 from madang.models.files import ModelFiles
-from madang.models.locking import Busy, file_lock
 from madang.models.manifest import Manifest, ManifestFile, read_manifest
 from madang.models.preset import Preset
 from madang.models.references import FileReference, Reference, StoredReference, checked_relative

@@ -1,15 +1,18 @@
 """What this machine's kernels do, measured in about five seconds on decoders made for it: a MachineProfile.
 
 Every figure is the time of whole steps of the core, the same code that answers. What a step takes beside its matrices
-comes from decoders so narrow that their matrices hardly count, and what attention takes from steps at two depths. The
-weights are noise: no value changes how long a kernel takes, unless it is zero, infinite, or too small to be normal.
+comes from decoders so narrow that their matrices hardly count, and what attention takes from steps at two depths, of
+decoders that differ in how many heads share keys and values. More of these are read than caches hold: a model's weights
+drive them out before each step. The weights are noise: no value changes how long a kernel takes, unless it is zero,
+infinite, or too small to be normal.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +23,7 @@ from madang.formats.tensors import TensorType
 from madang.hardware import CacheSpeed, Machine, MachineProfile, TypeSpeed, row_elements
 from madang.hardware.kv_cache import KV_PAGE_TOKENS, KV_TYPES, kv_position_bytes
 from madang.hardware.memory import packed_bits
+from madang.hardware.profile import effective_cache_bytes
 from madang.native.loader import decoder_shape
 
 _T = TensorType
@@ -30,8 +34,8 @@ MEASURED_TYPES: Final = (
 )
 CHUNK_TOKENS: Final = 256
 DEPTH_TOKENS: Final = 4096
-# More than caches hold, or a step would read from there what a model reads from memory. What a kernel can do shows with
-# less, as long as it is not all in a cache; how fast memory is, with more.
+# What a kernel can do shows with so many bytes, a part of which is in a cache; how fast memory is, with far more. Both
+# tell how much a cache is good for.
 DECODE_BYTES: Final = 80_000_000
 MEMORY_BYTES: Final = 400_000_000
 PASSES: Final = 2
@@ -39,13 +43,16 @@ LEAST_S: Final = 0.02  # that a figure is measured for, in each pass
 MEMORY_S: Final = 0.25  # the same of memory, which is not equally fast all the time
 MOST_S: Final = 0.3
 FEWEST_ROUNDS: Final = 4
+# From when on nothing is measured again, and waited for no longer than for one round: other programs compute.
+LATEST_S: Final = 9.0
 
 _Key: TypeAlias = tuple[str, str]  # what is measured, and of which type
 
 _ROUND_S = 1e-3
 _CLEAN_SHARE = 0.9
-_SHORTEST_S = 1e-12
+_SHORTEST_S = 1e-15
 _ONE = "one thread"
+_OF_MEMORY = ("decode", "memory", "alone", "shared")
 _VOCABULARY = 64
 _ROPE = RopeSpec("half", (1.0,) * 32)
 _NORM = 1e-3  # keeps what lies in the cache within float16
@@ -58,27 +65,31 @@ def measure_machine(
 ) -> MachineProfile:
     """Compute for some seconds, on all cores unless told otherwise, and say how fast it was.
 
-    The figures are those of a machine with nothing else to do: everything is measured at different times, and the
-    better one counts.
+    The figures are those of a machine with nothing else to do: everything is measured at different times, and what
+    was undisturbed counts. On a busy machine it ends after some ten seconds more, with figures that are disturbed.
     """
     threads = threads or machine.physical_cores or 1
     kinds = tuple(dict.fromkeys((_T.Q8_0, *types)))
-    passes = [dict(_steps(kinds, threads)) for _ in range(PASSES)]
-    best = {key: min(found[key] for found in passes) for key in passes[0]}
-    seconds = {key: timing.seconds for key, timing in best.items()}
-    step_s, layer_s = _waiting_s(seconds)
+    timings = _measure(kinds, threads)
+    seconds = {key: timing.seconds for key, timing in timings.items()}
+    step_s, waiting_s = _waiting_s(seconds)
     caches = {kv_type: _cache_speed(seconds, kv_type) for kv_type in KV_TYPES}
     pair_s = 1 / caches[KV_TYPES[0]].prompt_pairs_per_s
     row_s = _row_s(seconds, pair_s)
 
-    memory_rate = _bytes_per_s(_T.Q8_0, MEMORY_BYTES, seconds["memory", ""], step_s, layer_s)
+    def rate(kind: TensorType, n_bytes: int, name: str, of: str) -> float:
+        """Of weights alone: rows are one thread's work when there is one token."""
+        layer_s = waiting_s + row_s * threads * row_elements(_WIDE)
+        return _bytes_per_s(kind, n_bytes, seconds[name, of], step_s, layer_s)
 
     def speed(kind: TensorType) -> TypeSpeed:
-        step = seconds["decode", kind.name]
         token_s = seconds["chunk", kind.name] / CHUNK_TOKENS
         products_s = token_s - row_s * row_elements(_WIDE) - pair_s * _chunk_pairs(_WIDE)
-        rate = _bytes_per_s(kind, DECODE_BYTES, step, step_s, layer_s)
-        return TypeSpeed(min(rate, memory_rate), _weights(_WIDE) / max(products_s, token_s / 2))
+        multiplies_per_s = _weights(_WIDE) / max(products_s, token_s / 2)
+        return TypeSpeed(rate(kind, DECODE_BYTES, "decode", kind.name), multiplies_per_s)
+
+    memory_rate = rate(_T.Q8_0, MEMORY_BYTES, "memory", "")
+    held = 1 - memory_rate / max(rate(_T.Q8_0, DECODE_BYTES, "decode", _T.Q8_0.name), memory_rate)
 
     return MachineProfile(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,34 +98,74 @@ def measure_machine(
         isa=_core.available_isas()[0],
         threads=threads,
         types={kind: speed(kind) for kind in kinds},
+        memory_bytes_per_s=memory_rate,
+        cache_bytes=effective_cache_bytes(DECODE_BYTES, held),
         caches=caches,
         step_s=step_s,
-        layer_s=layer_s,
+        layer_s=waiting_s,
         row_elements_per_s=1 / row_s,
         one_thread=(_one_thread(seconds, "memory", ""), _one_thread(seconds, "chunk", _T.Q8_0.name)),
-        disturbed_share=sum(timing.is_disturbed for timing in best.values()) / len(best),
+        disturbed_share=sum(timing.is_disturbed for timing in timings.values()) / len(timings),
     )
 
 
-def _steps(kinds: Iterable[TensorType], threads: int) -> Iterator[tuple[_Key, _Timing]]:
-    """Everything that is measured: what it is, and the seconds of a step."""
+def _measure(kinds: Sequence[TensorType], threads: int) -> dict[_Key, _Timing]:
+    """Every figure, at several times as long as there is time."""
+    deadline_s = time.perf_counter() + LATEST_S
+    found: dict[_Key, list[_Timing]] = {}
+    for n_pass in range(PASSES):
+        for key, measure in _figures(kinds, threads):
+            if n_pass == 0 or time.perf_counter() < deadline_s:
+                found.setdefault(key, []).append(measure(deadline_s))
+    return {key: _together(key, timings) for key, timings in found.items()}
+
+
+def _together(key: _Key, timings: Sequence[_Timing]) -> _Timing:
+    """Of the undisturbed ones the mean, where memory is what takes the time, and the best of what kernels compute.
+
+    Memory that is shared is not equally fast at all times, so its best moment is not what a model will have.
+    """
+    counted = [timing for timing in timings if not timing.is_disturbed]
+    if not counted or key[0] not in _OF_MEMORY:
+        return min(timings)
+    return _Timing(False, sum(timing.seconds for timing in counted) / len(counted))
+
+
+def _figures(kinds: Iterable[TensorType], threads: int) -> Iterator[tuple[_Key, Callable[[float], _Timing]]]:
+    """Everything that is measured: what it is, and what finds the seconds of a step until some time."""
+    q8 = _T.Q8_0
     for name, spec in (("few", _FEW), ("many", _MANY)):
-        yield (name, ""), _Steps(spec, _T.Q8_0, threads).seconds(1)
-    yield ("narrow", ""), _Steps(_NARROW, _T.Q8_0, threads).seconds(CHUNK_TOKENS)
+        yield (name, ""), partial(_step_s, spec, q8, threads)
+    yield ("narrow", ""), partial(_step_s, _NARROW, q8, threads, n_tokens=CHUNK_TOKENS)
     for kv_type in KV_TYPES:
-        steps = _Steps(_DEEP, _T.Q8_0, threads, kv_type)
-        for name, n_tokens in (("token", 1), ("tokens", CHUNK_TOKENS)):
-            deep, first = steps.seconds(n_tokens, DEPTH_TOKENS), steps.seconds(n_tokens)
-            yield (name, kv_type), _Timing(deep.is_disturbed or first.is_disturbed, deep.seconds - first.seconds)
+        for name, spec, n_tokens in (("alone", _ALONE, 1), ("shared", _SHARED, 1), ("tokens", _DEEP, CHUNK_TOKENS)):
+            yield (name, kv_type), partial(_attention_s, spec, threads, kv_type, n_tokens)
     for kind in kinds:
-        yield ("chunk", kind.name), _Steps(_WIDE, kind, threads).seconds(CHUNK_TOKENS)
-        yield ("decode", kind.name), _Steps(_wide(_n_layers(kind, DECODE_BYTES)), kind, threads).seconds(1)
-    yield ("chunk", _ONE), _Steps(_WIDE, _T.Q8_0, 1).seconds(CHUNK_TOKENS)
+        yield ("chunk", kind.name), partial(_step_s, _WIDE, kind, threads, n_tokens=CHUNK_TOKENS)
+        yield ("decode", kind.name), partial(_step_s, _wide(_n_layers(kind, DECODE_BYTES)), kind, threads)
+    yield ("chunk", _ONE), partial(_step_s, _WIDE, q8, 1, n_tokens=CHUNK_TOKENS)
+    large = _wide(_n_layers(q8, MEMORY_BYTES))
     for name, n_threads in (("", threads), (_ONE, 1)):
-        yield (
-            ("memory", name),
-            _Steps(_wide(_n_layers(_T.Q8_0, MEMORY_BYTES)), _T.Q8_0, n_threads).seconds(1, least_s=MEMORY_S),
-        )
+        yield ("memory", name), partial(_step_s, large, q8, n_threads, least_s=MEMORY_S)
+
+
+def _step_s(
+    spec: DecoderSpec,
+    kind: TensorType,
+    threads: int,
+    deadline_s: float,
+    *,
+    n_tokens: int = 1,
+    least_s: float = LEAST_S,
+) -> _Timing:
+    return _Steps(spec, kind, threads).seconds(n_tokens, deadline_s, least_s=least_s)
+
+
+def _attention_s(spec: DecoderSpec, threads: int, kv_type: str, n_tokens: int, deadline_s: float) -> _Timing:
+    """What tokens behind many others take longer than the first ones."""
+    steps = _Steps(spec, _T.Q8_0, threads, kv_type)
+    deep, first = (steps.seconds(n_tokens, deadline_s, depth) for depth in (DEPTH_TOKENS, 0))
+    return _Timing(deep.is_disturbed or first.is_disturbed, deep.seconds - first.seconds)
 
 
 def _spec(n_layers: int, n_embd: int, n_ff: int, n_heads: int, n_kv_heads: int) -> DecoderSpec:
@@ -141,7 +192,10 @@ def _wide(n_layers: int) -> DecoderSpec:
 _FEW, _MANY = _spec(4, 64, 64, 1, 1), _spec(36, 64, 64, 1, 1)
 _WIDE = _wide(1)
 _NARROW = _spec(16, 128, 256, 2, 1)
-_DEEP = _spec(8, 256, 64, 16, 4)  # 32 MiB of cache at the depth, with float16
+_DEEP = _spec(8, 256, 64, 16, 4)
+# 96 MiB of cache at the depth, with float16, for a head of the query each and for eight.
+_ALONE, _SHARED = _spec(12, 256, 64, 8, 8), _spec(24, 256, 64, 32, 4)
+_SEEING = (("alone", _ALONE), ("shared", _SHARED))
 
 
 def _matrices(spec: DecoderSpec) -> dict[str, tuple[int, int]]:
@@ -192,7 +246,7 @@ class _Steps:
         n_bytes = rows * columns // kind.block_elements * kind.block_bytes
         self._decoder.set_tensor(name, int(kind), rows, columns, self._noise[:n_bytes])
 
-    def seconds(self, n_tokens: int, depth_tokens: int = 0, *, least_s: float = LEAST_S) -> _Timing:
+    def seconds(self, n_tokens: int, deadline_s: float, depth_tokens: int = 0, *, least_s: float = LEAST_S) -> _Timing:
         """A step of so many tokens behind so many others, whose keys and values are whatever lies in new pages."""
         n_pages = -(-(depth_tokens + n_tokens) // KV_PAGE_TOKENS)
         if n_pages > self._decoder.n_pages:
@@ -204,10 +258,10 @@ class _Steps:
         def step() -> None:
             self._decoder.step(tokens, positions, sequences, pages, _NO_OUTPUTS)
 
-        return _typical(step, self._decoder.n_threads, least_s)
+        return _typical(step, self._decoder.n_threads, least_s, deadline_s)
 
 
-def _typical(work: Callable[[], None], threads: int, least_s: float) -> _Timing:
+def _typical(work: Callable[[], None], threads: int, least_s: float, deadline_s: float) -> _Timing:
     """Seconds of one call: of the rounds in which nobody else took the processors, the median.
 
     Threads of the core wait awake, so a process that got less time than all of its threads could have was kept waiting.
@@ -216,12 +270,14 @@ def _typical(work: Callable[[], None], threads: int, least_s: float) -> _Timing:
     n_calls = max(1, round(_ROUND_S / _seconds_of(work, 1)[0]))
     clean: list[float] = []
     shortest_s = float("inf")
-    begin_s = time.perf_counter()
-    while (spent_s := time.perf_counter() - begin_s) < MOST_S and (len(clean) < FEWEST_ROUNDS or spent_s < least_s):
+    begin_s = now_s = time.perf_counter()
+    end_s = min(begin_s + MOST_S, deadline_s)
+    while shortest_s == float("inf") or (now_s < end_s and (len(clean) < FEWEST_ROUNDS or now_s < begin_s + least_s)):
         wall_s, cpu_s = _seconds_of(work, n_calls)
         shortest_s = min(shortest_s, wall_s / n_calls)
         if cpu_s >= _CLEAN_SHARE * threads * wall_s:
             clean.append(wall_s / n_calls)
+        now_s = time.perf_counter()
     return _Timing(False, sorted(clean)[len(clean) // 2]) if clean else _Timing(True, shortest_s)
 
 
@@ -241,18 +297,40 @@ def _waiting_s(seconds: Mapping[_Key, float]) -> tuple[float, float]:
 
 
 def _cache_speed(seconds: Mapping[_Key, float], kv_type: str) -> CacheSpeed:
-    n_bytes = kv_position_bytes(_DEEP, kv_type) * DEPTH_TOKENS * _DEEP.n_layers
-    n_pairs = CHUNK_TOKENS * DEPTH_TOKENS * _DEEP.n_heads * _DEEP.head_dim * _DEEP.n_layers
-    token_s, tokens_s = (max(seconds[name, kv_type], _SHORTEST_S) for name in ("token", "tokens"))
-    return CacheSpeed(n_bytes / token_s, n_pairs / tokens_s)
+    """Bytes and pairs of one token's step: the rates with which two decoders take as long as they do."""
+    bytes_s, pairs_s = _unmixed(
+        *((_seen_bytes(spec, kv_type), _seen_pairs(spec), seconds[name, kv_type]) for name, spec in _SEEING)
+    )
+    prompt_s = max(seconds["tokens", kv_type], _SHORTEST_S)
+    return CacheSpeed(1 / bytes_s, 1 / pairs_s, CHUNK_TOKENS * _seen_pairs(_DEEP) / prompt_s)
+
+
+def _seen_bytes(spec: DecoderSpec, kv_type: str) -> float:
+    return kv_position_bytes(spec, kv_type) * DEPTH_TOKENS * spec.n_layers
+
+
+def _seen_pairs(spec: DecoderSpec) -> float:
+    return float(spec.n_heads * spec.head_dim * DEPTH_TOKENS * spec.n_layers)
+
+
+def _unmixed(*sums: tuple[float, float, float]) -> tuple[float, float]:
+    """The costs a and b of two kinds of work, of which two mixtures m, n are known with m a + n b; each above 0."""
+    amounts = np.array([amount for *amount, _ in sums])
+    costs = np.linalg.solve(amounts, np.array([total for *_, total in sums]))
+    # Where noise made one of them negative, the other is to explain all.
+    alone = sum(total for *_, total in sums) / amounts.sum(axis=0)
+    first, second = (min(max(float(cost), _SHORTEST_S), float(most)) for cost, most in zip(costs, alone, strict=True))
+    return first, second
 
 
 def _row_s(seconds: Mapping[_Key, float], pair_s: float) -> float:
     """Of one element of activations: the rest of two layers, of which one has far more weights for each of them."""
     steps = ((_WIDE, seconds["chunk", _T.Q8_0.name]), (_NARROW, seconds["narrow", ""]))
     rests = [step_s / CHUNK_TOKENS / spec.n_layers - pair_s * _chunk_pairs(spec) for spec, step_s in steps]
-    _, row_s = np.linalg.solve(np.array([[_weights(spec), row_elements(spec)] for spec, _ in steps], float), rests)
-    return max(float(row_s), _SHORTEST_S)
+    _, row_s = _unmixed(
+        *((_weights(spec), row_elements(spec), rest) for (spec, _), rest in zip(steps, rests, strict=True))
+    )
+    return row_s
 
 
 def _chunk_pairs(spec: DecoderSpec) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from madang.formats.tensors import TensorType
 from madang.quantization.allocation import Option, allocate, hull
+from madang.quantization.counting import file_bytes
 from madang.quantization.journal import Journal
 from madang.quantization.matrices import QuantizableMatrix, group_of
 from madang.quantization.screen import Encoder, possible_types
@@ -28,7 +29,6 @@ SELECTION: Final = "selection"  # the text of the bench that choices are made on
 PROBE_CHUNKS: Final = 2
 TRADE_CHUNKS: Final = 4  # of those that whole mixes are measured on
 MAX_ROUNDS: Final = 2
-_ALIGNMENT: Final = 32
 _LEAST: Final = 1e-30
 PROBED_LAYERS: Final = 10
 _BITS_AROUND: Final = 2.2  # types of more or fewer bits, by this factor, than the mean are not considered
@@ -47,7 +47,11 @@ class Round:
 
 @dataclass(slots=True)
 class BudgetSearch:
-    """The search for one model; ``sensitivities`` are KL per error of outputs."""
+    """The search for one model.
+
+    matrix_bytes    what counts against the budget
+    sensitivities   KL per error of outputs
+    """
 
     matrices: Sequence[QuantizableMatrix]
     encoder: Encoder
@@ -55,6 +59,7 @@ class BudgetSearch:
     journal: Journal
     n_layers: int
     n_rounds: int = MAX_ROUNDS
+    matrix_bytes: Callable[[QuantizableMatrix, TensorType], int] = file_bytes
     tell: Tell = lambda what, done, total: None
     sensitivities: dict[str, float] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -82,7 +87,7 @@ class BudgetSearch:
         options: dict[str, list[Option]] = {}
         for number, matrix in enumerate(self.matrices):
             options[matrix.name] = [
-                Option(t, aligned(matrix.size_bytes(t)), self.encoder.errors(matrix, t))
+                Option(t, self.matrix_bytes(matrix, t), self.encoder.errors(matrix, t))
                 for t in _near(possible_types(matrix), bits)
             ]
             self.tell("screening types", number + 1, len(self.matrices))
@@ -228,8 +233,3 @@ def _stepped(
 def _near(types: Sequence[TensorType], bits: float) -> list[TensorType]:
     """Those of about so many bits; the smallest of all stays, so that any budget that can be met is."""
     return [t for t in types if t is types[0] or bits / _BITS_AROUND <= t.bits_per_element <= bits * _BITS_AROUND]
-
-
-def aligned(n_bytes: int) -> int:
-    """What a tensor of so many bytes takes in the file."""
-    return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT

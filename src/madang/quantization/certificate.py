@@ -65,10 +65,9 @@ class Verdict:
         }
 
 
-def fitting(presets: Sequence[Contestant], budget_bytes: int) -> list[Contestant]:
-    """Of those of at most so many bytes, the largest ones: presets of much fewer bytes lose more."""
-    found = [preset for preset in presets if preset.size_bytes <= budget_bytes]
-    return sorted(found, key=lambda preset: -preset.size_bytes)[:RANKED_PRESETS]
+def largest(presets: Sequence[Contestant]) -> list[Contestant]:
+    """Of those that fit, the largest ones: presets of much fewer bytes lose more."""
+    return sorted(presets, key=lambda preset: -preset.size_bytes)[:RANKED_PRESETS]
 
 
 def certify(budget: Contestant, presets: Sequence[Contestant], bench: Workbench) -> Verdict:

@@ -33,7 +33,7 @@ from madang.formats.gguf_writing import (
 from madang.formats.reading import OpenFile
 from madang.hardware import probe_machine
 from madang.native import MutableModel
-from madang.quantization.budget import MAX_ROUNDS, SELECTION, BudgetSearch, Tell, aligned
+from madang.quantization.budget import MAX_ROUNDS, SELECTION, BudgetSearch, Tell
 from madang.quantization.certificate import (
     BUDGET,
     CERTIFIED_PRESETS,
@@ -41,15 +41,16 @@ from madang.quantization.certificate import (
     Contestant,
     Verdict,
     certify,
-    fitting,
+    largest,
 )
+from madang.quantization.counting import Counting, file_bytes, in_memory
 from madang.quantization.divergence import cut
 from madang.quantization.importance import Grams, Importance, measure_importance, read_importance, write_importance
 from madang.quantization.journal import Journal
 from madang.quantization.matrices import QuantizableMatrix, quantizable_matrices
 from madang.quantization.presets import PRESETS, ModelFacts, preset_types
 from madang.quantization.screen import Encoder, possible_types
-from madang.quantization.workbench import Mix, Workbench
+from madang.quantization.workbench import Workbench
 
 IMPORTANCE: Final = "importance"
 IMPORTANCE_CHUNKS: Final = 32
@@ -110,23 +111,26 @@ def quantize_to_size(
     *,
     work: Work,
     tell: Tell = lambda what, done, total: None,
+    is_loaded: bool = False,
 ) -> Made:
     """Write ``target``, at most ``size_bytes``, and ``target`` with ``.certificate.json`` behind its name.
 
+    Where it ``is_loaded``, these are bytes of weights in the native engine's memory, and the file has what it has.
     Raises InvalidRequest when nothing is so small or the text is too short, NotEnoughDisk, and what reading the source
     and writing the target raise. Until all of the new file is there, an old one stays.
     """
     file = read_gguf(source)
     hashes = {"source_sha256": hash_file(source), **_text_hashes(text)}
-    key = json.dumps({**hashes, "madang": __version__}, sort_keys=True)
+    key = json.dumps({**hashes, "madang": __version__} | ({"counted": "memory"} if is_loaded else {}), sort_keys=True)
     folder = work.folder / sha256(key.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     model = MutableModel(source, work.n_threads)
     matrices = quantizable_matrices(file, model.description)
     if not matrices:
         raise InvalidRequest(f"{source.name} has no matrices that could be quantized.", param="source")
-    other_bytes = fixed_bytes(file, matrices)
-    _require_possible(size_bytes, other_bytes, matrices)
+    in_file = Counting("file", fixed_bytes(file, matrices), file_bytes)
+    counted = in_memory(model.description, matrices) if is_loaded else in_file
+    _require_possible(size_bytes, counted, matrices)
     chunks = chunks_of(model, text)
     importance, grams = _importance(model, chunks[IMPORTANCE], text.name, folder, tell)
     encoder = Encoder(folder / "encoded", importance.mean_squares, grams, n_threads=work.n_threads)
@@ -134,11 +138,12 @@ def quantize_to_size(
     n_layers = model.description.spec.n_layers
     bench = Workbench(model, matrices, encoder, texts, folder)
     journal = Journal(folder / "measured.jsonl")
-    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, work.n_rounds, tell)
-    found = search.run(size_bytes - other_bytes)
-    budget = Contestant(BUDGET, found.mix, True, _size(matrices, found.mix) + other_bytes)
-    presets = fitting(preset_contestants(file, matrices, other_bytes), size_bytes)
-    ranked = sorted(presets, key=lambda preset: _selection_kl(bench, journal, preset))
+    search = BudgetSearch(matrices, encoder, bench, journal, n_layers, work.n_rounds, counted.matrix_bytes, tell)
+    found = search.run(size_bytes - counted.fixed_bytes)
+    budget = Contestant(BUDGET, found.mix, True, in_file.total_bytes(matrices, found.mix))
+    presets = preset_contestants(file, matrices, in_file)
+    fitting = [preset for preset in presets if counted.total_bytes(matrices, preset.mix) <= size_bytes]
+    ranked = sorted(largest(fitting), key=lambda preset: _selection_kl(bench, journal, preset))
     verdict = certify(budget, ranked[:CERTIFIED_PRESETS], bench)
     written = write_mix(file, target, matrices, encoder, verdict.chosen)
     selection = {preset.name: _selection_kl(bench, journal, preset) for preset in ranked} | {BUDGET: found.mean_kl}
@@ -146,7 +151,8 @@ def quantize_to_size(
         "made": _made(model),
         **hashes,
         "text": text.name,
-        "size_limit_bytes": size_bytes,
+        f"{'memory' if is_loaded else 'size'}_limit_bytes": size_bytes,
+        "loaded_bytes": in_memory(model.description, matrices).total_bytes(matrices, verdict.chosen.mix),
         **_findings(written, verdict, search),
         "selection_kl": selection,
     }
@@ -156,14 +162,15 @@ def quantize_to_size(
     return Made(written, verdict, certificate)
 
 
-def _require_possible(size_bytes: int, other_bytes: int, matrices: Sequence[QuantizableMatrix]) -> None:
+def _require_possible(size_bytes: int, counted: Counting, matrices: Sequence[QuantizableMatrix]) -> None:
     """Before anything is measured."""
-    smallest = other_bytes + sum(
-        min(aligned(matrix.size_bytes(tensor_type)) for tensor_type in possible_types(matrix)) for matrix in matrices
+    smallest = counted.fixed_bytes + sum(
+        min(counted.matrix_bytes(matrix, tensor_type) for tensor_type in possible_types(matrix)) for matrix in matrices
     )
     if size_bytes < smallest:
+        room = "A file" if counted.name == "file" else "Memory for weights"
         raise InvalidRequest(
-            f"A file of {format_bytes(size_bytes)} is too small: the smallest that this model fits into has "
+            f"{room} of {format_bytes(size_bytes)} is too small: the smallest that this model fits into has "
             f"{smallest} bytes ({format_bytes(smallest)}).",
             param="size",
             hint="Ask for that, or choose a smaller model.",
@@ -201,7 +208,7 @@ def size_of_bits(file: GGUFFile, bits: float) -> int:
     return round(sum(tensor.n_elements for tensor in file.tensors.values()) * bits / 8)
 
 
-def preset_contestants(file: GGUFFile, matrices: Sequence[QuantizableMatrix], other_bytes: int) -> list[Contestant]:
+def preset_contestants(file: GGUFFile, matrices: Sequence[QuantizableMatrix], in_file: Counting) -> list[Contestant]:
     """Every preset of quantized types, with importance, as llama.cpp's users know it."""
     facts, names = ModelFacts.of(file), {matrix.name for matrix in matrices}
     found = []
@@ -209,14 +216,14 @@ def preset_contestants(file: GGUFFile, matrices: Sequence[QuantizableMatrix], ot
         if preset.base.block_elements > 1:
             types = preset_types(preset, list(file.tensors.values()), facts, has_importance=True)
             mix = {tensor: own for tensor, own in types.items() if tensor in names}
-            found.append(Contestant(name, mix, False, _size(matrices, mix) + other_bytes))
+            found.append(Contestant(name, mix, False, in_file.total_bytes(matrices, mix)))
     return found
 
 
 def fixed_bytes(file: GGUFFile, matrices: Sequence[QuantizableMatrix]) -> int:
     """Of a file with these matrices, what they do not take: header and other tensors."""
     whole = gguf_bytes(_metadata(file, _MIXED_FILE_TYPE), [copied_tensor(own) for own in file.tensors.values()])
-    return whole - sum(aligned(matrix.tensor.size_bytes) for matrix in matrices)
+    return whole - sum(file_bytes(matrix, matrix.tensor.type) for matrix in matrices)
 
 
 def _metadata(file: GGUFFile, file_type: int) -> dict[str, ValueToWrite]:
@@ -225,10 +232,6 @@ def _metadata(file: GGUFFile, file_type: int) -> dict[str, ValueToWrite]:
         "general.file_type": np.uint32(file_type),
         "general.quantization_version": np.uint32(_QUANTIZATION_VERSION),
     }
-
-
-def _size(matrices: Sequence[QuantizableMatrix], mix: Mix) -> int:
-    return sum(aligned(matrix.size_bytes(mix[matrix.name])) for matrix in matrices)
 
 
 def _selection_kl(bench: Workbench, journal: Journal, preset: Contestant) -> float:

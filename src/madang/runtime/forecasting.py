@@ -116,7 +116,7 @@ def reason(files: ModelFiles, settings: Settings) -> Reasoning:
     types = tuple(_type_rows(chosen.description))
     if profile is None or entry.name != OWN_ENGINE:
         return Reasoning(files.name, entry.name, chosen.choice.reason, plan, types)
-    learned = read_corrections(settings.home).get(_kind(chosen.description), {})
+    learned = read_corrections(settings.home, _kind(chosen.description))
     depths = sorted({min(depth, plan.context_tokens.value) for depth in (*DEPTHS_TOKENS, plan.context_tokens.value)})
     speeds = tuple(_speed(profile, chosen.description, plan, depth, learned) for depth in depths)
     is_corrected = any(one.factor != 1 for one in learned.values())
@@ -177,26 +177,57 @@ def _kind(description: ModelDescription) -> str:
     return kind_of(OWN_ENGINE, description.spec.architecture, max(sizes, key=lambda kind: sizes[kind]).name)
 
 
-def learn_from(reference: str, settings: Settings, done: Done) -> None:
-    """Compare the only answer of this process with the native engine's forecast, and remember the difference.
+class Learner:
+    """Compares answers of one model with the native engine's forecast, and remembers the difference."""
 
-    Nothing is learned where this machine was not measured, or from answers that are too short to tell. What fails here
-    fails silently: an answer is worth more than a statistic.
-    """
-    profile = read_profile(settings.home)
-    files = None if read_endpoint(reference) is not None else Store(settings.home).find(parse_reference(reference))
-    if profile is None or files is None:
-        return
-    try:
-        chosen = choose_for(files, settings.engine)
-        if chosen.description is None or chosen.choice.entry.name != OWN_ENGINE:
+    def __init__(self, reference: str, settings: Settings) -> None:
+        self._reference, self._settings = reference, settings
+        self._known: _Known | None = None
+
+    def learn(self, done: Done, *, is_only: bool = False) -> None:
+        """From an answer that ran alone: answers that are computed together share their steps.
+
+        Nothing is learned where this machine was not measured, or from answers that are too short to tell. What fails
+        here fails silently: an answer is worth more than a statistic.
+
+        is_only   this process computed nothing else, so that its memory can be compared as well
+        """
+        profile = read_profile(self._settings.home)
+        if profile is None:
             return
-        plan = plan_for(files, settings)
-        ratios = _ratios(profile, chosen.description, plan, done.usage, done.timings)
-        ratios["memory"] = _resident_bytes() / needed_bytes(chosen.description, plan, done.usage.total_tokens)
-        learn(settings.home, _kind(chosen.description), ratios)
-    except (MadangError, OSError):
-        return
+        try:
+            known = self._look_up()
+            if known is None:
+                return
+            ratios = _ratios(profile, known.description, known.plan, done.usage, done.timings)
+            if is_only:
+                needed = needed_bytes(known.description, known.plan, done.usage.total_tokens)
+                ratios["memory"] = _resident_bytes() / needed
+            if ratios:
+                learn(self._settings.home, known.files.name, _kind(known.description), ratios)
+        except (MadangError, OSError):
+            return
+
+    def _look_up(self) -> _Known | None:
+        """The model as it is now; None for one that is elsewhere, or that another engine runs."""
+        if read_endpoint(self._reference) is not None:
+            return None
+        files = Store(self._settings.home).find(parse_reference(self._reference))
+        if files is None:
+            return None
+        if self._known is None or self._known.files != files:
+            chosen = choose_for(files, self._settings.engine)
+            if chosen.description is None or chosen.choice.entry.name != OWN_ENGINE:
+                return None
+            self._known = _Known(files, chosen.description, plan_for(files, self._settings))
+        return self._known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    files: ModelFiles
+    description: ModelDescription
+    plan: Plan
 
 
 def needed_bytes(description: ModelDescription, plan: Plan, n_tokens: int) -> int:

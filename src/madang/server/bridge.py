@@ -303,8 +303,8 @@ async def _counted(engine: Engine) -> AsyncIterator[Generation | None]:
     model = engine.info.model if visit.model is None else visit.model
     with visit.metrics.generation(model, visit.key_name, visit.arrived_s) as seen:
         visit.generations.append(seen)
-        async with visit.admission.place(engine):
-            seen.begin()
+        async with visit.admission.place(engine) as place:
+            seen.begin(place)
             yield seen
 
 

@@ -19,8 +19,8 @@ from threading import Lock
 from typing import Any
 
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
+from madang.core.locking import file_lock
 from madang.core.writing import write_atomically
-from madang.models.locking import file_lock
 
 KEYS_FILE = "keys.json"
 SCHEMA = 2

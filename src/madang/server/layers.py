@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from madang.core.errors import MadangError, Overloaded, RequestTimeout, RequestTooLarge
 from madang.server.history import History
 from madang.server.keys import KeyFile
+from madang.server.learning import Learning
 from madang.server.limits import BLOB_BYTES, Admission, BodyClock
 from madang.server.metrics import GenerationEnd, Row, ServerMetrics
 from madang.server.refusals import refuse
@@ -44,7 +45,10 @@ def enclose(app: FastAPI, state: ServerState) -> tuple[Drain, ServerMetrics]:
     """Put every layer around an application."""
     admission, drain = Admission(state.waiting), Drain()
     history = History(Database(state.settings.home / DATABASE_FILE, write_patience_s=state.database_s))
-    metrics = ServerMetrics(lambda: _now(admission, state.pool, history), ended=partial(_ended, history, state.traces))
+    learning = Learning(state.settings, history.background)
+    metrics = ServerMetrics(
+        lambda: _now(admission, state.pool, history), ended=partial(_ended, history, learning, state.traces)
+    )
     app.state.history = history
     visits: dict[int, Visit] = {}
     app.state.visits = visits
@@ -72,8 +76,9 @@ def _now(admission: Admission, pool: ModelPool, history: History) -> dict[str, l
     }
 
 
-def _ended(history: History, traces: Traces | None, end: GenerationEnd) -> None:
+def _ended(history: History, learning: Learning, traces: Traces | None, end: GenerationEnd) -> None:
     history.keep_run(end)
+    learning.ended(end)
     visit = VISIT.get()
     if traces is not None and visit is not None and visit.span is not None:
         traces.generated(visit.span, end)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sized
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -176,6 +177,13 @@ class BodyClock:
             raise RequestTimeout(self._whole_s or 0.0)
 
 
+@dataclass(eq=False, slots=True)
+class Place:
+    """Of one generation; ``had_company`` once another one has run beside it."""
+
+    had_company: bool = False
+
+
 class Admission:
     """The queue in front of the engines: first come, first served, and only so many.
 
@@ -185,12 +193,17 @@ class Admission:
     def __init__(self, limit: int = WAITING) -> None:
         self._limit = limit
         self._places: WeakKeyDictionary[Loaded, asyncio.Semaphore] = WeakKeyDictionary()
+        self._held: set[Place] = set()
         self.n_waiting = 0
-        self.n_running = 0
         self._seconds = 1.0  # that a generation takes, lately
 
+    @property
+    def n_running(self) -> int:
+        """Places that are held."""
+        return len(self._held)
+
     @asynccontextmanager
-    async def place(self, engine: Loaded) -> AsyncIterator[None]:
+    async def place(self, engine: Loaded) -> AsyncIterator[Place]:
         """A place of the engine, waiting for it. Raises Overloaded at once when too many wait already."""
         places = self._places.get(engine)
         if places is None:
@@ -205,11 +218,14 @@ class Admission:
             await places.acquire()
         finally:
             self.n_waiting -= 1
-        self.n_running += 1
+        place = Place(had_company=bool(self._held))
+        for other in self._held:
+            other.had_company = True
+        self._held.add(place)
         began_s = time.monotonic()
         try:
-            yield
+            yield place
         finally:
-            self.n_running -= 1
+            self._held.remove(place)
             places.release()
             self._seconds += 0.2 * (time.monotonic() - began_s - self._seconds)

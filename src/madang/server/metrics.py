@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric as Family
 
+    from madang.server.limits import Place
+
 # Prometheus keeps the colon that vLLM writes for rules that people record themselves.
 PREFIX = "madang_"
 
@@ -203,13 +205,17 @@ Now = Callable[[], Mapping[str, Iterable[Row]]]
 
 @dataclass(frozen=True, slots=True)
 class GenerationEnd:
-    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done."""
+    """A generation that is over. ``code`` is that of the error which ended it, or "cancelled"; None after a Done.
+
+    ran_alone   no other generation of this server ran meanwhile
+    """
 
     model: str
     key: str
     started_at: datetime
     done: Done | None
     code: str | None
+    ran_alone: bool
 
 
 class ServerMetrics:
@@ -259,7 +265,9 @@ class ServerMetrics:
                 self.recent(model).totals["failures"] += 1
             if self._ended is not None:
                 done = generation.done
-                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None))
+                place = generation.place
+                ran_alone = place is not None and not place.had_company
+                self._ended(GenerationEnd(model, key, started_at, done, code if done is None else None, ran_alone))
 
     def page(self) -> tuple[str, bytes]:
         """What Prometheus reads: content type and text."""
@@ -353,9 +361,11 @@ class Generation:
         self.is_begun = False
         self.n_pieces = 0
         self.done: Done | None = None
+        self.place: Place | None = None
 
-    def begin(self) -> None:
+    def begin(self, place: Place) -> None:
         """The engine has a place for it."""
+        self.place = place
         self._begun_s = time.perf_counter()
         self.is_begun = True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -38,16 +37,6 @@ def draw(settings: Mapping[str, MetadataValue], parts: frozenset[str] = frozense
 def describe_blueprint(blueprint: Blueprint) -> ModelDescription:
     """The canonical model. Raises UnsupportedModel for a family that is not known here, MalformedFile."""
     return describe_source(blueprint)
-
-
-def count_parameters(blueprint: Blueprint, description: ModelDescription) -> int:
-    """Weights in the model's files, as its publisher counts them.
-
-    Those of some encoders hold a matrix from pre-training that no text's vector needs: ``has_pooler``.
-    """
-    n_embd = description.spec.n_embd
-    n_pooler = n_embd * (n_embd + 1) if blueprint.get_bool("has_pooler", False) else 0
-    return n_pooler + sum(prod(tensor.shape) for tensor in description.tensors.values())
 
 
 @dataclass(frozen=True, slots=True)
