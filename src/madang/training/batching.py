@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from madang.training.examples import NO_LOSS, Encoded
+from madang.training.examples import Encoded
+from madang.training.examples.encoding import NO_LOSS
 
 Ints = npt.NDArray[np.int64]
 

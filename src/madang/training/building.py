@@ -98,7 +98,7 @@ def _load(config: TuneConfig, plan: RunPlan, model: FolderModel, device: str) ->
         options["device_map"] = {"": device}
     base = AutoModelForCausalLM.from_pretrained(model.path, **options)
     if config.method == "qlora":
-        keep_dtype(base, dtype)
+        keep_dtype(base)
     else:
         base = base.to(device)
     return base

@@ -137,7 +137,7 @@ def config_of(values: Mapping[str, Any]) -> TuneConfig:
     for name in ("model", "data"):
         if name not in checked:
             raise InvalidRequest(
-                f"The run has no {name}.", param=name, hint=f"Add {name} = \"…\" to the file, or give --{name}."
+                f"The run has no {name}.", param=name, hint=f'Add {name} = "…" to the file, or give --{name}.'
             )
     return TuneConfig(**checked)
 

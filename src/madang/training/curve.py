@@ -45,7 +45,7 @@ def terminal_curve(places: Sequence[Place], columns: int = 64, rows: int = 8) ->
 
 
 def svg_curve(title: str, trained: Sequence[Place], held_out: Sequence[Place]) -> str:
-    """Both losses: the one of the steps as a line, the held-out one with dots. Readable without colours and by voice."""
+    """Both losses, that of the steps as a line, the held-out one as dots; readable without colours and by voice."""
     line, dots = smoothed([one for one in trained if math.isfinite(one.value)]), list(held_out)
     every = [*line, *dots]
     if not every:

@@ -152,11 +152,11 @@ class Training:
         """Gradients of the step's mean loss, summed over processes; returns the loss."""
         import torch
 
-        total = torch.zeros((), dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32, device=self.objective.device)
         for row in rows:
             loss = self.objective.loss(row) / n_targets
             loss.backward()
-            total += loss.detach().cpu()
+            total += loss.detach()
         self.processes.add_up([*self._gradients(), total])
         return float(total)
 
@@ -202,10 +202,10 @@ def held_out_loss(model: Any, objective: Objective, rows: Sequence[Row], process
     import torch
 
     model.eval()
-    total = torch.zeros(2, dtype=torch.float32)
+    total = torch.zeros(2, dtype=torch.float32, device=objective.device)
     for row in processes.part(rows):
         nats = objective.judge(row).nats
-        total += torch.tensor([float(nats.sum()), float(len(nats))])
+        total += torch.tensor([float(nats.sum()), float(len(nats))], device=total.device)
     processes.add_up([total])
     model.train()
     return float(total[0] / total[1])

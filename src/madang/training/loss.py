@@ -26,16 +26,16 @@ class Objective:
     """A causal model of transformers, perhaps with adapters, and the loss of rows."""
 
     def __init__(self, model: Any, device: str, dtype: str) -> None:
-        self._model, self._device, self._dtype = model, device, dtype
-        self._causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._head = self._causal.get_output_embeddings()
-        self._is_product = _is_product(self._causal.config, self._head)
+        self.device, self._dtype = device, dtype
+        self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._head = self.causal.get_output_embeddings()
+        self._is_product = _is_product(self.causal.config, self._head)
 
     def loss(self, row: Row) -> Any:
         """Sum over the row's targets, nats; a scalar to go backward from."""
         import torch
 
-        targets = torch.from_numpy(row.targets).to(self._device)
+        targets = torch.from_numpy(row.targets).to(self.device)
         with self._autocast():
             if self._is_product:
                 return fused_cross_entropy(self._hidden(row), self._head.weight, targets)
@@ -45,7 +45,7 @@ class Objective:
         """The same token by token, without gradients."""
         import torch
 
-        targets = torch.from_numpy(row.targets).to(self._device)
+        targets = torch.from_numpy(row.targets).to(self.device)
         with torch.inference_mode(), self._autocast():
             if not self._is_product:
                 return _judged(self._logits(row), targets)
@@ -57,17 +57,17 @@ class Objective:
     def _autocast(self) -> Any:
         import torch
 
-        kind = self._device.partition(":")[0]
+        kind = self.device.partition(":")[0]
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self._dtype == "bfloat16")
 
     def _hidden(self, row: Row) -> Any:
         """[T, D]: what predicts, after the last norm."""
-        core = getattr(self._causal, self._causal.base_model_prefix)
+        core = getattr(self.causal, self.causal.base_model_prefix)
         hidden = core(**self._inputs(row)).last_hidden_state
         return hidden.flatten(0, 1)[self._tensor(row.predictors)]
 
     def _logits(self, row: Row) -> Any:
-        return self._causal(**self._inputs(row)).logits.flatten(0, 1)[self._tensor(row.predictors)]
+        return self.causal(**self._inputs(row)).logits.flatten(0, 1)[self._tensor(row.predictors)]
 
     def _inputs(self, row: Row) -> dict[str, Any]:
         inputs = {"input_ids": self._tensor(row.input_ids), "attention_mask": self._tensor(row.allowed)}
@@ -78,7 +78,7 @@ class Objective:
     def _tensor(self, array: Any) -> Any:
         import torch
 
-        return torch.from_numpy(array).to(self._device)
+        return torch.from_numpy(array).to(self.device)
 
 
 def _is_product(config: Any, head: Any) -> bool:
@@ -119,7 +119,7 @@ _made: Final[list[Any]] = []
 def _make_fused() -> Any:
     import torch
 
-    class FusedCrossEntropy(torch.autograd.Function):
+    class FusedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed here
         @staticmethod
         def forward(ctx: Any, hidden: Any, weight: Any, targets: Any) -> Any:
             kind = hidden.device.type

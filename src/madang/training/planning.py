@@ -285,7 +285,8 @@ def _smaller(config: TuneConfig, least_bytes: int, room_bytes: int) -> str:
     if least_bytes <= room_bytes:
         return f"With --row-tokens 256 and --gradient-checkpointing it takes {format_bytes(least_bytes)}."
     if config.method != "qlora":
-        return f"Even short rows take {format_bytes(least_bytes)}; use --method {'lora' if config.method == 'full' else 'qlora'}."
+        other = "lora" if config.method == "full" else "qlora"
+        return f"Even short rows take {format_bytes(least_bytes)}; use --method {other}."
     return f"Even short rows take {format_bytes(least_bytes)}; choose a smaller model."
 
 

@@ -79,7 +79,7 @@ def joined(environment: dict[str, str] | None = None) -> Iterator[Processes]:
         return
     import torch
 
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(int(given["RANK"]), n, int(given.get("LOCAL_RANK", "0")))
     finally:

@@ -15,9 +15,10 @@ import numpy as np
 
 from madang.evaluation.measures import difference, estimate, is_noise
 from madang.evaluation.texts import EvaluationText
-from madang.formats.tokenizers import Tokenizer
+from madang.formats.tokenizers import Tokenizer, decode
 from madang.training.batching import rows_of
 from madang.training.examples import Encoded
+from madang.training.examples.encoding import NO_LOSS
 from madang.training.loss import Objective
 
 MIN_INTERVAL: Final = 5
@@ -100,9 +101,7 @@ def standing(
     packed: bool,
 ) -> Standing:
     """Score everything."""
-    parts = {
-        name: score_items(model, objective, items, row_tokens, packed=packed) for name, items in texts.items()
-    }
+    parts = {name: score_items(model, objective, items, row_tokens, packed=packed) for name, items in texts.items()}
     return Standing(score_items(model, objective, held_out, row_tokens, packed=packed), parts)
 
 
@@ -130,3 +129,35 @@ def _difference(new: Sequence[float], old: Sequence[float], counts: Sequence[int
         return None
     value, low, high = found
     return {"value": value, "low": low, "high": high, "within_noise": is_noise(found)}
+
+
+def answers(
+    model: Any, items: Sequence[Encoded], tokenizer: Tokenizer, *, max_tokens: int = 64
+) -> list[dict[str, str]]:
+    """What the model says to some prompts, each token the likeliest, beside what it was to say."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    found = []
+    ends = sorted(tokenizer.end_ids)
+    for item in items:
+        begin = int(np.flatnonzero(item.labels != NO_LOSS)[0])
+        prompt = torch.from_numpy(item.input_ids[None, :begin].astype(np.int64)).to(model.device)
+        with torch.inference_mode():
+            made = model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=max_tokens,
+                eos_token_id=ends,
+                pad_token_id=ends[0] if ends else 0,
+            )
+        said = [int(token) for token in made[0, begin:] if int(token) not in tokenizer.end_ids]
+        wanted = [int(token) for token in item.input_ids[begin:] if int(token) not in tokenizer.end_ids]
+        asked = [int(token) for token in item.input_ids[:begin]]
+        found.append(
+            {"prompt": decode(tokenizer, asked), "wanted": decode(tokenizer, wanted), "said": decode(tokenizer, said)}
+        )
+    model.train(was_training)
+    return found
