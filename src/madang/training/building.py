@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -65,13 +66,20 @@ def build(config: TuneConfig, plan: RunPlan, model: FolderModel, device: str) ->
     if device == "cpu":
         torch.set_num_threads(plan.threads.value)
     torch.manual_seed(config.seed)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of names, for developers
     with loading_errors(model.files, "training", out_of_memory=(torch.cuda.OutOfMemoryError, MemoryError)):
         base = _load(config, plan, model, device)
     if plan.gradient_checkpointing.value:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
+        _keep_less(base)
     if config.method == "full":
         return base.train()
     return _with_adapter(config, base, model).train()
+
+
+def _keep_less(base: Any) -> None:
+    """Have activations computed again on the way back; transformers is renaming how that is asked for."""
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def check_adapter(path: Path, model: FolderModel) -> None:
@@ -106,6 +114,9 @@ def _load(config: TuneConfig, plan: RunPlan, model: FolderModel, device: str) ->
 
 def _with_adapter(config: TuneConfig, base: Any, model: FolderModel) -> Any:
     import torch
+
+    if find_spec("bitsandbytes") is not None:
+        import_bitsandbytes()  # PEFT does otherwise, and what it tells is of no use
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if config.adapter is not None:

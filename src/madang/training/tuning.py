@@ -204,7 +204,9 @@ class _Run:
         if target.exists():
             return
         with within_disk(target.parent, n_bytes), replacing(target) as folder:
-            self._model.save_pretrained(folder, safe_serialization=True)
+            # PEFT would ask the hub otherwise whether the embeddings are the base's.
+            options = {} if config.method == "full" else {"save_embedding_layers": False}
+            self._model.save_pretrained(folder, **options)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's form of a model card, with nothing filled in
             if config.method == "full":
                 for file in self._prepared.model.path.iterdir():
