@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import keys, models, sessions
+from madang.cli import curating, data, keys, models, sessions
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
@@ -83,6 +83,17 @@ app.command("plan")(plan)
 app.command("doctor")(doctor)
 app.command("ps")(ps)
 app.command("top")(top)
+_data = typer.Typer(
+    cls=Verbs, help="Training data: checked, rendered, cleaned, split, and written by a model.", rich_markup_mode=None
+)
+_data.command("check")(data.check)
+_data.command("render")(data.render)
+_data.command("filter")(curating.filter_data)
+_data.command("dedup")(curating.dedup)
+_data.command("contamination")(curating.contamination)
+_data.command("split")(data.split)
+_data.command("synthesize")(curating.synthesize)
+app.add_typer(_data, name="data")
 _keys = typer.Typer(
     cls=Verbs, help="API keys of the server: who may use it, which models, and how much.", rich_markup_mode=None
 )

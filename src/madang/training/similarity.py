@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,37 @@ def clusters(texts: Sequence[str], similarity: float) -> npt.NDArray[np.int64]:
     return np.array([groups.root(i) for i in range(len(said))], np.int64)
 
 
+class NearIndex:
+    """Texts that come one after another, each to be compared with all that are in here."""
+
+    def __init__(self, similarity: float) -> None:
+        """``similarity`` is the Jaccard from which texts count as nearly the same."""
+        self._least = similarity
+        self._rows = _rows_per_band(similarity)
+        self._sets: list[Words] = []
+        self._bands: dict[tuple[int, bytes], list[int]] = {}
+
+    def add(self, text: str) -> None:
+        """Put a text in."""
+        said = normalized(text)
+        self._sets.append(shingles(said))
+        for key in self._keys(said):
+            self._bands.setdefault(key, []).append(len(self._sets) - 1)
+
+    def nearest(self, text: str) -> tuple[int, float] | None:
+        """The number of the text that is most like it, in the order of ``add``, and how much; None when none is."""
+        said = normalized(text)
+        words = shingles(said)
+        likely = {i for key in self._keys(said) for i in self._bands.get(key, ())}
+        best = max(((jaccard(words, self._sets[i]), -i) for i in likely), default=(0.0, 0))
+        return (-best[1], best[0]) if likely and best[0] >= self._least else None
+
+    def _keys(self, said: str) -> list[tuple[int, bytes]]:
+        (row,) = Signatures([said]).values
+        starts = range(0, N_HASHES - self._rows + 1, self._rows)
+        return [(first, row[first : first + self._rows].tobytes()) for first in starts]
+
+
 class _Groups:
     """Texts joined with those that they are like; the first of a group stands for it."""
 
@@ -126,21 +157,28 @@ def _rows_per_band(similarity: float) -> int:
     return 1
 
 
-def _hashes(texts: Sequence[str]) -> tuple[Words, npt.NDArray[np.int64]]:
-    """All shingles of all texts, one after another, and where each text's begin; no text is without one."""
-    padded = [text.ljust(SHINGLE_CHARACTERS) for text in texts]
+def runs_of(text: str, length: int) -> tuple[int, int]:
+    """How many runs of so many characters a text has, and how many of them are different."""
+    if len(text) < length:
+        return 0, 0
+    hashes, _ = _hashes([text], length)
+    return hashes.size, np.unique(hashes).size
+
+
+def _hashes(texts: Sequence[str], length: int = SHINGLE_CHARACTERS) -> tuple[Words, npt.NDArray[np.int64]]:
+    """All runs of characters of all texts, one after another, and where each text's begin; no text is without one."""
+    padded = [text.ljust(length) for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     lengths = np.array([len(text) for text in padded], np.int64)
-    n = points.size - SHINGLE_CHARACTERS + 1
-    values = np.zeros(max(0, n), np.uint64)
-    for k in range(SHINGLE_CHARACTERS):
+    n = points.size - length + 1
+    values = np.zeros(n, np.uint64)
+    for k in range(length):
         values = values * np.uint64(0x9E3779B97F4A7C15) + points[k : k + n]
     ends = np.cumsum(lengths)
-    within = np.ones(max(0, n), bool)
-    for k in range(1, SHINGLE_CHARACTERS):  # those that reach into the next text
-        across = ends[:-1] - k
-        within[across] = False
-    starts = np.concatenate(([0], np.cumsum(lengths - SHINGLE_CHARACTERS + 1)[:-1])).astype(np.int64)
+    within = np.ones(n, bool)
+    for k in range(1, length):  # those that reach into the next text
+        within[ends[:-1] - k] = False
+    starts = np.concatenate(([0], np.cumsum(lengths - length + 1)[:-1])).astype(np.int64)
     return _mixed(values[within]), starts
 
 
@@ -149,11 +187,3 @@ def _mixed(values: Words) -> Words:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def share_found(words: Words, known: Words) -> float:
-    """The share of ``words`` that are in sorted ``known``."""
-    if not words.size or not known.size:
-        return 0.0
-    at: Any = np.minimum(np.searchsorted(known, words), known.size - 1)
-    return float((known[at] == words).mean())

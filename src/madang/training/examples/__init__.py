@@ -5,7 +5,7 @@ Invariants: loss is taken on answers and the tokens that end them only; a row th
 with its line, or a number in a report.
 """
 
-from madang.training.examples.encoding import Encoded, EncodedSet, EncodingReport, encode
+from madang.training.examples.encoding import NO_LOSS, Encoded, EncodedSet, EncodingReport, TooLong, encode
 from madang.training.examples.example import Example, Loaded, Problem
 from madang.training.examples.forms import FORMS
 from madang.training.examples.packing import Packed, pack
@@ -14,6 +14,7 @@ from madang.training.examples.splitting import Split, split
 
 __all__ = [
     "FORMS",
+    "NO_LOSS",
     "Encoded",
     "EncodedSet",
     "EncodingReport",
@@ -23,6 +24,7 @@ __all__ = [
     "Packed",
     "Problem",
     "Split",
+    "TooLong",
     "encode",
     "load_examples",
     "open_examples",

@@ -198,13 +198,24 @@ class Encoder:
                 self.unlike_running += 1
             else:
                 raise TemplateError("The chat template writes the turns before an answer anew once it is there.")
-        before, ids = self._tokenizer.encode_chat(prompt), self._tokenizer.encode_chat(turn)
-        begin = _n_common(before, ids)
+        ids, begin = self._joined(prompt, turn)
         ends = (k + 1 for k in range(begin, len(ids)) if ids[k] in self._tokenizer.end_ids)
         end = next(ends, None)
         if end is None:
             self.without_end += 1
         return ids, begin, len(ids) if end is None else end
+
+    def _joined(self, prompt: str, turn: str) -> tuple[list[int], int]:
+        """Tokens of the turn, and how many of them are the prompt's.
+
+        Words of the prompt may merge with the answer's when they are encoded together, which they are not when the
+        model runs. Where a text that begins in the middle would get a space of its own, they are learnt as merged.
+        """
+        before, ids = self._tokenizer.encode_chat(prompt), self._tokenizer.encode_chat(turn)
+        begin = _n_common(before, ids)
+        if begin == len(before) or not turn.startswith(prompt) or self._tokenizer.leading_space:
+            return ids, begin
+        return before + self._tokenizer.encode(turn[len(prompt) :], add_special=False), len(before)
 
     def _guarded(self, message: Message) -> str:
         return self._tokenizer.guard(message.content).strip()

@@ -42,14 +42,7 @@ class ExampleSource:
             example = example_of(row, self.form)
         except Unusable as reason:
             return Problem(line, str(reason))
-        source, came_from = _origin(row)
-        provenance = row.get("provenance")
-        return replace(
-            example,
-            source=self.name if source is None else source,
-            line=line if came_from is None else came_from,
-            provenance=provenance if isinstance(provenance, dict) else {},
-        )
+        return with_origin(example, row, self.name, line)
 
 
 def open_examples(path_or_name: str | Path, form: str | None = None) -> ExampleSource:
@@ -101,11 +94,13 @@ def _first_problem(rows: Callable[[], Rows]) -> str:
     return f"Line {found.line}: {found.sentence}." if isinstance(found, Problem) else "It is empty, or holds no rows."
 
 
-def _origin(row: Mapping[str, Any]) -> tuple[str | None, int | None]:
-    """Where a row that was written by us came from at first."""
-    source, line = row.get("source"), row.get("line")
-    known = isinstance(source, str) and isinstance(line, int)
-    return (cast(str, source), cast(int, line)) if known else (None, None)
+def with_origin(example: Example, row: Mapping[str, Any], source: str, line: int) -> Example:
+    """The example with where it came from: a row that was written by us says it, all others are from here."""
+    stated = row.get("source"), row.get("line")
+    if isinstance(stated[0], str) and isinstance(stated[1], int):
+        source, line = stated[0], stated[1]
+    provenance = row.get("provenance")
+    return replace(example, source=source, line=line, provenance=provenance if isinstance(provenance, dict) else {})
 
 
 def _reader(path: Path) -> Callable[[Path], Rows]:
