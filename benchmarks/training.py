@@ -7,7 +7,8 @@ FOLDER is the starter's (`madang convert smollm2:135m FOLDER --dtype f32`); exam
 shared/data/korean/chatbot_data.csv. WHO is one of: trl, a script as TRL's documentation has it, with what a processor
 without a card needs (use_cpu, no bfloat16, no gradient checkpointing) and all else at its default (8 examples a step,
 loss on completions); madang; and madang in float32 on padded rows, to tell what came from where. Each runs in a process
-of its own. Tokens are those of the examples, without padding, counted once for each example. Only the steps are timed.
+of its own. Tokens are those of the examples, without padding, counted once for each example. Only the steps are
+timed, by the clock and in processor time, which other processes on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -76,11 +77,11 @@ def with_trl(folder: Path, rows: list[dict[str, str]], home: Path) -> dict[str, 
         train_dataset=Dataset.from_list(chats),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     trainer.train()
-    seconds = time.perf_counter() - started
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - busy
     logged = [one["loss"] for one in trainer.state.log_history if "loss" in one]
-    return {"seconds": seconds, "steps": trainer.state.global_step, "losses": logged}
+    return {"seconds": seconds, "cpu_s": cpu_s, "steps": trainer.state.global_step, "losses": logged}
 
 
 def with_madang(folder: Path, rows: list[dict[str, str]], home: Path, who: str) -> dict[str, Any]:
@@ -115,10 +116,13 @@ def with_madang(folder: Path, rows: list[dict[str, str]], home: Path, who: str) 
         journal=Journal(home / "log.jsonl"),
     )
     (home / "run" / "checkpoints").mkdir(parents=True)
+    busy = time.process_time()
     outcome = training.run()
+    cpu_s = time.process_time() - busy
     losses = [entry["loss"] for entry in training.journal.entries()]
     return {
         "seconds": outcome.seconds,
+        "cpu_s": cpu_s,
         "steps": outcome.steps,
         "losses": losses,
         "tokens": outcome.tokens,
@@ -141,7 +145,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for who in dict.fromkeys(run["who"] for run in runs):
         own = [run for run in runs if run["who"] == who]
         rates = [tokens / run["seconds"] for run in own]
+        busy = [run["cpu_s"] for run in own]
         found[who] = {
+            "tokens_per_cpu_s": statistics.median(tokens / one for one in busy),
+            "share_of_a_core": statistics.median(run["cpu_s"] / run["seconds"] for run in own),
             "tokens_s": {"median": statistics.median(rates), "min": min(rates), "max": max(rates)},
             "peak_bytes": max(run["peak_bytes"] for run in own),
             "steps": own[0]["steps"],
@@ -149,6 +156,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         }
     for figures in found.values():
         figures["times_trl"] = figures["tokens_s"]["median"] / found["trl"]["tokens_s"]["median"]
+        figures["times_trl_by_cpu"] = figures["tokens_per_cpu_s"] / found["trl"]["tokens_per_cpu_s"]
     return {"tokens": tokens, "runs": len(runs), "peers": found}
 
 
