@@ -3,12 +3,12 @@
     python benchmarks/training.py run FOLDER [--examples 64] [--repetitions 3]
     python benchmarks/training.py one WHO FOLDER [--examples 64]
 
-FOLDER is the starter's (`madang convert smollm2:135m FOLDER --dtype f32`); examples are the first of
-shared/data/korean/chatbot_data.csv. WHO is one of: trl, a script as TRL (1.16.0; `pip install trl datasets`) documents it, with what a processor
-without a card needs (use_cpu, no bfloat16, no gradient checkpointing) and all else at its default (8 examples a step,
-loss on completions); madang; and madang in float32 on padded rows, to tell what came from where. Each runs in a process
-of its own. Tokens are those of the examples, without padding, counted once for each example. Only the steps are
-timed, by the clock and in processor time, which other processes on the machine disturb less.
+FOLDER is the starter's (`madang convert smollm2:135m FOLDER --dtype f32`); examples are spread over
+shared/data/korean/chatbot_data.csv. WHO is one of: trl, a script as TRL (1.16.0; `pip install trl datasets`) documents
+it, with what a processor without a card needs (use_cpu, no bfloat16, no gradient checkpointing) and all else at its
+default (8 examples a step, loss on completions); madang; and madang in float32, on packed and on padded rows, to tell
+what came from where. Each runs in a process of its own. Tokens are those of the examples, without padding, counted once
+for each example. Only the steps are timed, by the clock and in processor time, which others disturb less.
 """
 
 from __future__ import annotations
