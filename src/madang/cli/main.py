@@ -39,6 +39,7 @@ from madang.cli.run import run
 from madang.cli.serve import serve
 from madang.cli.show import show
 from madang.cli.tokens import ManyValues, tokens
+from madang.cli.tune import tune
 from madang.core.errors import InvalidRequest, MadangError, UnknownOption
 from madang.core.settings import load_settings
 
@@ -88,6 +89,7 @@ app.command("merge")(merge)
 app.command("bench")(bench)
 app.command("compare")(compare)
 app.command("eval")(evaluate)
+app.command("tune")(tune)
 app.command("tokens", cls=ManyValues)(tokens)
 app.command("plan")(plan)
 app.command("doctor")(doctor)

@@ -33,6 +33,7 @@
     ├── NotEnoughResources
     │   ├── NotEnoughMemory
     │   └── NotEnoughDisk
+    ├── TrainingFailed                   a run came to a loss that is no number
     └── EngineError                      an engine is missing or failed while running
         └── EngineUnavailable
 
@@ -397,6 +398,21 @@ class NotEnoughDisk(NotEnoughResources):
         self.folder = str(folder)
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+
+
+class TrainingFailed(MadangError):
+    """The loss or its gradient is no number; what was kept before is untouched, and ``checkpoint`` is where."""
+
+    code = "training_failed"
+
+    def __init__(self, what: str, step: int, checkpoint: object, *, hint: str | None = None) -> None:
+        kept = "nothing was kept before" if checkpoint is None else f"the last good checkpoint is {checkpoint}"
+        super().__init__(
+            f"At step {step} {what}; {kept}.",
+            hint=hint or "Lower the learning rate, or look at the examples of that step.",
+        )
+        self.step = step
+        self.checkpoint = None if checkpoint is None else str(checkpoint)
 
 
 class EngineError(MadangError):
