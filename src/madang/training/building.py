@@ -106,7 +106,7 @@ def _load(config: TuneConfig, plan: RunPlan, model: FolderModel, device: str) ->
         options["device_map"] = {"": device}
     base = AutoModelForCausalLM.from_pretrained(model.path, **options)
     if config.method == "qlora":
-        keep_dtype(base)
+        keep_dtype(base, dtype)
     else:
         base = base.to(device)
     return base
