@@ -145,8 +145,9 @@ $(VENV)/for-tests: $(VENV)/can-build $(SOURCE) constraints.txt
 	@$(PIP) --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/for-chat $@
 
+# setuptools, because a few packages that tests need come as source only.
 $(VENV)/can-build: $(VENV)/made pyproject.toml
-	@$(PIP) cmake ninja $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@$(PIP) cmake ninja 'setuptools>=70.1' $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
 	@touch $@
 
 # Everything that a machine may lack is looked for before anything is written.
