@@ -180,14 +180,14 @@ class _Run:
 
     def _before(self) -> dict[str, Any]:
         """Scores of the base; a run that goes on has them. Adapters begin as nothing, so nothing has to be undone."""
-        kept = self._run.read("before")
-        if kept is not None:
-            return kept
-        found = self._judged() if self._processes.is_first else {}
-        if self._processes.is_first:
-            self._run.write("before", found)
+        found: dict[str, Any] | None = {}
+        if self._processes.is_first:  # nobody else looks: the file may come between two looks
+            found = self._run.read("before")
+            if found is None:
+                found = self._judged()
+                self._run.write("before", found)
         self._processes.wait()
-        return found
+        return found or {}
 
     def _judged(self) -> dict[str, Any]:
         prepared = self._prepared
