@@ -16,7 +16,6 @@ from madang.core.units import format_bytes
 Row = Mapping[str, Any]
 MOST_BYTES: Final = 1 << 30  # of the text, unpacked
 MOST_ROWS: Final = 200_000
-_CELL_CHARACTERS: Final = 1 << 24
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
@@ -116,7 +115,6 @@ def _headless(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 def _table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
     def read(path: Path) -> Iterator[Row]:
-        csv.field_size_limit(_CELL_CHARACTERS)
         reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter)
         try:
             for row in reader:
