@@ -35,15 +35,25 @@ def expect(locator: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+def chromium() -> str:
+    """The browser's program."""
     if not webpage.is_built():
         pytest.skip("the page is not built: make page")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt install chromium")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """Chromium without a window.
+
+    Ends with its module: as long as Playwright's synchronous interface is open, its event loop counts as running in
+    this thread, and no other test could run one.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -57,7 +67,7 @@ def home(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(browser: Any, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(chromium: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server of all tests; one that ends it begins it again."""
     server = ServerProcess(home, tmp_path_factory.mktemp("log") / "server.log")
     server.start()
@@ -96,9 +106,10 @@ class Visit:
         """Until the answer is complete."""
         self.page.get_by_label("Answer again").last.wait_for(timeout=20_000)
 
-    def answers(self) -> list[str]:
-        """The texts of the answers that are shown."""
-        return [text.strip() for text in self.page.locator("article[aria-label^='Answer of']").all_inner_texts()]
+    @property
+    def answer(self) -> Any:
+        """Where the answers are shown, first to last."""
+        return self.page.locator("article[aria-label^='Answer of']")
 
     def _hear(self, message: Any) -> None:
         if "Content Security Policy" in message.text or "Warning:" in message.text:

@@ -72,17 +72,17 @@ def test_stop_ends_the_answer_here_and_there(visit: Visit, server: ServerProcess
     visit.wait_for_end()
     session = asked(server, f"/madang/v1/sessions/{page.url.rpartition('/')[2]}")
     assert [message["state"] for message in session["messages"]] == ["whole", "partial"]
-    assert session["messages"][1]["content"].strip()[:20] in visit.answers()[0]
+    expect(visit.answer).to_contain_text(session["messages"][1]["content"].strip()[:20])
 
 
 def test_a_reload_keeps_the_session_and_the_draft(visit: Visit) -> None:
     page = visit.open()
     visit.ask("Say hello.")
-    answers = visit.answers()
+    answer = visit.answer.inner_text().strip().splitlines()[0]
     page.get_by_label("Message", exact=True).fill("not sent yet")
     page.reload()
     visit.wait_for_end()
-    assert visit.answers()[0].splitlines()[0] == answers[0].splitlines()[0]
+    expect(visit.answer).to_contain_text(answer)
     assert page.get_by_label("Message", exact=True).input_value() == "not sent yet"
 
 
@@ -92,7 +92,7 @@ def test_another_answer_and_an_edit_are_branches(visit: Visit, server: ServerPro
     page.get_by_role("group", name="Branch 2 of 2").wait_for(timeout=20_000)
     page.get_by_label("The branch before").click()
     page.get_by_role("group", name="Branch 1 of 2").wait_for()
-    assert visit.answers()[0].startswith("One.")
+    expect(visit.answer.first).to_contain_text("One.")
     questions(page, "Say one.").hover()
     page.get_by_label("Edit", exact=True).click()
     page.get_by_role("textbox", name="Edit").fill("Say two.")
@@ -135,7 +135,7 @@ def test_a_server_that_is_started_again_is_found_again(visit: Visit, server: Ser
     page.get_by_role("button", name="Try again").click()
     page.get_by_label("Answer again").nth(1).wait_for(timeout=20_000)
     assert questions(page, "Say two.").count() == 1
-    assert len(visit.answers()) == 2
+    expect(visit.answer).to_have_count(2)
 
 
 def test_a_full_context_offers_what_can_be_done(visit: Visit, server: ServerProcess) -> None:
@@ -181,8 +181,8 @@ def test_what_a_model_writes_is_never_html(visit: Visit, server: ServerProcess) 
         "<img src=x onerror=alert(1)> <script>alert(2)</script> ![p](https://example.org/p.png) "
         "[a](javascript:alert(3)) [b](https://example.org/)\n\n<iframe src='https://example.org'></iframe>"
     )
-    page = visit.open(f"/chat/{conversation(server, 'Be evil.', evil)}")
-    answer = page.locator("article[aria-label^='Answer of']")
+    visit.open(f"/chat/{conversation(server, 'Be evil.', evil)}")
+    answer = visit.answer
     answer.get_by_text("<script>alert(2)</script>").wait_for()
     assert answer.locator("img, script, iframe").count() == 0
     links = answer.locator("a")

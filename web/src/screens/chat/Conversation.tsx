@@ -61,9 +61,12 @@ export function Conversation({ id, isListShown, onToggleList }: Props) {
     if (id === null) return;
     const end = branches.end(turn);
     const { queryKey } = sessionQuery(id);
+    // What was asked for before the move would show the old branch again.
+    await queries.cancelQueries({ queryKey });
     queries.setQueryData(queryKey, (whole) => whole && { ...whole, head: end });
     const moved = api.POST("/madang/v1/sessions/{id}/branch", { params: { path: { id } }, body: { message: end } });
-    await told(moved).catch(() => queries.invalidateQueries({ queryKey }));
+    await told(moved).catch(() => undefined);
+    await queries.invalidateQueries({ queryKey });
   };
   const changePolicyAndRetry = async (policy: ContextPolicy) => {
     if (id === null || generation === undefined) return;
