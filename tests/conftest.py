@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from madang.core.errors import NotEnoughDisk, SourceError
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("madang")
+settings.load_profile("madang")
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTER = "smollm2:135m"

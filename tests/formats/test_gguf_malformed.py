@@ -72,7 +72,7 @@ def mutated_files(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(mutated_files())
 @example(VALID)
 def test_mutations_are_parsed_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

@@ -116,7 +116,7 @@ def mutated_files(draw: st.DrawFn) -> bytes:
     return bytes(safetensors(bytes(header), header_bytes=n_bytes) + data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(mutated_files())
 @example(VALID)
 def test_what_is_accepted_the_reference_accepts(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

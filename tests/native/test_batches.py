@@ -106,7 +106,7 @@ readings = st.builds(Reading, st.integers(1, MAX_LENGTH), st.lists(st.integers(0
 
 
 @given(st.lists(readings, min_size=1, max_size=4), st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_alone_or_together_in_any_pieces_on_any_pages(
     decoder: _core.Decoder, sequences: list[Reading], chance: Random
 ) -> None:

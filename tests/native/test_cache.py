@@ -161,4 +161,4 @@ class WindowsOnlyMachine(CacheMachine):
 
 TestPlain, TestMixed, TestWindowsOnly = CacheMachine.TestCase, MixedMachine.TestCase, WindowsOnlyMachine.TestCase
 for case in (TestPlain, TestMixed, TestWindowsOnly):
-    case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=60, stateful_step_count=40)

@@ -153,7 +153,7 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(schemas(), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_json_of_any_schema(engine: NativeEngine, schema: dict[str, Any], seed: int) -> None:
     check_json(ask(engine, JsonSchema(schema), seed), schema)
 

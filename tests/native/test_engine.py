@@ -108,7 +108,7 @@ def test_a_chat_reads_only_what_is_new(open_engine: OpenEngine) -> None:
 
 
 @given(st.lists(st.tuples(st.text("ab", max_size=40), st.integers(0, 12)), min_size=2, max_size=6), st.integers(1, 30))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_history_of_requests_changes_an_answer(
     open_engine: OpenEngine, requests: list[tuple[str, int]], chunk: int
 ) -> None:

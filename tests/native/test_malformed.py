@@ -49,7 +49,7 @@ def damages(draw: st.DrawFn) -> list[tuple[float, bytes]]:
 
 
 @given(damages(), st.floats(0.02, 1))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_anywhere(tiny_gguf: Path, tmp_path: Path, places: list[tuple[float, bytes]], kept: float) -> None:
     content = bytearray(tiny_gguf.read_bytes())
     for where, damage in places:

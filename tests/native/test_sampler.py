@@ -183,7 +183,7 @@ def penalties(draw: st.DrawFn) -> Options:
 
 
 @given(penalties(), st.lists(st.integers(0, 11), max_size=8), st.integers(0, 1000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_greedy_choices_under_bias_and_penalties(options: Options, prompt: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     sampler, history = options.sampler(prompt), list(prompt)
@@ -377,7 +377,7 @@ def test_a_mask_comes_before_everything_else(options: Options, logits: Logits) -
 
 
 @given(st.sets(st.integers(0, 39), min_size=1), st.integers(-2, 2))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_only_what_a_mask_allows_is_drawn(allowed: set[int], extra_words: int) -> None:
     mask = bits(sorted(allowed), 64)[: max(2 + extra_words, 1)]
     mask = np.concatenate([mask, np.full(max(extra_words, 0), 2**32 - 1, np.uint32)])
@@ -418,7 +418,7 @@ some_options = st.builds(
 
 
 @given(some_options, st.sampled_from([40, 500, 3000]), st.floats(0, 20), st.floats(0.01, 1), st.integers(0, 2**32))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_foreseen_is_drawn(options: Options, n: int, spread: float, share: float, seed: int) -> None:
     """Asking for the one token first changes no draw, also not the next, and no report."""
     rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ texts = st.lists(st.integers(0, N_WORDS - 1), min_size=1, max_size=30)
 
 @pytest.mark.parametrize("isa", _core.available_isas())
 @given(variants(typed=TensorType.F32), texts)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_hidden_states_and_attention(isa: str, variant: Variant, text: list[int]) -> None:
     decoder = variant.decoder(isa=isa)
     plain = read_states(decoder, text)

@@ -104,7 +104,7 @@ def assert_alone_as_together(variant: Variant, texts: Sequence[Text], chance: Ra
     st.randoms(use_true_random=False),
     st.fixed_dictionaries({"n_threads": st.integers(1, 2), "kv_type": st.sampled_from(("f16", "int8"))}),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_variant(isa: str, variant: Variant, texts: list[Text], chance: Random, how: dict[str, Any]) -> None:
     assert_alone_as_together(variant, texts, chance, isa=isa, **how)
 

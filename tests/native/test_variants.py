@@ -33,7 +33,7 @@ def assert_close(actual: Any, expected: npt.NDArray[np.float64], tolerance: floa
 # rounds to another float16 in the cache than it does in the reference.
 @each_isa
 @given(variants(), texts, st.lists(st.integers(1, 9), max_size=3), st.booleans())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_any_variant(isa: str, variant: Variant, text: list[int], chunks: list[int], long_rope: bool) -> None:
     decoder = variant.decoder(isa=isa)
     expected = variant.reference().run(text, long_rope=long_rope)
@@ -48,7 +48,7 @@ def test_any_variant(isa: str, variant: Variant, text: list[int], chunks: list[i
 # reference is off by a step of 1/127.
 @each_isa
 @given(variants(experts=None), texts, st.lists(st.integers(1, 9), max_size=3))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_any_variant_with_a_cache_of_int8(isa: str, variant: Variant, text: list[int], chunks: list[int]) -> None:
     expected = variant.reference(kv_type="int8").run(text)
     chunks = chunks if variant.spec.causal else []
@@ -57,7 +57,7 @@ def test_any_variant_with_a_cache_of_int8(isa: str, variant: Variant, text: list
 
 @each_isa
 @given(variants(blind=True, typed=TensorType.F32), texts)
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 def test_without_attention_to_the_last_digits(isa: str, variant: Variant, text: list[int]) -> None:
     expected = variant.reference().run(text)
     assert_close(read_states(variant.decoder(isa=isa), text), expected.final, 2e-5)

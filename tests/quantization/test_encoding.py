@@ -232,7 +232,7 @@ def test_a_grid_that_a_type_contains_is_kept(tensor_type: TensorType) -> None:
 finite = st.floats(width=32, min_value=-65504, max_value=65504, allow_subnormal=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(BLOCK_TYPES),
     st.lists(finite, min_size=1, max_size=40),

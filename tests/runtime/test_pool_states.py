@@ -108,5 +108,5 @@ class PoolStates(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-PoolStates.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+PoolStates.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestPoolStates = PoolStates.TestCase

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from madang.core.errors import UnknownOption
@@ -18,15 +20,21 @@ from madang.runtime.recommending import (
     recommend,
     with_license,
 )
-from madang.runtime.sizing import bandwidth_speed
+from madang.runtime.sizing import Sized, bandwidth_speed, size_of
 
 GB = 1_000_000_000
 ENTRIES = load_catalog().entries
 LAPTOP = bandwidth_speed(Bandwidth(40e9, 40e9, 4, 1 << 20))
 
 
+@cache
+def size(reference: str, type_name: str) -> Sized | None:
+    """Counted once for all tests, which ask for the same models again and again."""
+    return size_of(ENTRIES[reference], type_name)
+
+
 def ask(wish: Wish) -> Answer:
-    return recommend(ENTRIES.values(), wish, LAPTOP)
+    return recommend(ENTRIES.values(), wish, LAPTOP, size=lambda entry, name: size(str(entry.reference), name))
 
 
 def names(answer: Answer) -> list[str]:

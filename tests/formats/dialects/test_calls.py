@@ -69,7 +69,7 @@ def test_calls_are_read_whole_and_letter_by_letter(syntax: CallSyntax, write: An
 
 @each_dialect
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_cuts_do_not_matter(syntax: CallSyntax, write: Any, data: st.DataObject) -> None:
     noise = st.text(st.sampled_from(" \n{}[]()\"'<|>;,:_=/\\aT가" + "tool_cal"), max_size=12)
     good = st.lists(st.sampled_from(CALLS), min_size=1, max_size=2).map(write)

@@ -41,7 +41,7 @@ def test_a_call_in_the_reasoning_is_none_and_one_behind_it_is() -> None:
 
 
 @given(st.data(), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_cuts_do_not_matter(data: st.DataObject, is_open: bool) -> None:
     parts = st.sampled_from(["<think>", "</think>", "<thi", "nk>", "</", " ", "\n", "a", "가", "<tool_call>"])
     text = "".join(data.draw(st.lists(parts, max_size=14)))

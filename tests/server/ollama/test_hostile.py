@@ -55,9 +55,7 @@ def bodies(names: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
         ("DELETE", "/api/delete", DELETE),
     ],
 )
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body(client: TestClient, method: str, path: str, fields: Any, data: st.DataObject) -> None:
     names = (*fields.honoured, *fields.ignored, *fields.refused)

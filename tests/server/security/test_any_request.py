@@ -66,7 +66,6 @@ def made_by_itself(path: Path) -> bool:
 @seed(20260701)
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
