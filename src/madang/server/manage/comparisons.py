@@ -9,14 +9,14 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 
-from madang.core.errors import InvalidRequest, MadangError, ModelNotFound, NotFound
+from madang.core.errors import InvalidRequest, ModelNotFound, NotFound
 from madang.evaluation import ComparisonPlan, Contestant, built_in_text, parse_contestants
 from madang.evaluation.results import KeptResult
 from madang.models import FileReference, parse_reference, read_endpoint
 from madang.server.bridge import in_thread
 from madang.server.comparisons import ComparisonRun, Comparisons
-from madang.server.failures import sentence_of
 from madang.server.manage import documents
+from madang.server.manage.errors import failure_of
 from madang.server.names import find_reference
 from madang.server.scopes import MANAGES, is_visible, may_manage
 from madang.server.state import ServerState
@@ -107,10 +107,6 @@ def _models(kept: KeptResult) -> tuple[str, ...]:
 
 
 def _run(run: ComparisonRun) -> documents.Comparison:
-    error = None
-    if run.error is not None:
-        code = run.error.code if isinstance(run.error, MadangError) else MadangError.code
-        error = documents.Failure(code=code, message=sentence_of(run.error))
     return documents.Comparison(
         id=run.id,
         models=list(run.models),
@@ -119,7 +115,7 @@ def _run(run: ComparisonRun) -> documents.Comparison:
         at_work=run.at_work,
         n_done=run.n_done,
         n_steps=run.n_steps,
-        error=error,
+        error=failure_of(run.error),
     )
 
 

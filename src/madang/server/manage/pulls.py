@@ -9,9 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from madang.core.errors import MadangError
-from madang.server.failures import sentence_of
 from madang.server.manage import documents
+from madang.server.manage.errors import failure_of
 from madang.server.manage.following import FOLLOWED, follow
 from madang.server.names import find_origin
 from madang.server.pulls import Pull, Pulls
@@ -67,10 +66,6 @@ def _found(http: HttpRequest, id: str) -> Pull:
 
 def _state(pull: Pull) -> documents.PullState:
     progress = pull.progress
-    error = None
-    if progress.error is not None:
-        code = progress.error.code if isinstance(progress.error, MadangError) else MadangError.code
-        error = documents.Failure(code=code, message=sentence_of(progress.error))
     return documents.PullState(
         id=pull.id,
         model=str(pull.reference),
@@ -78,5 +73,5 @@ def _state(pull: Pull) -> documents.PullState:
         total_bytes=progress.total_bytes,
         completed_bytes=progress.completed_bytes,
         started_at=pull.started_at,
-        error=error,
+        error=failure_of(progress.error),
     )
