@@ -6,7 +6,7 @@ from typing import Any
 
 from madang.core.errors import FileLost, MadangError, MalformedFile, NotEnoughDisk
 from madang.server.failures import sentence_of
-from madang.server.manage.documents import Failure
+from madang.server.manage.documents.base import Failure
 
 
 def error_body(error: BaseException, status: int | None = None) -> dict[str, Any]:

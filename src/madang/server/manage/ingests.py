@@ -12,7 +12,7 @@ from starlette.responses import Response
 from madang.server.history import caller
 from madang.server.ingests import Ingest
 from madang.server.library import library_of
-from madang.server.manage import stored_documents as wire
+from madang.server.manage.documents import collections as wire
 from madang.server.manage.errors import failure_of
 from madang.server.manage.following import FOLLOWED, follow
 
