@@ -8,14 +8,13 @@ import { Section } from "@/components/Screen";
 import { EmptyState } from "@/components/States";
 import { useFormats, useLanguage } from "@/i18n";
 import { useTable } from "@/i18n/table";
-import { LicenseText, nameOf } from "./Catalog";
+import { nameOf, TASKS } from "./Catalog";
+import { Figures } from "./Figures";
 import { languagesOf } from "./filtering";
 import classes from "./Models.module.css";
 import { PullButton } from "./PullButton";
 import { catalogQuery, type Pull, type Recommendation, recommendationsQuery, type Wish } from "./queries";
 import { texts } from "./texts";
-
-const TASKS = ["general", "korean", "coding", "math", "summarize", "rag", "embedding", "rerank"] as const;
 
 /** "What for?": a wish, and the models that serve it here, each with its reasons. */
 export function Recommend({ pulls }: { pulls: readonly Pull[] }) {
@@ -144,7 +143,7 @@ function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls:
 
 function Ranked({ place, model, pulls }: { place: number; model: Recommendation; pulls: readonly Pull[] }) {
   const own = useTable(texts);
-  const { bytes, rate, count } = useFormats();
+  const { count } = useFormats();
   const steps = model.steps.join("\n");
   return (
     <li className={classes.row}>
@@ -171,25 +170,13 @@ function Ranked({ place, model, pulls }: { place: number; model: Recommendation;
           </details>
         )}
       </div>
-      <dl className={classes.figures}>
-        <div>
-          <dt>{own.memory}</dt>
-          <dd>
-            {bytes(model.memory_bytes)}
-            {!model.is_exact && <small> {own.estimated}</small>}
-          </dd>
-        </div>
-        <div>
-          <dt>{own.speed}</dt>
-          <dd>{model.tokens_per_s === null ? own.unknown : own.tokensPerS(rate(model.tokens_per_s))}</dd>
-        </div>
-        <div>
-          <dt>{own.license}</dt>
-          <dd>
-            <LicenseText license={model.license} commercial={model.commercial} />
-          </dd>
-        </div>
-      </dl>
+      <Figures
+        memoryBytes={model.memory_bytes}
+        isExact={model.is_exact}
+        tokensPerS={model.tokens_per_s}
+        license={model.license}
+        commercial={model.commercial}
+      />
       <PullButton name={model.pull} isHere={model.is_here} pulls={pulls} />
     </li>
   );
