@@ -15,6 +15,7 @@ from madang.runtime.outlook import Outlook
 from madang.runtime.recommending import RULE, Recommendation, Wish, find_language, find_task, with_license
 from madang.server.bridge import in_thread
 from madang.server.manage.documents import catalog as wire
+from madang.server.manage.documents.base import Sentence
 from madang.server.wire import State
 
 router = APIRouter()
@@ -59,7 +60,8 @@ async def recommend_models(
 
 def _catalog(store: Store, outlook: Outlook) -> wire.Catalog:
     rows = [_row(store, outlook, entry) for entry in load_catalog().entries.values()]
-    return wire.Catalog(models=rows, speed_is=outlook.speed_is)
+    speed_is = outlook.speed_is
+    return wire.Catalog(models=rows, speed_is=speed_is, speed_told=Sentence.of(speed_is))
 
 
 def _row(store: Store, outlook: Outlook, entry: CatalogEntry) -> wire.CatalogModel:
@@ -85,14 +87,15 @@ def _row(store: Store, outlook: Outlook, entry: CatalogEntry) -> wire.CatalogMod
 
 
 def _recommended(store: Store, outlook: Outlook, wish: Wish, limit: int) -> wire.Recommendations:
-    answer = outlook.recommend(wish)
+    answer, speed_is = outlook.recommend(wish), outlook.speed_is
     return wire.Recommendations(
         task=wish.task,
         memory_bytes=wish.memory_bytes or 0,
         models=[_recommendation(store, one) for one in answer.found[:limit]],
         left_out=dict(answer.left_out),
         rule=RULE,
-        speed_is=outlook.speed_is,
+        speed_is=speed_is,
+        speed_told=Sentence.of(speed_is),
     )
 
 
@@ -114,5 +117,6 @@ def _recommendation(store: Store, one: Recommendation) -> wire.Recommendation:
         commercial=None if license is None else license.commercial,
         score=one.score,
         reasons=list(one.reasons),
+        told=[Sentence.of(reason) for reason in one.reasons],
         is_here=store.find(one.entry.reference) is not None,
     )

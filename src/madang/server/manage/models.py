@@ -18,6 +18,7 @@ from madang.runtime import plan_for
 from madang.server.bridge import in_thread, leased, while_connected
 from madang.server.describing import ModelFacts, facts_of
 from madang.server.manage.documents import models as wire
+from madang.server.manage.documents.base import Sentence
 from madang.server.names import as_leased, find_reference
 from madang.server.scopes import MANAGES, is_visible
 from madang.server.state import ServerState
@@ -156,14 +157,19 @@ def _plan(state: ServerState, reference: StoredReference) -> wire.ModelPlan:
     if plan.memory is not None:
         memory = wire.Memory(**asdict(plan.memory), total_bytes=plan.memory.total_bytes)
     return wire.ModelPlan(
-        name=files.name, engine=engine.entry.name, engine_reason=engine.reason, choices=_choices(plan), memory=memory
+        name=files.name,
+        engine=engine.entry.name,
+        engine_reason=engine.reason,
+        engine_told=Sentence.of(engine.reason),
+        choices=_choices(plan),
+        memory=memory,
     )
 
 
 def _choices(plan: Plan) -> list[wire.Choice]:
     values = ((field.name, getattr(plan, field.name)) for field in fields(plan))
     return [
-        wire.Choice(name=name, value=choice.value, reason=choice.reason)
+        wire.Choice(name=name, value=choice.value, reason=choice.reason, told=Sentence.of(choice.reason))
         for name, choice in values
         if isinstance(choice, Choice)
     ]

@@ -2,6 +2,7 @@ import { Badge, Button, Select, TextInput, Tooltip } from "@mantine/core";
 import { IconSearch, IconSearchOff } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
+import type { Schemas } from "@/api/client";
 import { Loaded } from "@/components/Loaded";
 import { EmptyState } from "@/components/States";
 import { useFormats, useLanguage } from "@/i18n";
@@ -11,6 +12,7 @@ import { type Filter, filtered, isFiltering, languagesOf, NO_FILTER, parametersO
 import classes from "./Models.module.css";
 import { PullButton } from "./PullButton";
 import { type CatalogModel, catalogQuery, type Pull } from "./queries";
+import { useReason } from "./reasons";
 import { texts } from "./texts";
 
 const SIZES_GB = [1, 2, 4, 8, 16, 32];
@@ -21,20 +23,21 @@ export function Catalog({ pulls }: { pulls: readonly Pull[] }) {
   const catalog = useQuery(catalogQuery);
   return (
     <Loaded of={catalog}>
-      {(found) => <CatalogView models={found.models} speedIs={found.speed_is} pulls={pulls} />}
+      {(found) => <CatalogView models={found.models} speedTold={found.speed_told} pulls={pulls} />}
     </Loaded>
   );
 }
 
 interface ViewProps {
   models: readonly CatalogModel[];
-  speedIs: string;
+  speedTold: Schemas["Sentence"];
   pulls: readonly Pull[];
 }
 
-function CatalogView({ models, speedIs, pulls }: ViewProps) {
+function CatalogView({ models, speedTold, pulls }: ViewProps) {
   const own = useTable(texts);
   const { count } = useFormats();
+  const reason = useReason();
   const [filter, setFilter] = useState(NO_FILTER);
   const shown = useMemo(() => filtered(models, filter), [models, filter]);
   return (
@@ -45,7 +48,7 @@ function CatalogView({ models, speedIs, pulls }: ViewProps) {
           ? own.found(count(shown.length), count(models.length))
           : own.foundAll(count(models.length))}
         {" · "}
-        {own.speedIs}: {speedIs}
+        {own.speedIs}: {reason(speedTold)}
       </p>
       {shown.length === 0 ? (
         <EmptyState

@@ -14,6 +14,7 @@ import { languagesOf } from "./filtering";
 import classes from "./Models.module.css";
 import { PullButton } from "./PullButton";
 import { catalogQuery, type Pull, type Recommendation, recommendationsQuery, type Wish } from "./queries";
+import { useReason } from "./reasons";
 import { texts } from "./texts";
 
 /** "What for?": a wish, and the models that serve it here, each with its reasons. */
@@ -44,7 +45,9 @@ function WishForm({ wish, onWish }: { wish: Wish; onWish: (wish: Wish) => void }
   const { data } = useQuery(catalogQuery);
   const [draft, setDraft] = useState(wish);
   const names = useMemo(() => new Intl.DisplayNames(language, { type: "language" }), [language]);
-  const languages = useMemo(() => languagesOf(data?.models ?? []), [data]);
+  const known = useMemo(() => languagesOf(data?.models ?? []), [data]);
+  // The one that is chosen has a name before the catalog is here.
+  const languages = draft.language === null || known.includes(draft.language) ? known : [draft.language, ...known];
   const change = (part: Partial<Wish>) => setDraft({ ...draft, ...part });
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -107,8 +110,9 @@ function WishForm({ wish, onWish }: { wish: Wish; onWish: (wish: Wish) => void }
 function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls: readonly Pull[] }) {
   const own = useTable(texts);
   const { bytes, count } = useFormats();
+  const reason = useReason();
   const task = own.tasks[answer.task as keyof typeof own.tasks] ?? answer.task;
-  const leftOut = Object.entries(answer.left_out).map(([why, n]) => `${why} (${count(n)})`);
+  const leftOut = Object.entries(answer.left_out).map(([why, n]) => `${reason(why)} (${count(n)})`);
   return (
     <>
       <p className={classes.found} role="status">
@@ -127,14 +131,14 @@ function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls:
       )}
       <details className={classes.rule}>
         <summary>{own.rule}</summary>
-        <p>{answer.rule}</p>
+        <p>{reason(answer.rule)}</p>
         {leftOut.length > 0 && (
           <p>
             {own.leftOut}: {leftOut.join(", ")}
           </p>
         )}
         <p>
-          {own.speedIs}: {answer.speed_is}
+          {own.speedIs}: {reason(answer.speed_told)}
         </p>
       </details>
     </>
@@ -144,6 +148,7 @@ function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls:
 function Ranked({ place, model, pulls }: { place: number; model: Recommendation; pulls: readonly Pull[] }) {
   const own = useTable(texts);
   const { count } = useFormats();
+  const reason = useReason();
   const steps = model.steps.join("\n");
   return (
     <li className={classes.row}>
@@ -155,8 +160,8 @@ function Ranked({ place, model, pulls }: { place: number; model: Recommendation;
           {model.name} <small>{model.type}</small>
         </h2>
         <ul className={classes.reasons}>
-          {model.reasons.map((reason) => (
-            <li key={reason}>{reason}</li>
+          {model.told.map((told) => (
+            <li key={told.template}>{reason(told)}</li>
           ))}
           {model.most_context_tokens !== null && <li>{own.mostContext(count(model.most_context_tokens))}</li>}
         </ul>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from madang.hardware import Reason
 from madang.server.wire import check_characters
 
 
@@ -21,6 +22,23 @@ class Request(BaseModel):
     def _check_body(cls, body: object) -> object:
         check_characters(body)
         return body
+
+
+class Sentence(Document):
+    """How an English sentence was made: ``fields`` stand in place of the names in braces.
+
+    Who says it in another language looks for the template.
+    """
+
+    template: str
+    fields: dict[str, str]
+
+    @classmethod
+    def of(cls, text: str) -> Sentence:
+        """One without names is its own template."""
+        if isinstance(text, Reason):
+            return cls(template=text.template, fields=text.fields)
+        return cls(template=text, fields={})
 
 
 class Failure(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from madang.server.manage.documents.base import Document
+from madang.server.manage.documents.base import Document, Sentence
 
 
 class Forecast(Document):
@@ -48,6 +48,7 @@ class Catalog(Document):
 
     models: list[CatalogModel]
     speed_is: str
+    speed_told: Sentence
 
 
 class Recommendation(Document):
@@ -72,6 +73,7 @@ class Recommendation(Document):
     commercial: str | None
     score: float
     reasons: list[str]
+    told: list[Sentence]
     is_here: bool
 
 
@@ -87,3 +89,4 @@ class Recommendations(Document):
     left_out: dict[str, int]
     rule: str
     speed_is: str
+    speed_told: Sentence

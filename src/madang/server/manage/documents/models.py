@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from madang.server.manage.documents.base import Document, Request
+from madang.server.manage.documents.base import Document, Request, Sentence
 
 
 class Model(Document):
@@ -77,11 +77,12 @@ class Removed(Document):
 
 
 class Choice(Document):
-    """A setting, and why it has this value."""
+    """A setting, and why it has this value; ``told`` is the reason again."""
 
     name: str
     value: int | float | str | bool | None
     reason: str
+    told: Sentence
 
 
 class Memory(Document):
@@ -99,6 +100,7 @@ class ModelPlan(Document):
     name: str
     engine: str
     engine_reason: str
+    engine_told: Sentence
     choices: list[Choice]
     memory: Memory | None
 
