@@ -87,12 +87,15 @@ def measure(
         prompt_tokens=256,
         decode_tokens=32,
     )
-    return compare(
+    document = compare(
         enter(parse_contestants(names), settings),
         settings,
         plan,
         tell=lambda what, done, total: print(f"{dtype} {what} {done}/{total}", file=sys.stderr, flush=True),
     )
+    for model, path in zip(document["models"], paths, strict=True):
+        model["model"] = path.name  # where it lies is this machine's business
+    return document
 
 
 def main() -> int:

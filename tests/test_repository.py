@@ -173,6 +173,14 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert versions[0] == __version__
 
 
+RESULTS = sorted(ROOT.joinpath("benchmarks", "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: result.name)
+def test_results_name_no_place_on_a_machine(result: Path) -> None:
+    assert not re.findall(r"""(?<![^\s"'=])(?:~?/|[A-Za-z]:\\)[^\s"']*""", result.read_text(encoding="utf-8"))
+
+
 # -- how it is checked
 
 

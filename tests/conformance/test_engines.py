@@ -82,7 +82,16 @@ def test_text_comes_in_pieces(engine: Engine) -> None:
 def test_pieces_are_whole_characters(engine: Engine, text: str) -> None:
     shown = "".join(texts(list(engine.generate(ask(text)))))
     assert not shown.isascii()
-    assert "\ufffd" not in shown[:-1]  # the limit may cut the very last character
+    assert "\ufffd" not in shown
+
+
+@pytest.mark.parametrize("text", [KOREAN, EMOJI], ids=["korean", "emoji"])
+def test_a_limit_leaves_no_part_of_a_character(engine: Engine, text: str) -> None:
+    whole = collect(engine.generate(ask(text))).text
+    for limit in range(1, 5):
+        cut = collect(engine.generate(ask(text, max_tokens=limit)))
+        assert whole.startswith(cut.text)
+        assert (cut.done.finish_reason, cut.done.usage.completion_tokens) == ("length", limit)
 
 
 # -- stop strings

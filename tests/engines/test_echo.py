@@ -32,6 +32,11 @@ def test_its_tokens_cut_characters_and_it_still_sends_whole_ones() -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+def test_a_token_whose_character_the_limit_cut_is_reported_and_not_shown() -> None:
+    cut = collect(EchoEngine().generate(ask("ab한", max_tokens=2, sampling=SamplingParams(temperature=0, logprobs=0))))
+    assert (cut.text, len(cut.logprobs), cut.done.finish_reason) == ("ab", 2, "length")
+
+
 def test_a_repeated_prompt_is_cached_but_for_its_last_token() -> None:
     engine = EchoEngine()
     first = collect(engine.generate(ask("the same again"))).done.usage

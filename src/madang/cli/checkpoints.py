@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from madang.cli.console import data, data_json, note
+from madang.cli.console import data, note
+from madang.cli.making import n_threads, target_of, tell_made
 from madang.cli.pull import model_document, watching
 from madang.cli.sizing import Teller, calibration_text
 from madang.core.engine import LogitSource
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
-from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
-    from madang.models import FileReference, ModelFiles, NameReference, Store
+    from madang.models import ModelFiles
     from madang.quantization.checkpoint_types import CheckpointType
     from madang.quantization.checkpoints import CheckpointJob, MadeCheckpoint
 
@@ -42,51 +42,48 @@ class Asked:
     held_out: Path | None
 
 
-def quantize_to_checkpoint(
-    files: ModelFiles,
-    target: FileReference | NameReference,
-    store: Store,
-    settings: Settings,
-    asked: Asked,
-    *,
-    as_json: bool,
-) -> None:
+def quantize_to_checkpoint(source: str, target: str | None, settings: Settings, asked: Asked, *, as_json: bool) -> None:
     """Write a folder, in the store or where ``target`` says, and tell what it lost."""
-    from madang.models import FileReference, make_folder_model
+    from madang.models import FileReference, Store, make_folder_model
     from madang.quantization.checkpoints import CheckpointJob, require_packages
+    from madang.runtime import find_files
 
+    store = Store(settings.home)
+    files = find_files(source, store)
+    type_name = asked.type.name
+    beside = files.path.with_name(f"{files.path.name.removesuffix('.gguf')}-{type_name}")
+    reference = target_of(source, target, beside=beside, word=type_name.lower(), may_be_folder=True)
     require_packages(asked.type)
     text = calibration_text(asked.text, asked.held_out)
     made: list[MadeCheckpoint] = []
-    with _as_folder(files, settings) as source:
+    with _as_folder(files, settings) as folder:
         job = CheckpointJob(
-            source,
+            folder,
             asked.type,
             text,
             open_folder=lambda folder: _opened(folder, settings),
             work=settings.home / _WORK,
-            n_threads=_n_threads(settings),
+            n_threads=n_threads(settings),
             bits=asked.bits,
             group_size=asked.group_size,
         )
-        if isinstance(target, FileReference):
-            made.append(_made(job, target.path))
-            done: dict[str, object] = {"name": str(target), "path": str(target.path), "size_bytes": made[0].size_bytes}
+        if isinstance(reference, FileReference):
+            path = reference.path
+            made.append(_made(job, path))
+            done: dict[str, object] = {"name": str(reference), "path": str(path), "size_bytes": made[0].size_bytes}
         else:
             done = model_document(
                 make_folder_model(
                     store,
-                    target,
+                    reference,
                     files,
                     f"quantized from {files.name}",
                     lambda path: made.append(_made(job, path)),
                 )
             )
-    if as_json:
-        data_json({**done, "type": asked.type.name, "certificate": dict(made[0].certificate)})
-    else:
+    tell_made({**done, "type": type_name, "certificate": dict(made[0].certificate)}, as_json=as_json)
+    if not as_json:
         found = made[0].found
-        data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
         data(
             f"Mean KL {found.mean:.5f}, same top token {found.agreement:.1%}, "
             f"perplexity {found.perplexity:.3f} (source {found.reference_perplexity:.3f}), on {len(found.kl)} tokens."
@@ -119,7 +116,7 @@ def _as_folder(files: ModelFiles, settings: Settings) -> Iterator[Path]:
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as folder:
         with watching(f"Converting {files.name}") as progress:
-            to_folder(files.path, Path(folder) / files.path.stem, n_threads=_n_threads(settings), progress=progress)
+            to_folder(files.path, Path(folder) / files.path.stem, n_threads=n_threads(settings), progress=progress)
         yield Path(folder) / files.path.stem
 
 
@@ -136,12 +133,6 @@ def _opened(folder: Path, settings: Settings) -> Iterator[LogitSource]:
         yield engine
 
 
-def _n_threads(settings: Settings) -> int:
-    from madang.hardware import probe_machine
-
-    return settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
-
-
 def refuse_with_type(type_name: str, given: Mapping[str, bool]) -> None:
     """Options that say nothing about a folder. Raises InvalidRequest."""
     for option, is_given in given.items():
@@ -150,24 +141,3 @@ def refuse_with_type(type_name: str, given: Mapping[str, bool]) -> None:
                 f"{option} makes no sense with --type {type_name}, which writes a folder for PyTorch.",
                 hint="Leave it out.",
             )
-
-
-def target_of(files: ModelFiles, source: str, target: str | None, type_name: str) -> FileReference | NameReference:
-    """A folder beside the source, or a tag, with the type behind its name, where nobody says another."""
-    from madang.models import FileReference, NameReference, parse_reference
-
-    if target is not None:
-        # A name without a tag could be either; most who write one mean a folder.
-        reference = parse_reference(target if ":" in target else str(Path(target).expanduser().absolute()))
-    else:
-        reference = parse_reference(source)
-        if isinstance(reference, FileReference):
-            stem = files.path.name.removesuffix(".gguf")
-            reference = FileReference(files.path.with_name(f"{stem}-{type_name}"))
-        elif isinstance(reference, NameReference):
-            reference = NameReference(reference.name, f"{reference.tag}-{type_name.lower()}")
-    if not isinstance(reference, FileReference | NameReference):
-        raise InvalidRequest(
-            f"{reference} cannot be written to.", param="DST", hint="Name a folder, or a model: mine:nf4."
-        )
-    return reference

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from madang.cli import options
-from madang.cli.console import data, data_json, note
+from madang.cli.console import note
+from madang.cli.making import n_threads, target_of, tell_made
 from madang.cli.pull import model_document, watching
 from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.settings import Settings
-from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
     from madang.formats.tensors import TensorType
@@ -57,7 +57,7 @@ def convert(
     tensor_type = None if dtype is None else _tensor_type(dtype)
     store = Store(settings.home)
     if base is not None:
-        _tell(_adapter(Path(source), target, find_files(base, store)), as_json)
+        tell_made(_adapter(Path(source), target, find_files(base, store)), as_json=as_json)
         return
     files = find_files(source, store)
     if to is not None and to not in _FORMATS:
@@ -68,16 +68,12 @@ def convert(
             param="to",
             hint="Other types of tensors: madang quantize SRC --type NAME." if to == "gguf" else None,
         )
-    reference = _target(files, source, target, tensor_type)
+    word = "" if tensor_type is None else tensor_type.name.lower()
+    reference = target_of(
+        source, target, beside=_beside(files.path, word), word=word or _OTHER[files.format], may_be_folder=True
+    )
     job = _FolderJob(files, tensor_type) if files.format == "gguf" else _FileJob(files, tensor_type)
-    _tell(job.run(reference, store, settings), as_json)
-
-
-def _tell(done: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        data_json(done)
-    else:
-        data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
+    tell_made(job.run(reference, store, settings), as_json=as_json)
 
 
 def _adapter(path: Path, target: str | None, base: ModelFiles) -> dict[str, object]:
@@ -97,12 +93,6 @@ def _tensor_type(word: str) -> TensorType:
     if word.lower() not in names:
         raise UnknownOption("type", word, list(names))
     return names[word.lower()]
-
-
-def _n_threads(settings: Settings) -> int:
-    from madang.hardware import probe_machine
-
-    return settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
 
 
 class _FileJob:
@@ -134,7 +124,7 @@ class _FileJob:
                 path,
                 self._type,
                 name=self._files.name if is_named else None,
-                n_threads=_n_threads(settings),
+                n_threads=n_threads(settings),
                 progress=progress,
             )
         return StagedFile(path.name, path, written.size_bytes, written.sha256)
@@ -167,33 +157,10 @@ class _FolderJob:
         if quantized:
             note(f"Note: the source is quantized ({quantized}); what that lost stays lost.")
         with watching(f"Converting {self._files.name}") as progress:
-            size_bytes = to_folder(
-                self._files.path, path, self._type, n_threads=_n_threads(settings), progress=progress
-            )
+            size_bytes = to_folder(self._files.path, path, self._type, n_threads=n_threads(settings), progress=progress)
         if (told := loading_note(file)) is not None:
             note(f"Note: {told}")
         return size_bytes
-
-
-def _target(files: ModelFiles, source: str, target: str | None, tensor_type: TensorType | None) -> Reference:
-    from madang.models import FileReference, NameReference, parse_reference
-
-    if target is not None:
-        # A name without a tag could be either; most who write one mean a folder.
-        reference = parse_reference(target if ":" in target else str(Path(target).expanduser().absolute()))
-    else:
-        reference = parse_reference(source)
-        word = "" if tensor_type is None else f"{tensor_type.name.lower()}"
-        if isinstance(reference, FileReference):
-            reference = FileReference(_beside(files.path, word))
-        elif isinstance(reference, NameReference):
-            words = [reference.tag, word or _OTHER[files.format]]
-            reference = NameReference(reference.name, "-".join(words))
-    if not isinstance(reference, FileReference | NameReference):
-        raise InvalidRequest(
-            f"{reference} cannot be written to.", param="DST", hint="Name a file or folder, or a model: mine:f16."
-        )
-    return reference
 
 
 def _beside(path: Path, word: str) -> Path:

@@ -1,4 +1,4 @@
-"""``madang data`` again: what is worth learning from, and more of it."""
+"""``madang data filter``, ``dedup`` and ``contamination``: what is worth learning from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from madang.cli import options
 from madang.cli.console import data, data_json, data_table, note
 from madang.cli.data import Data, Form, Output, Usable
 from madang.core.errors import InvalidRequest
-from madang.training.curation.recipe import KINDS, Recipe
 from madang.training.curation.rules import Rules
 
 if TYPE_CHECKING:
     from madang.core.settings import Settings
     from madang.training.curation.classifier import Classifier
-    from madang.training.curation.synthesis import Topic
 
-MOST_TOPICS = 100_000
 _TELL_EVERY_S = 5.0
 _RULES = Rules()
-_RECIPE = Recipe()
 
 _Share = {"min": 0, "max": 1, "metavar": "S"}
 Dropped = Annotated[
@@ -76,26 +72,6 @@ Against = Annotated[
 Overlap = Annotated[
     float, typer.Option("--overlap", help="Share of an item's runs from which it counts; 0: one is enough.", **_Share)
 ]
-Topics = Annotated[Path, typer.Argument(metavar="TOPICS", help="A text file with a topic in each line.")]
-WriterModel = Annotated[str, typer.Option("--model", metavar="MODEL", help="The model that writes.")]
-NewFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A new file of JSON lines.")]
-KindWord = Annotated[str, typer.Option("--kind", metavar="WORD", help="qa or text.")]
-LanguageWord = Annotated[str, typer.Option("--language", metavar="WORD", help="en or ko.")]
-PerTopic = Annotated[int, typer.Option("--per-topic", metavar="N", min=1, max=10_000, help="Examples of each topic.")]
-FirstSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Same seed, same requests.")]
-Warmth = Annotated[float, typer.Option("--temperature", metavar="T", min=0, max=100, help="Randomness.")]
-AnswerTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=16, max=100_000, help="Of one answer.")]
-Instruction = Annotated[
-    str | None,
-    typer.Option("--instruction", metavar="TEXT", help="Said in place of ours; {topic} stands for the topic."),
-]
-Free = Annotated[
-    bool,
-    typer.Option("--free", help="Search answers for JSON, for engines that hold none to it."),
-]
-Tries = Annotated[int, typer.Option("--tries", metavar="N", min=1, max=100, help="Attempts for one example.")]
-LeastCharacters = Annotated[int, typer.Option("--min-characters", metavar="N", min=1, max=10**6, help="Of an answer.")]
-MostCharacters = Annotated[int, typer.Option("--max-characters", metavar="N", min=1, max=10**6, help="Of an answer.")]
 
 
 def filter_data(  # noqa: PLR0913  (a command line's options are its parameters)
@@ -151,7 +127,7 @@ def filter_data(  # noqa: PLR0913  (a command line's options are its parameters)
     if classifier is not None:
         note(f"The classifier was right on {classifier.accuracy:.0%} of what it had not seen (a coin: 50%).")
     _print_dropped(document)
-    _told(output, document["kept"])
+    told(output, document["kept"])
 
 
 def dedup(
@@ -186,7 +162,7 @@ def dedup(
     data(f"{document['kept']:,} kept, {found.exact:,} dropped as the same, {found.near:,} as nearly the same")
     for pair in found.shown:
         note(f"Line {pair['line']} as line {pair['as']}:\n  {pair['text']}\n  {pair['kept']}")
-    _told(output, document["kept"])
+    told(output, document["kept"])
 
 
 def contamination(
@@ -227,83 +203,9 @@ def contamination(
         for shown in sets.shown:
             item = f"{shown['set']}, line {shown['item']}"
             note(f"Line {shown['line']} has {shown['overlap']:.0%} of {item}: {shown['text']}")
-        _told(output, sets.examples - sets.contaminated)
+        told(output, sets.examples - sets.contaminated)
     if sets.contaminated and output is None:
         raise typer.Exit(1)
-
-
-def synthesize(  # noqa: PLR0913
-    ctx: typer.Context,
-    topics: Topics,
-    *,
-    model: WriterModel,
-    output: NewFile,
-    kind: KindWord = _RECIPE.kind,
-    language: LanguageWord = _RECIPE.language,
-    per_topic: PerTopic = _RECIPE.per_topic,
-    seed: FirstSeed = _RECIPE.seed,
-    temperature: Warmth = _RECIPE.temperature,
-    max_tokens: AnswerTokens = _RECIPE.max_tokens,
-    instruction: Instruction = None,
-    free: Free = False,
-    tries: Tries = _RECIPE.tries,
-    min_characters: LeastCharacters = _RECIPE.min_characters,
-    max_characters: MostCharacters = _RECIPE.max_characters,
-    engine: options.Engine = None,
-    threads: options.Threads = None,
-    context: options.Context = None,
-    as_json: options.Json = False,
-) -> None:
-    """Have a model write examples about topics, each checked before it counts.
-
-    What is interrupted goes on with the same call; FILE.part is what there is so far.
-    """
-    from madang.cli.pull import fetcher
-    from madang.core.errors import UnknownOption
-    from madang.runtime.open import open_model
-    from madang.training.curation import synthesis
-    from madang.training.curation.journal import Journal
-
-    if kind not in KINDS:
-        raise UnknownOption("kind of example", kind, KINDS)
-    recipe = Recipe(
-        kind="text" if kind == "text" else "qa",
-        language=language,
-        per_topic=per_topic,
-        seed=seed,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        instruction=instruction,
-        is_held=not free,
-        tries=tries,
-        min_characters=min_characters,
-        max_characters=max_characters,
-    )
-    subjects = _topics(topics)
-    journal = Journal(output, recipe, subjects, model)
-    if journal.done:
-        note(f"Going on after {len(journal.done):,} examples that are there already.")
-    settings = options.settings_of(ctx, engine=engine, threads=threads, context=context)
-    writer = open_model(model, settings, fetch=fetcher(settings))
-    try:
-        for attempt in synthesis.synthesize(writer, subjects, recipe, journal.done):
-            journal.add(attempt)
-            if not as_json:
-                note(f"{attempt.number + 1} of {len(subjects) * per_topic}: {attempt.refused or 'made'}")
-    except InvalidRequest as error:
-        if error.param != "constraint":
-            raise
-        raise InvalidRequest(error.message, param="free", hint="Take another engine, or add --free.") from error
-    finally:
-        writer.close()
-    report = journal.finish()
-    if as_json:
-        data_json(report | {"output": str(output), "model": model, "prompt": recipe.prompt_name})
-        return
-    data(f"{report['made']:,} made in {report['attempts']:,} attempts, {report['given_up']:,} given up")
-    for reason, n in report["refused"].items():
-        note(f"{n:,} refused: {reason}")
-    _told(output, report["made"])
 
 
 def _check_outputs(*paths: Path | None) -> None:
@@ -367,17 +269,6 @@ def _filtered(
     return sieve.report.to_dict() | {"classifier": trained}
 
 
-def _topics(path: Path) -> list[Topic]:
-    from madang.cli.sizing import read_text
-    from madang.training.curation.synthesis import Topic
-
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    found = [Topic(line.strip(), path.name, number) for number, line in lines if line.strip()]
-    if not 0 < len(found) <= MOST_TOPICS:
-        raise InvalidRequest(f"{path} has {len(found)} topics, but 1 to {MOST_TOPICS} are made into examples.")
-    return found
-
-
 def _print_dropped(document: Mapping[str, Any]) -> None:
     data(f"{document['kept']:,} kept, {document['dropped']:,} dropped")
     if document["by_rule"]:
@@ -392,5 +283,6 @@ def _print_dropped(document: Mapping[str, Any]) -> None:
         note(f"Perplexity at most, of {told}")
 
 
-def _told(output: Path | None, n: int) -> None:
+def told(output: Path | None, n: int) -> None:
+    """Say where so many examples are now."""
     note("Nothing was written; --output names a file." if output is None else f"Wrote {n:,} examples to {output}.")

@@ -13,7 +13,8 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, note
-from madang.cli.prune import certified, folder_of, n_threads, tell_folder
+from madang.cli.making import n_threads
+from madang.cli.prune import certified, folder_of, tell_folder
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest, UnsupportedModel
 from madang.core.settings import Settings

@@ -11,6 +11,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data_json, data_table, note
+from madang.cli.making import n_threads
 from madang.cli.sizing import read_text
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
@@ -91,7 +92,7 @@ def export(  # noqa: PLR0913  (a command line's options are its parameters)
         if name is not None:
             _require_keepable(name, trained, kinds, settings)
         target = Path(f"{trained.name}-export") if out is None else out.expanduser()
-        done = export_all(trained, kinds, target, Options(_n_threads(settings), held_out, max_kl), tell=_tell)
+        done = export_all(trained, kinds, target, Options(n_threads(settings), held_out, max_kl), tell=_tell)
         kept = None if name is None else _keep(name, trained, done, settings)
     address = None if push is None else _push(target, push, public=public)
     if as_json:
@@ -113,12 +114,6 @@ def _row(own: Exported) -> list[str]:
     return [own.kind, format_bytes(own.size_bytes), *measured, str(own.path)]
 
 
-def _n_threads(settings: Settings) -> int:
-    from madang.hardware import probe_machine
-
-    return settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
-
-
 def _trained(source: str, base: str | None, settings: Settings, work: Path) -> Trained:
     """``base`` may be any model; a GGUF file becomes a folder for the time of the export."""
     from dataclasses import replace
@@ -135,7 +130,7 @@ def _trained(source: str, base: str | None, settings: Settings, work: Path) -> T
     folder = files.path
     if files.format == "gguf":
         folder = work / "base"
-        to_folder(files.path, folder, TensorType.F32, n_threads=_n_threads(settings))
+        to_folder(files.path, folder, TensorType.F32, n_threads=n_threads(settings))
     return replace(find_trained(source, settings.home, folder), base=files.name)
 
 

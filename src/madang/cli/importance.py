@@ -9,6 +9,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json
+from madang.cli.making import n_threads
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import UnsupportedModel
 
@@ -32,7 +33,6 @@ def importance(
     as_json: options.Json = False,
 ) -> None:
     """Measure which weights matter, for 'madang quantize --importance' and llama.cpp's quantizer."""
-    from madang.hardware import probe_machine
     from madang.models import Store
     from madang.native import MutableModel
     from madang.quantization.divergence import CHUNK_TOKENS, cut
@@ -44,8 +44,7 @@ def importance(
     if files.format != "gguf":
         raise UnsupportedModel("folders in 'madang importance'", hint="Convert it first: madang convert SRC DST.gguf")
     words = read_text(text)
-    n_threads = settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
-    loaded = MutableModel(files.path, n_threads)
+    loaded = MutableModel(files.path, n_threads(settings))
     pieces = cut(loaded.tokenize(words), CHUNK_TOKENS, at_most=chunks)
     teller = Teller()
     found = measure_importance(

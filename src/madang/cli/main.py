@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from madang import __version__
-from madang.cli import curating, data, keys, models, rag, runs, sessions
+from madang.cli import curating, data, keys, models, rag, runs, sessions, synthesizing
 from madang.cli.audit import audit
 from madang.cli.bench import bench
 from madang.cli.compare import compare
@@ -104,7 +104,7 @@ _data.command("filter")(curating.filter_data)
 _data.command("dedup")(curating.dedup)
 _data.command("contamination")(curating.contamination)
 _data.command("split")(data.split)
-_data.command("synthesize")(curating.synthesize)
+_data.command("synthesize")(synthesizing.synthesize)
 app.add_typer(_data, name="data")
 _keys = typer.Typer(
     cls=Verbs, help="API keys of the server: who may use it, which models, and how much.", rich_markup_mode=None

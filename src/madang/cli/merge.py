@@ -9,7 +9,8 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import note
-from madang.cli.prune import CHUNK_TOKENS, REPORT_CHUNKS, certified, n_threads, tell_folder
+from madang.cli.making import n_threads
+from madang.cli.prune import CHUNK_TOKENS, REPORT_CHUNKS, certified, tell_folder
 from madang.cli.sizing import read_text
 from madang.core.errors import InvalidRequest
 

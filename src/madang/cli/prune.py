@@ -9,6 +9,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json
+from madang.cli.making import n_threads
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
@@ -90,13 +91,6 @@ def folder_of(reference: str, settings: Settings) -> Path:
             hint=f"Make one with: madang convert {reference} FOLDER --dtype f32",
         )
     return files.path
-
-
-def n_threads(settings: Settings) -> int:
-    """That compute."""
-    from madang.hardware import probe_machine
-
-    return settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
 
 
 def certified(

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from madang.cli import checkpoints, options, sizing
-from madang.cli.console import data, data_json, note
+from madang.cli.console import note
+from madang.cli.making import n_threads, target_of, tell_made
 from madang.cli.pull import model_document, watching
 from madang.core.errors import InvalidRequest, UnknownOption, UnsupportedModel
 from madang.core.settings import Settings
-from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
-    from madang.formats.gguf import GGUFFile
     from madang.models import ModelFiles, Reference, Store
-    from madang.quantization.importance import Importance
     from madang.quantization.presets import Preset
     from madang.quantization.quantizing import QuantizedFile
 
@@ -63,33 +61,22 @@ def quantize(  # noqa: PLR0913  (a command line's options are its parameters)
 
     The types for PyTorch make Hugging Face folders, of folders or GGUF files.
     """
-    from madang.formats.gguf import read_gguf
     from madang.models import Store
     from madang.quantization.checkpoint_types import find_checkpoint_type
-    from madang.quantization.importance import read_importance
-    from madang.runtime import find_files
 
     settings = options.settings_of(ctx, threads=threads)
-    chosen_type = type_name or _DEFAULT_TYPE
-    store = Store(settings.home)
-    if (checkpoint := find_checkpoint_type(chosen_type)) is not None:
+    type_word = type_name or _DEFAULT_TYPE
+    if (checkpoint := find_checkpoint_type(type_word)) is not None:
         others = {"--importance": importance, "--size": size, "--fit-memory": fit_memory, "--pure": pure or None}
         checkpoints.refuse_with_type(checkpoint.name, {name: value is not None for name, value in others.items()})
-        files = find_files(source, store)
         asked = checkpoints.Asked(checkpoint, bits, group_size, text, held_out)
-        own_target = checkpoints.target_of(files, source, target, checkpoint.name)
-        checkpoints.quantize_to_checkpoint(files, own_target, store, settings, asked, as_json=as_json)
+        checkpoints.quantize_to_checkpoint(source, target, settings, asked, as_json=as_json)
         return
     if group_size is not None:
         raise InvalidRequest("--group-size is for --type GPTQ and AWQ.", param="group_size", hint="Leave it out.")
     limit = sizing.Limit(size, bits, fit_memory)
-    preset = _preset(chosen_type)
-    files = find_files(source, store)
-    if files.format != "gguf":
-        raise UnsupportedModel(
-            f"folders in 'madang quantize --type {chosen_type}'",
-            hint="Convert it first: madang convert SRC DST.gguf; or take NF4, FP4, INT8, GPTQ or AWQ.",
-        )
+    preset, store = _preset(type_word), Store(settings.home)
+    files = _gguf_files(source, store, type_word)
     if limit.is_given:
         _refuse_with_limit(type_name, importance, pure)
         own = _file_target(_target(files, source, target, "budget"))
@@ -97,12 +84,8 @@ def quantize(  # noqa: PLR0913  (a command line's options are its parameters)
         return
     if text is not None or held_out is not None:
         raise InvalidRequest("--text and --held-out are for --size, --bits and --fit-memory.", hint="Give one of them.")
-    job = _Job(read_gguf(files.path), files, preset, None if importance is None else read_importance(importance), pure)
-    done = job.run(_target(files, source, target, chosen_type), store, settings)
-    if as_json:
-        data_json(done | {"type": chosen_type.upper()})
-    else:
-        data(f"{done['name']}  {format_bytes(int(str(done['size_bytes'])))}  {done['path']}")
+    done = _Job(files, preset, importance, pure).run(_target(files, source, target, type_word), store, settings)
+    tell_made(done | {"type": type_word.upper()}, as_json=as_json)
 
 
 def _preset(name: str) -> Preset:
@@ -113,6 +96,30 @@ def _preset(name: str) -> Preset:
     if name.upper() not in PRESETS:
         raise UnknownOption("preset", name, [*PRESETS, *CHECKPOINT_TYPES])
     return find_preset(name)
+
+
+def _gguf_files(source: str, store: Store, type_word: str) -> ModelFiles:
+    """Raises UnsupportedModel for a folder."""
+    from madang.runtime import find_files
+
+    files = find_files(source, store)
+    if files.format != "gguf":
+        raise UnsupportedModel(
+            f"folders in 'madang quantize --type {type_word}'",
+            hint="Convert it first: madang convert SRC DST.gguf; or take NF4, FP4, INT8, GPTQ or AWQ.",
+        )
+    return files
+
+
+def _target(files: ModelFiles, source: str, target: str | None, word: str) -> Reference:
+    """Raises InvalidRequest where it is the source."""
+    from madang.models import FileReference
+
+    beside = files.path.with_name(f"{files.path.name.removesuffix('.gguf')}.{word.upper()}.gguf")
+    reference = target_of(source, target, beside=beside, word=word.lower(), may_be_folder=False)
+    if isinstance(reference, FileReference) and reference.path.resolve() == files.path.resolve():
+        raise InvalidRequest("The target is the source itself.", param="DST", hint="Name another file.")
+    return reference
 
 
 def _refuse_with_limit(type_name: str | None, importance: Path | None, pure: bool) -> None:
@@ -140,19 +147,18 @@ def _file_target(reference: Reference) -> Path:
 class _Job:
     """One file to make of another."""
 
-    def __init__(
-        self, gguf: GGUFFile, files: ModelFiles, preset: Preset, importance: Importance | None, pure: bool
-    ) -> None:
+    def __init__(self, files: ModelFiles, preset: Preset, importance: Path | None, pure: bool) -> None:
+        from madang.formats.gguf import read_gguf
+        from madang.quantization.importance import read_importance
         from madang.quantization.presets import ModelFacts, preset_types
 
-        self._gguf = gguf
+        self._gguf = read_gguf(files.path)
         self._files = files
         self._preset = preset
-        self._importance = importance
-        tensors = list(gguf.tensors.values())
-        self._types = preset_types(
-            preset, tensors, ModelFacts.of(gguf), has_importance=importance is not None, pure=pure
-        )
+        self._importance = None if importance is None else read_importance(importance)
+        tensors = list(self._gguf.tensors.values())
+        facts = ModelFacts.of(self._gguf)
+        self._types = preset_types(preset, tensors, facts, has_importance=importance is not None, pure=pure)
 
     def run(self, target: Reference, store: Store, settings: Settings) -> dict[str, object]:
         """Write it where ``target`` says, and tell where that is."""
@@ -170,7 +176,6 @@ class _Job:
         return model_document(make_model(store, target, self._files, f"quantized from {self._files.name}", write))
 
     def _write(self, path: Path, settings: Settings) -> QuantizedFile:
-        from madang.hardware import probe_machine
         from madang.quantization.quantizing import quantize_file
 
         means = None if self._importance is None else self._importance.mean_squares
@@ -180,7 +185,7 @@ class _Job:
                 path,
                 self._types,
                 importance=means,
-                n_threads=settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1,
+                n_threads=n_threads(settings),
                 file_type=self._preset.file_type,
                 progress=progress,
             )
@@ -205,24 +210,3 @@ class _Job:
                 f"Note: rows of {widths} columns cannot have {self._preset.base.name} "
                 f"({self._preset.base.block_elements} columns a block); they got larger types."
             )
-
-
-def _target(files: ModelFiles, source: str, target: str | None, type_name: str) -> Reference:
-    from madang.models import FileReference, NameReference, parse_reference
-
-    if target is not None:
-        reference = parse_reference(target)
-    else:
-        reference = parse_reference(source)
-        if isinstance(reference, FileReference):
-            stem = files.path.name.removesuffix(".gguf")
-            reference = FileReference(files.path.with_name(f"{stem}.{type_name.upper()}.gguf"))
-        elif isinstance(reference, NameReference):
-            reference = NameReference(reference.name, f"{reference.tag}-{type_name.lower()}")
-    if not isinstance(reference, FileReference | NameReference):
-        raise InvalidRequest(
-            f"{reference} cannot be written to.", param="DST", hint="Name a file, or a model: mine:q4."
-        )
-    if isinstance(reference, FileReference) and reference.path.resolve() == files.path.resolve():
-        raise InvalidRequest("The target is the source itself.", param="DST", hint="Name another file.")
-    return reference

@@ -12,6 +12,7 @@ from madang.cli import options
 from madang.cli.answering import AnswerOptions, answer_once
 from madang.cli.forming import AdapterArgument, constraint_of
 from madang.cli.prompting import checked_text, read_prompt
+from madang.core.engine import Engine
 from madang.core.errors import InvalidRequest
 from madang.core.request import Request
 from madang.core.sampling import SamplingParams
@@ -78,25 +79,29 @@ def run(  # noqa: PLR0913  (a command line's options are its parameters)
     answer = replace(answer, preset=preset)
     request = _request(answer, text, raw=raw, as_json=as_json)  # refuse what makes no sense before a model is loaded
 
-    keeper = None
-    if session is not None or last:
-        keeper = _keeper(settings.home, session, is_chat=request is None)
-
+    is_kept = session is not None or last
+    keeper = _keeper(settings.home, session, is_chat=request is None) if is_kept else None
     with closing(open_model(model, settings, fetch=fetcher(settings))) as loaded:
         if own is not None:
             answer = replace(answer, adapter=own.load_into(loaded))
         elif preset is not None:
             answer = replace(answer, adapter=adapter_of(store, loaded, preset))
-        if request is not None:
-            done = answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
-            if (learner := _learner(model, settings)) is not None:
-                learner.learn(done, is_only=True)
+        if request is None:
+            _chat(loaded, model, answer, settings, keeper, stats=stats)
             return
-        from madang.cli.chat import chat
+        done = answer_once(loaded, replace(request, adapter=answer.adapter), as_json=as_json, stats=stats)
+        if (learner := _learner(model, settings)) is not None:
+            learner.learn(done, is_only=True)
 
-        learner = _learner(model, settings)
-        learn = None if learner is None else learner.learn
-        chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper, learn=learn)
+
+def _chat(
+    loaded: Engine, model: str, answer: AnswerOptions, settings: Settings, keeper: Keeper | None, *, stats: bool
+) -> None:
+    from madang.cli.chat import chat
+
+    learner = _learner(model, settings)
+    learn = None if learner is None else learner.learn
+    chat(loaded, answer, home=settings.home, stats=stats, keeper=keeper, learn=learn)
 
 
 def _learner(model: str, settings: Settings) -> Learner | None:

@@ -13,6 +13,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, note
+from madang.cli.making import n_threads
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
 from madang.core.units import format_bytes
@@ -103,7 +104,6 @@ def quantize_to_limit(
 ) -> None:
     """Search, certify and write; print what came of it."""
     from madang.formats.gguf import read_gguf
-    from madang.hardware import probe_machine
     from madang.quantization.sizing import Work, quantize_to_size
 
     file = read_gguf(source)
@@ -113,13 +113,12 @@ def quantize_to_limit(
             "Note: the source is quantized already. What that lost stays lost, and the certificate does not count it; "
             "types that hold its values exactly seem to lose nothing. Start from floats."
         )
-    n_threads = settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
     made = quantize_to_size(
         source,
         target,
         n_bytes,
         calibration_text(*texts),
-        work=Work(settings.home / "quantizing", n_threads),
+        work=Work(settings.home / "quantizing", n_threads(settings)),
         tell=Teller(),
         is_loaded=limit.memory is not None,
     )

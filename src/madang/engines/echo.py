@@ -133,9 +133,8 @@ class _Answer:
                 unshown.clear()
             if self.stop_text is not None:
                 return
-        text, self.stop_text = self._matcher.push(decoder.decode(b"", final=True))
-        text += self._matcher.flush()
-        if text:
+        text = self._matcher.flush()  # bytes of a character that the limit cut are left out
+        if text or unshown:
             yield TextDelta(text, tuple(unshown))
 
 

@@ -182,13 +182,15 @@ def choose_engine(
     Raises :class:`UnknownOption`, :class:`InvalidRequest` when the wanted engine does not read the format,
     :class:`EngineUnavailable` when only engines that are not installed do, :class:`UnsupportedModel` when none does.
     """
+    from madang.hardware import Reason
+
     if wanted is not None:
         return EngineChoice(_wanted(model_format, find_engine(wanted, entries)), "asked for by name")
     entries = engine_entries() if entries is None else entries
     able = [entry for entry in entries if model_format in entry.formats]
     for entry in able:
         if entry.is_installed():
-            return EngineChoice(entry, f"first installed engine that reads {model_format} files")
+            return EngineChoice(entry, Reason("first installed engine that reads {format} files", format=model_format))
     if able:
         able[0].loader()  # raises, naming what is missing
     raise UnsupportedModel(f"files of the format {model_format}", runs_with="a GGUF file of the same model")

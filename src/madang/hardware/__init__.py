@@ -6,7 +6,7 @@ anything is allocated.
 """
 
 from madang.hardware.bandwidth import Bandwidth, choose_buffer_bytes, measure_read_bandwidth
-from madang.hardware.choice import Choice
+from madang.hardware.choice import Choice, Reason
 from madang.hardware.forecast import (
     Matrices,
     Work,
@@ -44,6 +44,7 @@ __all__ = [
     "PlacementRequest",
     "Plan",
     "PlanRequest",
+    "Reason",
     "TypeSpeed",
     "WeightFiles",
     "Work",

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from madang.core.errors import InvalidRequest, NotEnoughMemory, UnknownOption
 from madang.core.units import format_bytes
 from madang.formats.spec import DecoderSpec
-from madang.hardware.choice import Choice
+from madang.hardware.choice import Choice, Reason
 from madang.hardware.kv_cache import KV_PAGE_TOKENS, KV_TYPES, fitting_tokens, kv_cache_bytes
 from madang.hardware.machine import Machine
 from madang.hardware.memory import MemoryEstimate, estimate_weights_bytes, working_bytes
@@ -150,7 +150,7 @@ def _requested_context(name: str, request: PlanRequest, trained: int | None) -> 
     if asked is None or trained is None or 1 <= asked <= trained:
         return None if asked is None else Choice(asked, "as requested")
     if asked > trained and request.context_is_limit:
-        return Choice(trained, f"what the model was trained for, where {asked} tokens are the most")
+        return Choice(trained, Reason("what the model was trained for, where {asked} tokens are the most", asked=asked))
     raise InvalidRequest(
         f"A context of {asked} tokens was asked for, but {name} was trained for 1 to {trained}.",
         param="context_tokens",
@@ -199,8 +199,13 @@ def _context(
     wanted = format_bytes(cache.n_bytes(trained))
     return Choice(
         _rounded(room),
-        f"the model was trained for {trained}, but the cache for that takes {wanted}, "
-        f"and {format_bytes(max((available_bytes or 0) - fixed_bytes, 0))} are free beside the weights",
+        Reason(
+            "the model was trained for {trained}, but the cache for that takes {wanted}, "
+            "and {free} are free beside the weights",
+            trained=trained,
+            wanted=wanted,
+            free=format_bytes(max((available_bytes or 0) - fixed_bytes, 0)),
+        ),
     )
 
 
@@ -220,7 +225,10 @@ def _threads(machine: Machine, requested: int | None) -> Choice[int]:
     if machine.physical_cores is None:
         return Choice(machine.logical_cores or 1, "one per logical processor; the number of cores is unknown")
     if machine.cpu_limit is not None and int(machine.cpu_limit) <= machine.physical_cores:
-        return Choice(machine.physical_cores, f"the container is limited to {machine.cpu_limit:g} processors")
+        return Choice(
+            machine.physical_cores,
+            Reason("the container is limited to {limit} processors", limit=f"{machine.cpu_limit:g}"),
+        )
     return Choice(machine.physical_cores, "one per physical core; a second on the same core adds no bandwidth")
 
 
@@ -238,10 +246,17 @@ def _kv_limit(context_bytes: int, free_bytes: int | None, requested: int | None)
         return Choice(requested, "as requested")
     wanted = KV_CONTEXTS * context_bytes
     if free_bytes is None or wanted <= KV_FREE_SHARE * free_bytes:
-        return Choice(wanted, f"{KV_CONTEXTS} full contexts, for several conversations and those kept for later")
+        return Choice(
+            wanted, Reason("{n} full contexts, for several conversations and those kept for later", n=KV_CONTEXTS)
+        )
     limit = max(int(KV_FREE_SHARE * free_bytes), context_bytes)
     return Choice(
-        limit, f"of {format_bytes(free_bytes)} free beside the weights; one context takes {format_bytes(context_bytes)}"
+        limit,
+        Reason(
+            "of {free} free beside the weights; one context takes {one}",
+            free=format_bytes(free_bytes),
+            one=format_bytes(context_bytes),
+        ),
     )
 
 

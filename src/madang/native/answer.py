@@ -170,15 +170,9 @@ class Answer:
             self._end()
 
     def _end(self) -> None:
-        """Say what was held back."""
+        """Say what was held back, but for the bytes of a character that its last token has not completed."""
         self.is_done = True
-        text = ""
-        if self.stop_text is None:
-            text, self.stop_text = self._matcher.push(self._detokenizer.flush())
-            text += self._matcher.flush()
-            if self.stop_text is not None:
-                self.finish_reason = "stop"
-        self._say(text, is_last=True)
+        self._say("" if self.stop_text is not None else self._matcher.flush(), is_last=True)
         if self._reader is not None and self._reader.n_calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
 

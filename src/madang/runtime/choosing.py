@@ -11,6 +11,7 @@ from madang.formats.families import describe_model
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
 from madang.formats.spec import ModelDescription
+from madang.hardware import Reason
 from madang.models import ModelFiles
 
 OWN_ENGINE = "native"
@@ -60,7 +61,7 @@ def choose_instead(
         raise UnsupportedModel(refusal.what, runs_with=refusal.runs_with, hint=_install(missing)) from refusal
     except UnsupportedModel:
         raise refusal from None
-    return Chosen(EngineChoice(entry, f"the native engine does not run {refusal.what}"), None)
+    return Chosen(EngineChoice(entry, Reason("the native engine does not run {what}", what=refusal.what)), None)
 
 
 def _is_made_for_mlx(files: ModelFiles) -> bool:

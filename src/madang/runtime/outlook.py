@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from madang.hardware import MachineProfile, read_profile
+from madang.hardware import MachineProfile, Reason, read_profile
 from madang.hardware.probe import ram_bytes
 from madang.hardware.profile import MACHINE_FILE
 from madang.models import Catalog, CatalogEntry, HubReference, load_catalog
@@ -57,7 +57,11 @@ class Outlook:
     def speed_is(self) -> str:
         """What predicts speeds, in a few words."""
         profile = self._measured()
-        return UNMEASURED if profile is None else f"forecast from what was measured at {profile.measured_at}"
+        return (
+            UNMEASURED
+            if profile is None
+            else Reason("forecast from what was measured at {when}", when=profile.measured_at)
+        )
 
     def forecast(self, entry: CatalogEntry) -> Forecast:
         """See Forecast."""

@@ -15,6 +15,7 @@ from typing import Final, get_args
 from madang.core.errors import UnknownOption
 from madang.core.units import format_bytes, format_count
 from madang.formats.families import supported_model_types
+from madang.hardware import Reason
 from madang.models import CatalogEntry
 from madang.models.entry import Task
 from madang.quantization.presets import find_preset
@@ -337,16 +338,20 @@ def _effective_parameters(entry: CatalogEntry, size: Sized) -> float:
 
 def _reasons(entry: CatalogEntry, wish: Wish, size: Sized, made_here: bool) -> Iterable[str]:
     if entry.parameters is not None:
-        yield f"{format_count(entry.parameters)} parameters" + (f" of {entry.year}" if entry.year else "")
+        count = format_count(entry.parameters)
+        if entry.year is None:
+            yield Reason("{count} parameters", count=count)
+        else:
+            yield Reason("{count} parameters of {year}", count=count, year=entry.year)
     if _made_for(entry, wish.task):
-        yield f"made for {wish.task}"
+        yield Reason("made for {task}", task=wish.task)
     elif wish.language == "ko" and "korean" in entry.tasks:
-        yield "made for korean"
+        yield Reason("made for {task}", task="korean")
     if entry.license is not None and entry.license.commercial != "yes":
-        yield f"{entry.license.name}: {entry.license.reason}"
+        yield Reason("{license}: {terms}", license=entry.license.name, terms=entry.license.reason)
     if size.description is None:
-        yield f"about {format_bytes(size.weights_bytes)} of weights; its cache and speed are unknown"
+        yield Reason("about {size} of weights; its cache and speed are unknown", size=format_bytes(size.weights_bytes))
     if _bits(size.type_name) < FEW_BITS:
-        yield f"{size.type_name} loses much"
+        yield Reason("{type} loses much", type=size.type_name)
     if made_here:
-        yield f"no file of {size.type_name} is known: convert and quantize it here"
+        yield Reason("no file of {type} is known: convert and quantize it here", type=size.type_name)

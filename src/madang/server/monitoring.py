@@ -13,7 +13,7 @@ from madang.server.bridge import in_thread
 from madang.server.history import History
 from madang.server.layers import Drain
 from madang.server.live import live_requests
-from madang.server.manage import documents
+from madang.server.manage.documents import monitoring as wire
 from madang.server.metrics import ServerMetrics
 from madang.server.scopes import check_overseer, is_visible
 from madang.server.state import ModelPool
@@ -47,23 +47,23 @@ def include(app: FastAPI, pool: ModelPool, *, drain: Drain, metrics: ServerMetri
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/madang/v1/metrics", tags=["monitoring"])
-    async def summary() -> documents.Metrics:
+    async def summary() -> wire.Metrics:
         """Totals and the latest per model, the models in memory, and memory. Sizes in bytes, times in seconds."""
         resident = [_resident(one) for one in await in_thread(pool.resident) if is_visible(one.reference)]
-        memory = documents.MemoryUse(**asdict(await in_thread(memory_use)))
-        return documents.Metrics(**metrics.summary(is_visible), resident=resident, memory=memory)
+        memory = wire.MemoryUse(**asdict(await in_thread(memory_use)))
+        return wire.Metrics(**metrics.summary(is_visible), resident=resident, memory=memory)
 
     @app.get("/madang/v1/requests", tags=["monitoring"])
-    async def requests() -> documents.LiveRequests:
+    async def requests() -> wire.LiveRequests:
         """The requests that use a model now, the oldest first. What they say is not told."""
         check_overseer()
         visits: dict[int, Visit] = app.state.visits
         live = [one for one in live_requests(visits.values()) if is_visible(one.model)]
-        return documents.LiveRequests(requests=[documents.LiveRequest(**asdict(one)) for one in live])
+        return wire.LiveRequests(requests=[wire.LiveRequest(**asdict(one)) for one in live])
 
 
-def _resident(one: Any) -> documents.ResidentNow:
-    return documents.ResidentNow(
+def _resident(one: Any) -> wire.ResidentNow:
+    return wire.ResidentNow(
         model=one.reference,
         engine=one.info.engine,
         context_tokens=one.info.context_tokens,

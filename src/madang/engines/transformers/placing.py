@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from madang.core.errors import EngineUnavailable, InvalidRequest
-from madang.hardware import Choice, Placement
+from madang.hardware import Choice, Placement, Reason
 from madang.hardware.placement import AUTO
 
 # What a checkpoint that is quantized already needs, by the name of its method in config.json.
@@ -103,7 +103,7 @@ def _quantize(asked: Choice[str], config: Mapping[str, Any]) -> Choice[str]:
             )
         packages = _PACKAGES.get(method, ())
         _require(packages, f"A checkpoint of {method}", f"pip install {' '.join(_pip(packages))}")
-        return Choice("none", f"the files are quantized by {method}")
+        return Choice("none", Reason("the files are quantized by {method}", method=method))
     if asked.value != "none":
         packages = _PACKAGES["bitsandbytes"]
         _require(packages, f"--quantize {asked.value}", f"pip install {' '.join(_pip(packages))}")

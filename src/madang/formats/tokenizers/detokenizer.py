@@ -16,7 +16,8 @@ class Detokenizer:
     A token may end inside a character (one Hangul syllable is two or three tokens in many vocabularies), so bytes wait
     until their character is complete. Bytes that can no longer become one turn into U+FFFD, as soon as that is certain
     and not earlier. Control tokens add nothing, but for those that are to be shown. Whatever the split into tokens: all
-    that ``push`` returned plus ``flush`` is the UTF-8 decoding of all bytes.
+    that ``push`` returned plus ``flush`` is the UTF-8 decoding of all bytes. An answer that a limit cuts goes without
+    ``flush``: only the beginning of a character can be missing from it.
     """
 
     __slots__ = ("_bytes", "_decode", "_drop_space", "_is_control", "_shown")

@@ -14,7 +14,8 @@ from madang.models import CatalogEntry, Store, load_catalog
 from madang.runtime.outlook import Outlook
 from madang.runtime.recommending import RULE, Recommendation, Wish, find_language, find_task, with_license
 from madang.server.bridge import in_thread
-from madang.server.manage import documents
+from madang.server.manage.documents import catalog as wire
+from madang.server.manage.documents.base import Sentence
 from madang.server.wire import State
 
 router = APIRouter()
@@ -23,7 +24,7 @@ Word = Annotated[str, Query(max_length=100)]
 
 
 @router.get("/catalog")
-async def list_catalog(state: State, http: HttpRequest) -> documents.Catalog:
+async def list_catalog(state: State, http: HttpRequest) -> wire.Catalog:
     """Every model that can be pulled by name, with what it would take here and how fast it would be."""
     return await in_thread(partial(_catalog, state.store, http.app.state.outlook))
 
@@ -39,7 +40,7 @@ async def recommend_models(
     speed_tokens_s: Annotated[float | None, Query(ge=0, le=1e6)] = None,
     context_tokens: Annotated[int | None, Query(ge=1, le=1 << 24)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
-) -> documents.Recommendations:
+) -> wire.Recommendations:
     """Models of the catalog that do what is wanted on this machine, the best first, each in its best type.
 
     ``task``, ``license`` and ``language`` are words as ``madang models recommend`` knows them, English or Korean.
@@ -57,14 +58,15 @@ async def recommend_models(
     return await in_thread(partial(_recommended, http.app.state.server.store, http.app.state.outlook, wish, limit))
 
 
-def _catalog(store: Store, outlook: Outlook) -> documents.Catalog:
+def _catalog(store: Store, outlook: Outlook) -> wire.Catalog:
     rows = [_row(store, outlook, entry) for entry in load_catalog().entries.values()]
-    return documents.Catalog(models=rows, speed_is=outlook.speed_is)
+    speed_is = outlook.speed_is
+    return wire.Catalog(models=rows, speed_is=speed_is, speed_told=Sentence.of(speed_is))
 
 
-def _row(store: Store, outlook: Outlook, entry: CatalogEntry) -> documents.CatalogModel:
+def _row(store: Store, outlook: Outlook, entry: CatalogEntry) -> wire.CatalogModel:
     forecast = asdict(outlook.forecast(entry))
-    return documents.CatalogModel(
+    return wire.CatalogModel(
         name=str(entry.reference),
         source=str(entry.source),
         task=entry.task,
@@ -80,25 +82,26 @@ def _row(store: Store, outlook: Outlook, entry: CatalogEntry) -> documents.Catal
         year=entry.year,
         note=entry.note,
         types=list(entry.types),
-        forecast=documents.Forecast(type=forecast.pop("type_name"), **forecast),
+        forecast=wire.Forecast(type=forecast.pop("type_name"), **forecast),
     )
 
 
-def _recommended(store: Store, outlook: Outlook, wish: Wish, limit: int) -> documents.Recommendations:
-    answer = outlook.recommend(wish)
-    return documents.Recommendations(
+def _recommended(store: Store, outlook: Outlook, wish: Wish, limit: int) -> wire.Recommendations:
+    answer, speed_is = outlook.recommend(wish), outlook.speed_is
+    return wire.Recommendations(
         task=wish.task,
         memory_bytes=wish.memory_bytes or 0,
         models=[_recommendation(store, one) for one in answer.found[:limit]],
         left_out=dict(answer.left_out),
         rule=RULE,
-        speed_is=outlook.speed_is,
+        speed_is=speed_is,
+        speed_told=Sentence.of(speed_is),
     )
 
 
-def _recommendation(store: Store, one: Recommendation) -> documents.Recommendation:
+def _recommendation(store: Store, one: Recommendation) -> wire.Recommendation:
     license = one.entry.license
-    return documents.Recommendation(
+    return wire.Recommendation(
         name=str(one.entry.reference),
         pull=one.pull,
         steps=list(one.steps),
@@ -114,5 +117,6 @@ def _recommendation(store: Store, one: Recommendation) -> documents.Recommendati
         commercial=None if license is None else license.commercial,
         score=one.score,
         reasons=list(one.reasons),
+        told=[Sentence.of(reason) for reason in one.reasons],
         is_here=store.find(one.entry.reference) is not None,
     )

@@ -18,7 +18,7 @@ from madang.rag.embedding import DEFAULT_MODEL
 from madang.server.bridge import in_thread
 from madang.server.history import caller
 from madang.server.library import library_of, opened
-from madang.server.manage import stored_documents as wire
+from madang.server.manage.documents import collections as wire
 from madang.server.manage.ingests import progress_of
 from madang.server.names import find_reference, strictly_leasable
 from madang.server.scopes import MANAGES

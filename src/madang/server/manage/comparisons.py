@@ -9,14 +9,14 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 
-from madang.core.errors import InvalidRequest, MadangError, ModelNotFound, NotFound
+from madang.core.errors import InvalidRequest, ModelNotFound, NotFound
 from madang.evaluation import ComparisonPlan, Contestant, built_in_text, parse_contestants
 from madang.evaluation.results import KeptResult
 from madang.models import FileReference, parse_reference, read_endpoint
 from madang.server.bridge import in_thread
 from madang.server.comparisons import ComparisonRun, Comparisons
-from madang.server.failures import sentence_of
-from madang.server.manage import documents
+from madang.server.manage.documents import comparisons as wire
+from madang.server.manage.errors import failure_of
 from madang.server.names import find_reference
 from madang.server.scopes import MANAGES, is_visible, may_manage
 from madang.server.state import ServerState
@@ -26,19 +26,17 @@ router = APIRouter()
 
 
 @router.get("/comparisons")
-async def list_comparisons(http: HttpRequest) -> documents.Comparisons:
+async def list_comparisons(http: HttpRequest) -> wire.Comparisons:
     """The one that is being made, and all that were made, the newest first; those of models that the caller may see."""
     comparisons = _comparisons(http)
     runs = [_run(run) for run in comparisons.runs() if _is_visible(run.models)]
     kept = {one.id: one for one in await in_thread(comparisons.results.list)}
     runs = [run for run in runs if run.id not in kept]  # of one that ended meanwhile, the result
-    return documents.Comparisons(comparisons=runs + [_kept(one) for one in kept.values() if _is_visible(_models(one))])
+    return wire.Comparisons(comparisons=runs + [_kept(one) for one in kept.values() if _is_visible(_models(one))])
 
 
 @router.post("/comparisons", status_code=202, dependencies=[MANAGES])
-async def start_comparison(
-    wanted: documents.ComparisonRequest, state: State, http: HttpRequest
-) -> documents.Comparison:
+async def start_comparison(wanted: wire.ComparisonRequest, state: State, http: HttpRequest) -> wire.Comparison:
     """Measure models of this machine side by side. It takes minutes, and goes on when the client leaves.
 
     The first is the reference. One is made at a time; what was measured before is not measured again.
@@ -58,31 +56,31 @@ async def start_comparison(
 
 
 @router.get("/comparisons/{id}")
-async def show_comparison(id: str, http: HttpRequest) -> documents.WholeComparison:
+async def show_comparison(id: str, http: HttpRequest) -> wire.WholeComparison:
     """One comparison, with all its figures if it is over. Prompts and answers are for those who may manage."""
     comparisons = _comparisons(http)
     run = comparisons.find(id)
     shown = _run(run) if run is not None and _is_visible(run.models) else None
     if shown is not None and shown.state != "done":  # it may have ended since it was found
-        return documents.WholeComparison(**shown.model_dump(), result=None)
+        return wire.WholeComparison(**shown.model_dump(), result=None)
     kept = await in_thread(partial(comparisons.results.get, id))
     if not _is_visible(_models(kept)):
         raise NotFound("comparison", id)
-    return documents.WholeComparison(**_kept(kept).model_dump(), result=_shown(kept.document))
+    return wire.WholeComparison(**_kept(kept).model_dump(), result=_shown(kept.document))
 
 
 @router.delete("/comparisons/{id}", dependencies=[MANAGES])
-async def remove_comparison(id: str, http: HttpRequest) -> documents.RemovedComparison:
+async def remove_comparison(id: str, http: HttpRequest) -> wire.RemovedComparison:
     """End one that is being made, or forget the result of one. What was measured is kept for the next."""
     comparisons = _comparisons(http)
     run = comparisons.find(id)
     if run is not None and _is_visible(run.models):
         run.is_cancelled = True
-        return documents.RemovedComparison(id=id)
+        return wire.RemovedComparison(id=id)
     if not _is_visible(_models(await in_thread(partial(comparisons.results.get, id)))):
         raise NotFound("comparison", id)
     await in_thread(partial(comparisons.results.remove, id))
-    return documents.RemovedComparison(id=id)
+    return wire.RemovedComparison(id=id)
 
 
 def _contestant(one: Contestant, state: ServerState) -> Contestant:
@@ -106,12 +104,8 @@ def _models(kept: KeptResult) -> tuple[str, ...]:
     return tuple(str(model.get("model")) for model in kept.document["models"])
 
 
-def _run(run: ComparisonRun) -> documents.Comparison:
-    error = None
-    if run.error is not None:
-        code = run.error.code if isinstance(run.error, MadangError) else MadangError.code
-        error = documents.Failure(code=code, message=sentence_of(run.error))
-    return documents.Comparison(
+def _run(run: ComparisonRun) -> wire.Comparison:
+    return wire.Comparison(
         id=run.id,
         models=list(run.models),
         state=run.state,
@@ -119,13 +113,13 @@ def _run(run: ComparisonRun) -> documents.Comparison:
         at_work=run.at_work,
         n_done=run.n_done,
         n_steps=run.n_steps,
-        error=error,
+        error=failure_of(run.error),
     )
 
 
-def _kept(kept: KeptResult) -> documents.Comparison:
+def _kept(kept: KeptResult) -> wire.Comparison:
     n_steps = sum(kept.document["steps"].values())
-    return documents.Comparison(
+    return wire.Comparison(
         id=kept.id,
         models=[str(model["label"]) for model in kept.document["models"]],
         state="done",

@@ -6,6 +6,7 @@ from typing import Any
 
 from madang.core.errors import FileLost, MadangError, MalformedFile, NotEnoughDisk
 from madang.server.failures import sentence_of
+from madang.server.manage.documents.base import Failure
 
 
 def error_body(error: BaseException, status: int | None = None) -> dict[str, Any]:
@@ -19,6 +20,14 @@ def error_body(error: BaseException, status: int | None = None) -> dict[str, Any
         fields = {name: value for name, value in error.to_dict().items() if _is_plain(value)}
         return {"error": fields}
     return {"error": {"code": "error", "message": sentence_of(error), "hint": None}}
+
+
+def failure_of(error: BaseException | None) -> Failure | None:
+    """Why work in the background ended; None where nothing went wrong."""
+    if error is None:
+        return None
+    code = error.code if isinstance(error, MadangError) else MadangError.code
+    return Failure(code=code, message=sentence_of(error))
 
 
 def _is_plain(value: object) -> bool:

@@ -9,13 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from madang.core.errors import MadangError
-from madang.server.failures import sentence_of
 from madang.server.history import caller
 from madang.server.ingests import Ingest
 from madang.server.library import library_of
-from madang.server.manage import stored_documents as wire
-from madang.server.manage.documents import Failure
+from madang.server.manage.documents import collections as wire
+from madang.server.manage.errors import failure_of
 from madang.server.manage.following import FOLLOWED, follow
 
 router = APIRouter()
@@ -50,19 +48,15 @@ async def cancel_ingest(id: str, http: HttpRequest) -> wire.IngestProgress:
 
 def progress_of(job: Ingest) -> wire.IngestProgress:
     """One at this moment."""
-    error, state = None, job.state
-    if job.error is not None:
-        code = job.error.code if isinstance(job.error, MadangError) else MadangError.code
-        error = Failure(code=code, message=sentence_of(job.error))
     return wire.IngestProgress(
         id=job.id,
         collection=job.collection,
         name=job.name,
-        state=state,
+        state=job.state,
         n_chunks=job.n_chunks,
         n_embedded=job.n_embedded,
         document=job.document,
-        error=error,
+        error=failure_of(job.error),
         started_at=job.started_at,
     )
 

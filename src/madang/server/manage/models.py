@@ -17,7 +17,8 @@ from madang.models import Manifest, ModelFiles, Preset, Store, StoredReference
 from madang.runtime import plan_for
 from madang.server.bridge import in_thread, leased, while_connected
 from madang.server.describing import ModelFacts, facts_of
-from madang.server.manage import documents
+from madang.server.manage.documents import models as wire
+from madang.server.manage.documents.base import Sentence
 from madang.server.names import as_leased, find_reference
 from madang.server.scopes import MANAGES, is_visible
 from madang.server.state import ServerState
@@ -27,56 +28,56 @@ router = APIRouter()
 
 
 @router.get("/models")
-async def list_models(state: State) -> documents.Models:
+async def list_models(state: State) -> wire.Models:
     """Every model of the store."""
     models = await in_thread(partial(_models, state.store))
-    return documents.Models(models=[model for model in models if is_visible(model.name)])
+    return wire.Models(models=[model for model in models if is_visible(model.name)])
 
 
 @router.get("/models/{name:path}")
-async def show_model(name: str, state: State) -> documents.WholeModel:
+async def show_model(name: str, state: State) -> wire.WholeModel:
     """One model, with everything that its files say."""
     return await in_thread(partial(_whole, state.store, find_reference(name, state.store)))
 
 
 @router.delete("/models/{name:path}", dependencies=[MANAGES])
-async def remove_model(name: str, state: State) -> documents.Removed:
+async def remove_model(name: str, state: State) -> wire.Removed:
     """Forget a model; its files go when no other model needs them. Who uses it now may finish."""
     return await in_thread(partial(_remove, state, find_reference(name, state.store)))
 
 
 @router.get("/plans/{name:path}")
-async def show_plan(name: str, state: State) -> documents.ModelPlan:
+async def show_plan(name: str, state: State) -> wire.ModelPlan:
     """How a model would be loaded now: each setting with its reason."""
     return await in_thread(partial(_plan, state, find_reference(name, state.store)))
 
 
 @router.get("/resident")
-async def list_resident(state: State) -> documents.ResidentModels:
+async def list_resident(state: State) -> wire.ResidentModels:
     """Every model in memory."""
     resident = await in_thread(state.pool.resident)
-    return documents.ResidentModels(models=[_resident(one) for one in resident if is_visible(one.reference)])
+    return wire.ResidentModels(models=[_resident(one) for one in resident if is_visible(one.reference)])
 
 
 @router.post("/resident", dependencies=[MANAGES])
-async def load_model(wanted: documents.LoadRequest, state: State, http: HttpRequest) -> documents.ResidentModel:
+async def load_model(wanted: wire.LoadRequest, state: State, http: HttpRequest) -> wire.ResidentModel:
     """Load a model before it is asked for; answers when it is in memory. One that is there already stays."""
     reference = find_reference(wanted.model, state.store)
     return await while_connected(http, _load(state, as_leased(wanted.model, reference), reference, wanted.keep_alive_s))
 
 
 @router.delete("/resident/{name:path}", dependencies=[MANAGES])
-async def unload_model(name: str, state: State) -> documents.Unloaded:
+async def unload_model(name: str, state: State) -> wire.Unloaded:
     """Give a model up; who uses it now may finish."""
     reference = str(find_reference(name, state.store))
     if not await in_thread(partial(state.pool.unload, reference)):
         raise ModelNotFound(reference, hint="It is not in memory.")
-    return documents.Unloaded(name=reference)
+    return wire.Unloaded(name=reference)
 
 
 async def _load(
     state: ServerState, leasable: str, reference: StoredReference, keep_alive_s: float | None
-) -> documents.ResidentModel:
+) -> wire.ResidentModel:
     async with leased(state.pool, leasable, keep_alive_s=keep_alive_s) as loaded:
         resident = await in_thread(state.pool.resident)
         # A derived model is in memory under the name of what it was made from.
@@ -86,8 +87,8 @@ async def _load(
     return _resident(found)
 
 
-def _models(store: Store) -> list[documents.Model]:
-    return [documents.Model(**_row(files, facts_of(files))) for files in store.list()]
+def _models(store: Store) -> list[wire.Model]:
+    return [wire.Model(**_row(files, facts_of(files))) for files in store.list()]
 
 
 def _row(files: ModelFiles, facts: ModelFacts) -> dict[str, Any]:
@@ -105,11 +106,11 @@ def _row(files: ModelFiles, facts: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _whole(store: Store, reference: StoredReference) -> documents.WholeModel:
+def _whole(store: Store, reference: StoredReference) -> wire.WholeModel:
     files, manifest = _found(store, reference)
     facts = facts_of(files)
-    own = [documents.File(name=file.name, size_bytes=file.size_bytes, digest=file.digest) for file in manifest.files]
-    return documents.WholeModel(
+    own = [wire.File(name=file.name, size_bytes=file.size_bytes, digest=file.digest) for file in manifest.files]
+    return wire.WholeModel(
         **_row(files, facts),
         files=own,
         sampling=_set(manifest.sampling),
@@ -127,11 +128,11 @@ def _found(store: Store, reference: StoredReference) -> tuple[ModelFiles, Manife
     return files, store.show(reference)
 
 
-def _preset(preset: Preset) -> documents.ModelPreset:
-    return documents.ModelPreset(
+def _preset(preset: Preset) -> wire.ModelPreset:
+    return wire.ModelPreset(
         parent=preset.parent,
         system=preset.system,
-        messages=[documents.Turn(role=message.role, content=message.content) for message in preset.messages],
+        messages=[wire.Turn(role=message.role, content=message.content) for message in preset.messages],
         stop=list(preset.stop),
         max_tokens=preset.max_tokens,
         context_tokens=preset.context_tokens,
@@ -143,34 +144,39 @@ def _set(sampling: SamplingParams) -> dict[str, Any]:
     return {name: value for name, value in asdict(sampling).items() if value is not None}
 
 
-def _remove(state: ServerState, reference: StoredReference) -> documents.Removed:
+def _remove(state: ServerState, reference: StoredReference) -> wire.Removed:
     state.pool.unload(str(reference))
-    return documents.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
+    return wire.Removed(name=str(reference), freed_bytes=state.store.remove(reference))
 
 
-def _plan(state: ServerState, reference: StoredReference) -> documents.ModelPlan:
+def _plan(state: ServerState, reference: StoredReference) -> wire.ModelPlan:
     files, _ = _found(state.store, reference)
     engine = choose_engine(files.format, state.settings.engine)
     plan = plan_for(files, state.settings)
     memory = None
     if plan.memory is not None:
-        memory = documents.Memory(**asdict(plan.memory), total_bytes=plan.memory.total_bytes)
-    return documents.ModelPlan(
-        name=files.name, engine=engine.entry.name, engine_reason=engine.reason, choices=_choices(plan), memory=memory
+        memory = wire.Memory(**asdict(plan.memory), total_bytes=plan.memory.total_bytes)
+    return wire.ModelPlan(
+        name=files.name,
+        engine=engine.entry.name,
+        engine_reason=engine.reason,
+        engine_told=Sentence.of(engine.reason),
+        choices=_choices(plan),
+        memory=memory,
     )
 
 
-def _choices(plan: Plan) -> list[documents.Choice]:
+def _choices(plan: Plan) -> list[wire.Choice]:
     values = ((field.name, getattr(plan, field.name)) for field in fields(plan))
     return [
-        documents.Choice(name=name, value=choice.value, reason=choice.reason)
+        wire.Choice(name=name, value=choice.value, reason=choice.reason, told=Sentence.of(choice.reason))
         for name, choice in values
         if isinstance(choice, Choice)
     ]
 
 
-def _resident(resident: Any) -> documents.ResidentModel:
-    return documents.ResidentModel(
+def _resident(resident: Any) -> wire.ResidentModel:
+    return wire.ResidentModel(
         name=resident.reference,
         engine=resident.info.engine,
         context_tokens=resident.info.context_tokens,

@@ -9,9 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from madang.core.errors import MadangError
-from madang.server.failures import sentence_of
-from madang.server.manage import documents
+from madang.server.manage.documents import pulls as wire
+from madang.server.manage.errors import failure_of
 from madang.server.manage.following import FOLLOWED, follow
 from madang.server.names import find_origin
 from madang.server.pulls import Pull, Pulls
@@ -21,19 +20,19 @@ router = APIRouter()
 
 
 @router.post("/pulls", status_code=202, dependencies=[MANAGES])
-async def start_pull(wanted: documents.PullRequest, http: HttpRequest) -> documents.PullState:
+async def start_pull(wanted: wire.PullRequest, http: HttpRequest) -> wire.PullState:
     """Fetch a model. One that is being fetched already is joined; it goes on when the client leaves."""
     return _state(_pulls(http).start(find_origin(wanted.model)))
 
 
 @router.get("/pulls")
-async def list_pulls(http: HttpRequest) -> documents.PullStates:
+async def list_pulls(http: HttpRequest) -> wire.PullStates:
     """Downloads that are under way, and the last that are over."""
-    return documents.PullStates(pulls=[_state(pull) for pull in _pulls(http).list() if is_visible(str(pull.reference))])
+    return wire.PullStates(pulls=[_state(pull) for pull in _pulls(http).list() if is_visible(str(pull.reference))])
 
 
 @router.get("/pulls/{id}")
-async def show_pull(id: str, http: HttpRequest) -> documents.PullState:
+async def show_pull(id: str, http: HttpRequest) -> wire.PullState:
     """One download."""
     return _state(_found(http, id))
 
@@ -46,7 +45,7 @@ async def follow_pull(id: str, http: HttpRequest) -> Response:
 
 
 @router.delete("/pulls/{id}", dependencies=[MANAGES])
-async def cancel_pull(id: str, http: HttpRequest) -> documents.PullState:
+async def cancel_pull(id: str, http: HttpRequest) -> wire.PullState:
     """End a download, whoever wants it; what arrived is kept for the next one."""
     pull = _found(http, id)
     pull.cancel()
@@ -65,18 +64,14 @@ def _found(http: HttpRequest, id: str) -> Pull:
     return pull
 
 
-def _state(pull: Pull) -> documents.PullState:
+def _state(pull: Pull) -> wire.PullState:
     progress = pull.progress
-    error = None
-    if progress.error is not None:
-        code = progress.error.code if isinstance(progress.error, MadangError) else MadangError.code
-        error = documents.Failure(code=code, message=sentence_of(progress.error))
-    return documents.PullState(
+    return wire.PullState(
         id=pull.id,
         model=str(pull.reference),
         state=progress.state,
         total_bytes=progress.total_bytes,
         completed_bytes=progress.completed_bytes,
         started_at=pull.started_at,
-        error=error,
+        error=failure_of(progress.error),
     )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from madang.server.bridge import in_thread
 from madang.server.exchanges import SETTLE_S
 from madang.server.history import History, Kept, caller
-from madang.server.manage import documents
+from madang.server.manage.documents import runs as wire
 from madang.storage import Run
 
 router = APIRouter()
@@ -25,10 +25,10 @@ async def list_runs(
     model: Annotated[str | None, Query(max_length=4096)] = None,
     before: Annotated[int | None, Query(ge=0, lt=1 << 63)] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_RUNS)] = 100,
-) -> documents.RunStates:
+) -> wire.RunStates:
     """The caller's generations, the newest first. ``before`` is the id that the page before ended with."""
     runs = await in_thread(partial(_runs, history, caller(), model, before, limit))
-    return documents.RunStates(runs=[_state(run) for run in runs])
+    return wire.RunStates(runs=[_state(run) for run in runs])
 
 
 def _runs(history: History, owner: str, model: str | None, before: int | None, limit: int) -> list[Run]:
@@ -36,7 +36,7 @@ def _runs(history: History, owner: str, model: str | None, before: int | None, l
     return history.runs.list(owner, model=model, before=before, limit=limit)
 
 
-def _state(run: Run) -> documents.RunState:
+def _state(run: Run) -> wire.RunState:
     fields = asdict(run)
     del fields["owner"]
-    return documents.RunState(**fields)
+    return wire.RunState(**fields)

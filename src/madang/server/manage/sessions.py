@@ -23,7 +23,7 @@ from madang.core.messages import Message
 from madang.server.bridge import in_thread
 from madang.server.exchanges import SETTLE_S
 from madang.server.history import History, Kept, caller
-from madang.server.manage import documents
+from madang.server.manage.documents import sessions as wire
 
 router = APIRouter()
 
@@ -36,23 +36,23 @@ async def list_sessions(
     query: Annotated[str, Query(max_length=400)] = "",
     before: Annotated[float | None, Query(ge=0, le=1e12)] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_SESSIONS)] = 100,
-) -> documents.SessionStates:
+) -> wire.SessionStates:
     """The caller's sessions, the last used first; those that say all words of ``query``.
 
     ``before`` is a time in seconds since 1970: that of the last session on the page before.
     """
     found = await in_thread(partial(history.sessions.find, caller(), query, before=before, limit=limit))
-    return documents.SessionStates(sessions=[_state(session) for session in found])
+    return wire.SessionStates(sessions=[_state(session) for session in found])
 
 
 @router.post("/sessions", status_code=201)
-async def create_session(wanted: documents.SessionRequest, history: Kept) -> documents.SessionState:
+async def create_session(wanted: wire.SessionRequest, history: Kept) -> wire.SessionState:
     """Begin a session. Chat requests that name it (``madang.session``) are kept in it."""
     return _state(await in_thread(partial(history.sessions.create, caller(), _changes(wanted))))
 
 
 @router.post("/sessions/import", status_code=201)
-async def import_session(wanted: documents.ImportRequest, history: Kept) -> documents.SessionState:
+async def import_session(wanted: wire.ImportRequest, history: Kept) -> wire.SessionState:
     """Make a session of what was exported, here or elsewhere. It has ids of its own."""
     transcript = await in_thread(partial(_transcript, wanted))
     create = partial(history.sessions.create, caller(), transcript.changes, transcript.turns)
@@ -60,32 +60,32 @@ async def import_session(wanted: documents.ImportRequest, history: Kept) -> docu
 
 
 @router.get("/sessions/{id}")
-async def show_session(id: str, history: Kept, branches: bool = False) -> documents.WholeSession:
+async def show_session(id: str, history: Kept, branches: bool = False) -> wire.WholeSession:
     """One session with its conversation, or with every message of every branch."""
     return await in_thread(partial(_whole, history, caller(), id, branches))
 
 
 @router.post("/sessions/{id}")
-async def change_session(id: str, wanted: documents.SessionRequest, history: Kept) -> documents.SessionState:
+async def change_session(id: str, wanted: wire.SessionRequest, history: Kept) -> wire.SessionState:
     """Give it another title, model, persona or context policy, or other tags."""
     return _state(await in_thread(partial(history.sessions.change, caller(), id, _changes(wanted))))
 
 
 @router.delete("/sessions/{id}")
-async def remove_session(id: str, history: Kept) -> documents.RemovedSession:
+async def remove_session(id: str, history: Kept) -> wire.RemovedSession:
     """Delete it, with everything that was said in it."""
     await in_thread(partial(history.sessions.remove, caller(), id))
-    return documents.RemovedSession(id=id)
+    return wire.RemovedSession(id=id)
 
 
 @router.post("/sessions/{id}/messages", status_code=201)
-async def add_messages(id: str, wanted: documents.NewMessages, history: Kept) -> documents.WholeSession:
+async def add_messages(id: str, wanted: wire.NewMessages, history: Kept) -> wire.WholeSession:
     """Add what was said elsewhere, at the end or as a branch."""
     return await in_thread(partial(_added, history, caller(), id, wanted))
 
 
 @router.post("/sessions/{id}/branch")
-async def branch_session(id: str, wanted: documents.BranchRequest, history: Kept) -> documents.SessionState:
+async def branch_session(id: str, wanted: wire.BranchRequest, history: Kept) -> wire.SessionState:
     """Go on from another message. What came after it stays in its own branch."""
     return _state(await in_thread(partial(history.sessions.go_on_from, caller(), id, wanted.message)))
 
@@ -100,12 +100,12 @@ async def export_session(id: str, history: Kept, format: Literal["json", "markdo
     return await in_thread(partial(_exported, history, caller(), id, format))
 
 
-def _changes(wanted: documents.SessionRequest) -> Changes:
+def _changes(wanted: wire.SessionRequest) -> Changes:
     tags = None if wanted.tags is None else tuple(wanted.tags)
     return Changes(wanted.title, wanted.model, wanted.persona, wanted.context_policy, tags)
 
 
-def _transcript(wanted: documents.ImportRequest) -> Transcript:
+def _transcript(wanted: wire.ImportRequest) -> Transcript:
     match wanted.document, wanted.markdown:
         case dict(document), None:
             return from_document(document)
@@ -114,14 +114,14 @@ def _transcript(wanted: documents.ImportRequest) -> Transcript:
     raise InvalidRequest("An import has either a document or markdown.", param="document")
 
 
-def _whole(history: History, owner: str, id: str, branches: bool) -> documents.WholeSession:
+def _whole(history: History, owner: str, id: str, branches: bool) -> wire.WholeSession:
     history.journal.settle(SETTLE_S)
     session = history.sessions.get(owner, id)
     turns = (history.sessions.turns if branches else history.sessions.path)(owner, id)
-    return documents.WholeSession(**session_document(session), messages=[_message(turn) for turn in turns])
+    return wire.WholeSession(**session_document(session), messages=[_message(turn) for turn in turns])
 
 
-def _added(history: History, owner: str, id: str, wanted: documents.NewMessages) -> documents.WholeSession:
+def _added(history: History, owner: str, id: str, wanted: wire.NewMessages) -> wire.WholeSession:
     history.journal.settle(SETTLE_S)
     parent = history.sessions.get(owner, id).head if wanted.parent is None else wanted.parent or None
     if parent is not None:
@@ -145,9 +145,9 @@ def _file(id: str, suffix: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{id}.{suffix}"'}
 
 
-def _state(session: Session) -> documents.SessionState:
-    return documents.SessionState(**session_document(session))
+def _state(session: Session) -> wire.SessionState:
+    return wire.SessionState(**session_document(session))
 
 
-def _message(turn: Turn) -> documents.SessionMessage:
-    return documents.SessionMessage(**turn_document(turn))
+def _message(turn: Turn) -> wire.SessionMessage:
+    return wire.SessionMessage(**turn_document(turn))

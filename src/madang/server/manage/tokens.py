@@ -13,7 +13,7 @@ from madang.core.errors import ModelNotFound
 from madang.models import Store, StoredReference, load_catalog
 from madang.runtime.tokens import Cut, Tokenizers, cut
 from madang.server.bridge import in_thread
-from madang.server.manage import documents
+from madang.server.manage.documents import tokens as wire
 from madang.server.names import find_reference
 from madang.server.scopes import check_manager
 from madang.server.wire import State
@@ -22,7 +22,7 @@ router = APIRouter()
 
 
 @router.post("/tokens")
-async def cut_text(wanted: documents.TokensRequest, state: State, http: HttpRequest) -> documents.TextTokens:
+async def cut_text(wanted: wire.TokensRequest, state: State, http: HttpRequest) -> wire.TextTokens:
     """A text in the tokens of several models. Of models of the catalog that are not here, the tokenizer is fetched."""
     references = [find_reference(name, state.store) for name in wanted.models]
     if await in_thread(partial(_must_fetch, state.store, references)):
@@ -42,16 +42,14 @@ def _must_fetch(store: Store, references: Sequence[StoredReference]) -> bool:
     return bool(absent)
 
 
-def _cuts(
-    tokenizers: Tokenizers, references: Sequence[StoredReference], wanted: documents.TokensRequest
-) -> documents.TextTokens:
+def _cuts(tokenizers: Tokenizers, references: Sequence[StoredReference], wanted: wire.TokensRequest) -> wire.TextTokens:
     opened = [tokenizers.get(str(reference)) for reference in references]
     cuts = [cut(one, wanted.text, special=wanted.special) for one in opened]
-    return documents.TextTokens(n_characters=len(wanted.text), models=[_document(one) for one in cuts])
+    return wire.TextTokens(n_characters=len(wanted.text), models=[_document(one) for one in cuts])
 
 
-def _document(one: Cut) -> documents.ModelTokens:
-    return documents.ModelTokens(
+def _document(one: Cut) -> wire.ModelTokens:
+    return wire.ModelTokens(
         name=one.model.name,
         n_tokens=len(one.tokens),
         tokens_per_character=one.tokens_per_character,
@@ -59,5 +57,5 @@ def _document(one: Cut) -> documents.ModelTokens:
         context_tokens=one.model.context_tokens,
         context_share=one.context_share,
         vocabulary_size=one.model.tokenizer.vocab_size,
-        tokens=[documents.TextToken(**asdict(token)) for token in one.tokens],
+        tokens=[wire.TextToken(**asdict(token)) for token in one.tokens],
     )

@@ -5,6 +5,7 @@ import { persisted, useStore } from "@/app/store";
 import { ModelsPicker } from "@/components/ModelsPicker";
 import { Markdown } from "@/components/markdown/Markdown";
 import { EmptyState, FailureText } from "@/components/States";
+import { TextAndChoices } from "@/components/TextAndChoices";
 import { useTable } from "@/i18n/table";
 import { Figures } from "../chat/Figures";
 import classes from "./Compare.module.css";
@@ -55,73 +56,74 @@ function QuestionForm({ models, isBusy }: { models: readonly string[]; isBusy: b
     if (isReady) void contest({ prompt: prompt.trim(), models: chosen, isOneByOne, isGreedy, maxTokens });
   };
   return (
-    <form className={classes.question} onSubmit={submit}>
-      <div>
-        <Textarea
-          label={own.prompt}
-          description={own.promptHint}
-          value={prompt}
-          onChange={(event) => setPrompt(event.currentTarget.value)}
-          onKeyDown={(event) => {
-            if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) submit(event);
-          }}
-          autosize
-          minRows={3}
-          maxRows={10}
-        />
-        <div className={classes.samples}>
-          <span>{own.samples}</span>
-          {own.sampleTexts.map((sample) => (
-            <Button key={sample} size="compact-xs" variant="default" onClick={() => setPrompt(sample)}>
-              {sample}
-            </Button>
-          ))}
-        </div>
-        <div className={classes.switches}>
-          <Switch
-            label={own.greedy}
-            description={own.greedyWhy}
-            checked={isGreedy}
-            onChange={(event) => setGreedy(event.currentTarget.checked)}
+    <form onSubmit={submit}>
+      <TextAndChoices
+        text={
+          <Textarea
+            label={own.prompt}
+            description={own.promptHint}
+            value={prompt}
+            onChange={(event) => setPrompt(event.currentTarget.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) submit(event);
+            }}
+            autosize
+            minRows={3}
+            maxRows={10}
           />
-          <Switch
-            label={own.oneByOne}
-            description={own.oneByOneWhy}
-            checked={isOneByOne}
-            onChange={(event) => setOneByOne(event.currentTarget.checked)}
-          />
-        </div>
-      </div>
-      <div className={classes.choices}>
-        <ModelsPicker
-          label={own.models}
-          description={own.modelsHint}
-          models={models}
-          most={MOST_MODELS}
-          value={chosen}
-          onChange={chosenModels.set}
-        />
-        <NumberInput
-          label={own.longest}
-          value={maxTokens}
-          onChange={(value) => typeof value === "number" && setMaxTokens(value)}
-          min={1}
-          max={LONGEST_TOKENS}
-          clampBehavior="strict"
-          allowDecimal={false}
-          hideControls
-        />
-        {isBusy ? (
-          // Another element than the one below: it must not become one that submits while it is being pressed.
-          <Button key="stop" variant="default" leftSection={<IconPlayerStop size={16} />} onClick={stopAll}>
-            {own.stopAll}
-          </Button>
-        ) : (
-          <Button key="ask" type="submit" disabled={!isReady}>
-            {own.run}
-          </Button>
-        )}
-      </div>
+        }
+        samplesLabel={own.samples}
+        samples={own.sampleTexts.map((sample) => [sample, sample])}
+        onSample={setPrompt}
+        more={
+          <div className={classes.switches}>
+            <Switch
+              label={own.greedy}
+              description={own.greedyWhy}
+              checked={isGreedy}
+              onChange={(event) => setGreedy(event.currentTarget.checked)}
+            />
+            <Switch
+              label={own.oneByOne}
+              description={own.oneByOneWhy}
+              checked={isOneByOne}
+              onChange={(event) => setOneByOne(event.currentTarget.checked)}
+            />
+          </div>
+        }
+        choices={
+          <>
+            <ModelsPicker
+              label={own.models}
+              description={own.modelsHint}
+              models={models}
+              most={MOST_MODELS}
+              value={chosen}
+              onChange={chosenModels.set}
+            />
+            <NumberInput
+              label={own.longest}
+              value={maxTokens}
+              onChange={(value) => typeof value === "number" && setMaxTokens(value)}
+              min={1}
+              max={LONGEST_TOKENS}
+              clampBehavior="strict"
+              allowDecimal={false}
+              hideControls
+            />
+            {isBusy ? (
+              // Another element than the one below: it must not become one that submits while it is being pressed.
+              <Button key="stop" variant="default" leftSection={<IconPlayerStop size={16} />} onClick={stopAll}>
+                {own.stopAll}
+              </Button>
+            ) : (
+              <Button key="ask" type="submit" disabled={!isReady}>
+                {own.run}
+              </Button>
+            )}
+          </>
+        }
+      />
     </form>
   );
 }

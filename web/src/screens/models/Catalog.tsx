@@ -2,38 +2,42 @@ import { Badge, Button, Select, TextInput, Tooltip } from "@mantine/core";
 import { IconSearch, IconSearchOff } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
+import type { Schemas } from "@/api/client";
 import { Loaded } from "@/components/Loaded";
 import { EmptyState } from "@/components/States";
 import { useFormats, useLanguage } from "@/i18n";
 import { useTable } from "@/i18n/table";
+import { Figures } from "./Figures";
 import { type Filter, filtered, isFiltering, languagesOf, NO_FILTER, parametersOf } from "./filtering";
 import classes from "./Models.module.css";
 import { PullButton } from "./PullButton";
 import { type CatalogModel, catalogQuery, type Pull } from "./queries";
+import { useReason } from "./reasons";
 import { texts } from "./texts";
 
 const SIZES_GB = [1, 2, 4, 8, 16, 32];
-const TASKS = ["general", "korean", "coding", "math", "summarize", "rag", "embedding", "rerank"] as const;
+export const TASKS = ["general", "korean", "coding", "math", "summarize", "rag", "embedding", "rerank"] as const;
 
 /** Every model that can be pulled by name, as it would be on this machine. */
 export function Catalog({ pulls }: { pulls: readonly Pull[] }) {
   const catalog = useQuery(catalogQuery);
   return (
     <Loaded of={catalog}>
-      {(found) => <CatalogView models={found.models} speedIs={found.speed_is} pulls={pulls} />}
+      {(found) => <CatalogView models={found.models} speedTold={found.speed_told} pulls={pulls} />}
     </Loaded>
   );
 }
 
 interface ViewProps {
   models: readonly CatalogModel[];
-  speedIs: string;
+  speedTold: Schemas["Sentence"];
   pulls: readonly Pull[];
 }
 
-function CatalogView({ models, speedIs, pulls }: ViewProps) {
+function CatalogView({ models, speedTold, pulls }: ViewProps) {
   const own = useTable(texts);
   const { count } = useFormats();
+  const reason = useReason();
   const [filter, setFilter] = useState(NO_FILTER);
   const shown = useMemo(() => filtered(models, filter), [models, filter]);
   return (
@@ -44,7 +48,7 @@ function CatalogView({ models, speedIs, pulls }: ViewProps) {
           ? own.found(count(shown.length), count(models.length))
           : own.foundAll(count(models.length))}
         {" · "}
-        {own.speedIs}: {speedIs}
+        {own.speedIs}: {reason(speedTold)}
       </p>
       {shown.length === 0 ? (
         <EmptyState
@@ -167,7 +171,7 @@ function Choice({ label, any, options, value, onChange }: ChoiceProps) {
 
 function CatalogRow({ model, pulls }: { model: CatalogModel; pulls: readonly Pull[] }) {
   const own = useTable(texts);
-  const { bytes, rate, count } = useFormats();
+  const { count } = useFormats();
   const forecast = model.forecast;
   const facts = [
     model.parameters === null ? null : parametersOf(model.parameters),
@@ -184,44 +188,16 @@ function CatalogRow({ model, pulls }: { model: CatalogModel; pulls: readonly Pul
           {model.tasks.map((task) => own.tasks[task as keyof typeof own.tasks] ?? task).join(", ")}
         </p>
       </div>
-      <dl className={classes.figures}>
-        <div>
-          <dt>{own.memory}</dt>
-          <dd>
-            {forecast.memory_bytes === null ? own.unknown : bytes(forecast.memory_bytes)}
-            {forecast.memory_bytes !== null && !forecast.is_exact && <small> {own.estimated}</small>}
-          </dd>
-        </div>
-        <div>
-          <dt>{own.speed}</dt>
-          <dd>{forecast.tokens_per_s === null ? own.unknown : own.tokensPerS(rate(forecast.tokens_per_s))}</dd>
-        </div>
-        <div>
-          <dt>{own.license}</dt>
-          <dd>
-            <LicenseText license={model.license} commercial={model.commercial} />
-          </dd>
-        </div>
-      </dl>
+      <Figures
+        memoryBytes={forecast.memory_bytes}
+        isExact={forecast.is_exact}
+        tokensPerS={forecast.tokens_per_s}
+        license={model.license}
+        commercial={model.commercial}
+      />
       <FitBadge fits={forecast.fits} />
       <PullButton name={model.name} isHere={model.is_here} pulls={pulls} />
     </li>
-  );
-}
-
-export function LicenseText({ license, commercial }: { license: string | null; commercial: string | null }) {
-  const own = useTable(texts);
-  if (license === null) return own.unknown;
-  const terms = {
-    yes: own.commercialYes,
-    conditions: own.commercialConditions,
-    no: own.commercialNo,
-    unknown: own.commercialUnknown,
-  };
-  return (
-    <>
-      {license} <small>{terms[(commercial ?? "unknown") as keyof typeof terms] ?? commercial}</small>
-    </>
   );
 }
 

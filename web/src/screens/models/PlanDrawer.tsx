@@ -6,6 +6,7 @@ import { useFormats, useText } from "@/i18n";
 import { useTable } from "@/i18n/table";
 import classes from "./Plan.module.css";
 import { planQuery } from "./queries";
+import { useReason } from "./reasons";
 import { texts } from "./texts";
 
 /** How a model would be loaded now: each setting with its reason. */
@@ -29,9 +30,10 @@ export function PlanDrawer({ name, onClose }: { name: string; onClose: () => voi
 
 function PlanView({ plan }: { plan: Schemas["ModelPlan"] }) {
   const own = useTable(texts);
+  const reason = useReason();
   return (
     <div className={classes.plan}>
-      <p className={classes.engine}>{own.planEngine(plan.engine, plan.engine_reason)}</p>
+      <p className={classes.engine}>{own.planEngine(plan.engine, reason(plan.engine_told))}</p>
       <h3 className={classes.heading}>{own.planMemory}</h3>
       {plan.memory === null ? <p>{own.noMemory}</p> : <MemoryParts memory={plan.memory} />}
       <h3 className={classes.heading}>{own.choices}</h3>
@@ -78,6 +80,7 @@ function MemoryParts({ memory }: { memory: Schemas["Memory"] }) {
 function ChoiceRow({ choice }: { choice: Schemas["Choice"] }) {
   const own = useTable(texts);
   const { bytes, count } = useFormats();
+  const reason = useReason();
   const name = own.settings[choice.name as keyof typeof own.settings] ?? choice.name;
   return (
     <div>
@@ -85,7 +88,7 @@ function ChoiceRow({ choice }: { choice: Schemas["Choice"] }) {
         {name}
         <strong>{valueText()}</strong>
       </dt>
-      <dd>{choice.reason}</dd>
+      <dd>{reason(choice.told)}</dd>
     </div>
   );
 

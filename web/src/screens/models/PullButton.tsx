@@ -25,7 +25,7 @@ export function PullButton({ name, isHere, pulls }: { name: string; isHere: bool
   return (
     <Button
       className={classes.pullButton ?? ""}
-      size="compact-md"
+      size="compact-sm"
       variant="light"
       aria-label={`${own.pull}: ${name}`}
       leftSection={<IconDownload size={15} />}

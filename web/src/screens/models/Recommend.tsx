@@ -8,14 +8,14 @@ import { Section } from "@/components/Screen";
 import { EmptyState } from "@/components/States";
 import { useFormats, useLanguage } from "@/i18n";
 import { useTable } from "@/i18n/table";
-import { LicenseText, nameOf } from "./Catalog";
+import { nameOf, TASKS } from "./Catalog";
+import { Figures } from "./Figures";
 import { languagesOf } from "./filtering";
 import classes from "./Models.module.css";
 import { PullButton } from "./PullButton";
 import { catalogQuery, type Pull, type Recommendation, recommendationsQuery, type Wish } from "./queries";
+import { useReason } from "./reasons";
 import { texts } from "./texts";
-
-const TASKS = ["general", "korean", "coding", "math", "summarize", "rag", "embedding", "rerank"] as const;
 
 /** "What for?": a wish, and the models that serve it here, each with its reasons. */
 export function Recommend({ pulls }: { pulls: readonly Pull[] }) {
@@ -45,7 +45,9 @@ function WishForm({ wish, onWish }: { wish: Wish; onWish: (wish: Wish) => void }
   const { data } = useQuery(catalogQuery);
   const [draft, setDraft] = useState(wish);
   const names = useMemo(() => new Intl.DisplayNames(language, { type: "language" }), [language]);
-  const languages = useMemo(() => languagesOf(data?.models ?? []), [data]);
+  const known = useMemo(() => languagesOf(data?.models ?? []), [data]);
+  // The one that is chosen has a name before the catalog is here.
+  const languages = draft.language === null || known.includes(draft.language) ? known : [draft.language, ...known];
   const change = (part: Partial<Wish>) => setDraft({ ...draft, ...part });
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -108,8 +110,9 @@ function WishForm({ wish, onWish }: { wish: Wish; onWish: (wish: Wish) => void }
 function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls: readonly Pull[] }) {
   const own = useTable(texts);
   const { bytes, count } = useFormats();
+  const reason = useReason();
   const task = own.tasks[answer.task as keyof typeof own.tasks] ?? answer.task;
-  const leftOut = Object.entries(answer.left_out).map(([why, n]) => `${why} (${count(n)})`);
+  const leftOut = Object.entries(answer.left_out).map(([why, n]) => `${reason(why)} (${count(n)})`);
   return (
     <>
       <p className={classes.found} role="status">
@@ -128,14 +131,14 @@ function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls:
       )}
       <details className={classes.rule}>
         <summary>{own.rule}</summary>
-        <p>{answer.rule}</p>
+        <p>{reason(answer.rule)}</p>
         {leftOut.length > 0 && (
           <p>
             {own.leftOut}: {leftOut.join(", ")}
           </p>
         )}
         <p>
-          {own.speedIs}: {answer.speed_is}
+          {own.speedIs}: {reason(answer.speed_told)}
         </p>
       </details>
     </>
@@ -144,7 +147,8 @@ function Ranking({ answer, pulls }: { answer: Schemas["Recommendations"]; pulls:
 
 function Ranked({ place, model, pulls }: { place: number; model: Recommendation; pulls: readonly Pull[] }) {
   const own = useTable(texts);
-  const { bytes, rate, count } = useFormats();
+  const { count } = useFormats();
+  const reason = useReason();
   const steps = model.steps.join("\n");
   return (
     <li className={classes.row}>
@@ -156,8 +160,8 @@ function Ranked({ place, model, pulls }: { place: number; model: Recommendation;
           {model.name} <small>{model.type}</small>
         </h2>
         <ul className={classes.reasons}>
-          {model.reasons.map((reason) => (
-            <li key={reason}>{reason}</li>
+          {model.told.map((told) => (
+            <li key={told.template}>{reason(told)}</li>
           ))}
           {model.most_context_tokens !== null && <li>{own.mostContext(count(model.most_context_tokens))}</li>}
         </ul>
@@ -171,25 +175,13 @@ function Ranked({ place, model, pulls }: { place: number; model: Recommendation;
           </details>
         )}
       </div>
-      <dl className={classes.figures}>
-        <div>
-          <dt>{own.memory}</dt>
-          <dd>
-            {bytes(model.memory_bytes)}
-            {!model.is_exact && <small> {own.estimated}</small>}
-          </dd>
-        </div>
-        <div>
-          <dt>{own.speed}</dt>
-          <dd>{model.tokens_per_s === null ? own.unknown : own.tokensPerS(rate(model.tokens_per_s))}</dd>
-        </div>
-        <div>
-          <dt>{own.license}</dt>
-          <dd>
-            <LicenseText license={model.license} commercial={model.commercial} />
-          </dd>
-        </div>
-      </dl>
+      <Figures
+        memoryBytes={model.memory_bytes}
+        isExact={model.is_exact}
+        tokensPerS={model.tokens_per_s}
+        license={model.license}
+        commercial={model.commercial}
+      />
       <PullButton name={model.pull} isHere={model.is_here} pulls={pulls} />
     </li>
   );

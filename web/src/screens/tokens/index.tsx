@@ -14,6 +14,7 @@ import { Loaded } from "@/components/Loaded";
 import { ModelsPicker } from "@/components/ModelsPicker";
 import { Screen, Section } from "@/components/Screen";
 import { EmptyState } from "@/components/States";
+import { TextAndChoices } from "@/components/TextAndChoices";
 import { useFormats, useText } from "@/i18n";
 import { useTable } from "@/i18n/table";
 import { modelsQuery } from "../models/queries";
@@ -81,8 +82,8 @@ function TokensOf({ models }: { models: readonly Schemas["Model"][] }) {
   }
   return (
     <>
-      <div className={classes.given}>
-        <div>
+      <TextAndChoices
+        text={
           <Textarea
             label={own.text}
             description={own.textHint}
@@ -94,38 +95,29 @@ function TokensOf({ models }: { models: readonly Schemas["Model"][] }) {
             maxRows={12}
             spellCheck={false}
           />
-          <div className={classes.samples}>
-            <span id="samples">{own.tryIt}</span>
-            {(Object.keys(SAMPLES) as (keyof typeof SAMPLES)[]).map((name) => (
-              <Button
-                key={name}
-                size="compact-xs"
-                variant="default"
-                aria-describedby="samples"
-                onClick={() => typedText.set(SAMPLES[name])}
-              >
-                {own.samples[name]}
-              </Button>
-            ))}
-          </div>
-        </div>
-        <div className={classes.choices}>
-          <ModelsPicker
-            label={own.models}
-            description={own.modelsHint}
-            models={models.map((model) => model.name)}
-            most={MOST_MODELS}
-            value={names}
-            onChange={chosenModels.set}
-          />
-          <Switch
-            label={own.special}
-            description={own.specialWhy}
-            checked={isSpecial}
-            onChange={(event) => setSpecial(event.currentTarget.checked)}
-          />
-        </div>
-      </div>
+        }
+        samplesLabel={own.tryIt}
+        samples={(Object.keys(SAMPLES) as (keyof typeof SAMPLES)[]).map((name) => [own.samples[name], SAMPLES[name]])}
+        onSample={typedText.set}
+        choices={
+          <>
+            <ModelsPicker
+              label={own.models}
+              description={own.modelsHint}
+              models={models.map((model) => model.name)}
+              most={MOST_MODELS}
+              value={names}
+              onChange={chosenModels.set}
+            />
+            <Switch
+              label={own.special}
+              description={own.specialWhy}
+              checked={isSpecial}
+              onChange={(event) => setSpecial(event.currentTarget.checked)}
+            />
+          </>
+        }
+      />
       {names.length === 0 ? (
         <EmptyState icon={IconTextRecognition} title={own.noModels} />
       ) : (

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from madang.server.ingests import IngestState
-from madang.server.manage.documents import Document, Failure, Request
+from madang.server.manage.documents.base import Document, Failure, Request
 
 
 class CollectionState(Document):
