@@ -43,6 +43,16 @@ def labelled(item: Encoded) -> npt.NDArray[np.int64]:
     return positions
 
 
+def digest_items(items: Sequence[Encoded]) -> str:
+    """SHA-256 of sequences and their labels: others have another."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(len(item.input_ids).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(item.input_ids, "<i4").tobytes())
+        digest.update(np.ascontiguousarray(item.labels, "<i4").tobytes())
+    return digest.hexdigest()
+
+
 class TeacherLogits:
     """The rows of some sequences, by their number."""
 
@@ -106,16 +116,11 @@ def _record(n_top: int) -> np.dtype[Any]:
 
 
 def _facts(items: Sequence[Encoded], teacher_name: str, n_top: int, temperature: float) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(len(item.input_ids).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(item.input_ids, "<i4").tobytes())
-        digest.update(np.ascontiguousarray(item.labels, "<i4").tobytes())
     return {
         "version": _VERSION,
         "teacher": teacher_name,
         "sequences": len(items),
-        "sequences_sha256": digest.hexdigest(),
+        "sequences_sha256": digest_items(items),
         "n_top": n_top,
         "temperature": temperature,
     }
