@@ -85,7 +85,7 @@ def merge(  # noqa: PLR0913  (a command line's options are its parameters)
     size_bytes = sum(one.stat().st_size for one in target.glob("*.safetensors"))
     document: dict[str, Any] = {"path": str(target.absolute()), "size_bytes": size_bytes, **told}
     if report_words is not None:
-        models = {source.name: source.folder for source in sources if source.adapter is None}
+        models = {source.name: source.folder for source in sources if not source.is_adapted}
         models |= {} if origin is None else {origin.name: origin.folder}
         document["certificate"] = certified(
             target, {**models, "merged": target}, report_words, n_threads(settings), told

@@ -77,7 +77,7 @@ def sweep(
     alone = [
         (source.name, perplexity_of(source.folder, validation, n_threads))
         for source in sources
-        if source.adapter is None
+        if not source.is_adapted
     ]
     tried: list[tuple[Recipe, float]] = []
     target.parent.mkdir(parents=True, exist_ok=True)
