@@ -42,6 +42,9 @@ def test_a_pruned_model_comes_with_its_certificate(madang: Madang, base: Path, t
     assert certificate["models"]["before"]["mean_kl"] == pytest.approx(0, abs=1e-6)
     assert certificate["models"]["pruned"]["mean_kl"] > 0
     assert certificate["models"]["pruned"]["decode_tokens_s"] > 0
+    [kept] = madang("runs", "list", "--kind", "prune", "--json").json()["runs"]
+    assert (kept["model"], kept["of"]) == ("small", [str(base)])
+    assert kept["scores"]["perplexity"] == certificate["models"]["pruned"]["perplexity"]
 
 
 def test_a_student_is_taught_by_a_file(madang: Madang, base: Path, text: Path, tmp_path: Path) -> None:
@@ -55,6 +58,8 @@ def test_a_student_is_taught_by_a_file(madang: Madang, base: Path, text: Path, t
     assert told["loss"] > 0
     assert json.loads((target / "distillation.json").read_text())["config"]["soft_weight"] == 0.5
     assert list((tmp_path / "home" / "teachers").glob("*/teacher.json"))
+    [kept] = madang("runs", "list", "--kind", "distill", "--json").json()["runs"]
+    assert kept["scores"]["loss"]["value"] == told["loss"]
 
 
 def test_a_sweep_tells_what_it_tried(madang: Madang, base: Path, text: Path, tmp_path: Path) -> None:
@@ -64,6 +69,8 @@ def test_a_sweep_tells_what_it_tried(madang: Madang, base: Path, text: Path, tmp
     assert result.status == 0, result.err
     told = result.json()
     assert [one["method"] for one in told["tried"]] == ["slerp"] * 3
+    shown = madang("runs", "show", "1", "--json").json()
+    assert (shown["kind"], shown["document"]["chosen"]) == ("merge", told["chosen"])
     assert told["alone"][0]["perplexity"] == pytest.approx(told["tried"][0]["perplexity"], rel=1e-4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, note
-from madang.cli.prune import certified, folder_of, n_threads, tell_folder
+from madang.cli.prune import certified, folder_of, keep_made, n_threads, tell_folder
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest, UnsupportedModel
 from madang.core.settings import Settings
@@ -103,6 +104,7 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     The teacher's likeliest words are kept on disk and computed once. A run that was broken off goes on when the same
     command is given again.
     """
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if responses:
         _answer(source, target, teacher, max_tokens, settings, as_json=as_json)
@@ -131,6 +133,7 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
         models = {"before": student, "distilled": target}
         told = {"config": asdict(config), "tokens_learnt": document["tokens"]}
         document["certificate"] = certified(target, models, report_words, n_threads(settings), told)
+    keep_made(settings, "distill", [source], document, begun_s)
     tell_folder(document, as_json)
 
 

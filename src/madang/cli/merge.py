@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import note
-from madang.cli.prune import CHUNK_TOKENS, REPORT_CHUNKS, certified, n_threads, tell_folder
+from madang.cli.prune import CHUNK_TOKENS, REPORT_CHUNKS, certified, keep_made, n_threads, tell_folder
 from madang.cli.sizing import read_text
 from madang.core.errors import InvalidRequest
 
@@ -63,6 +64,7 @@ def merge(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.training.folders import require_new
     from madang.training.merging import open_source, recipes_to_try, sweep, write_merged
 
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if len(paths) < 2:
         raise InvalidRequest("There must be something to merge, and a folder to write.", hint="madang merge A B DST")
@@ -90,6 +92,7 @@ def merge(  # noqa: PLR0913  (a command line's options are its parameters)
         document["certificate"] = certified(
             target, {**models, "merged": target}, report_words, n_threads(settings), told
         )
+    keep_made(settings, "merge", list(map(str, given)), document, begun_s)
     tell_folder(document, as_json)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +65,7 @@ def prune(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.training.folders import require_new
     from madang.training.pruning import write_cut
 
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if layers is None and ffn is None and heads is None and kv_heads is None:
         raise InvalidRequest("Nothing is to be left out.", hint="Give --layers, --ffn, --heads or --kv-heads.")
@@ -75,6 +79,7 @@ def prune(  # noqa: PLR0913  (a command line's options are its parameters)
     if report_words is not None:
         models = {"before": folder, "pruned": target}
         document["certificate"] = certified(target, models, report_words, n_threads(settings), measured.told)
+    keep_made(settings, "prune", [source], document, begun_s)
     tell_folder(document, as_json)
 
 
@@ -114,6 +119,29 @@ def certified(
     document = {**certify(models, chunks, n_threads=threads), **(told or {})}
     write_atomically(target / CERTIFICATE_FILE, json.dumps(document, indent=2) + "\n")
     return document
+
+
+def keep_made(settings: Settings, kind: str, sources: Sequence[str], document: dict[str, Any], begun_s: float) -> None:
+    """Into the ledger, with the figures of what was made; ``begun_s`` is when, of ``time.monotonic``."""
+    from madang.cli.ledger import keep_run, tell_run
+    from madang.storage import Experiment
+    from madang.training.models import digest_of
+
+    made = list(document.get("certificate", {}).get("models", {}).values())[-1:]
+    scores = {"perplexity": made[0]["perplexity"], "KL": {"value": made[0]["mean_kl"]}} if made else {}
+    if "loss" in document:
+        scores["loss"] = {"value": document["loss"]}
+    path = Path(document["path"])
+    own = Experiment(
+        kind=kind,
+        model=path.name,
+        digest=digest_of(path),
+        made_at=datetime.now(UTC),
+        seconds=time.monotonic() - begun_s,
+        facts={"of": list(sources), "scores": scores},
+        document=document,
+    )
+    tell_run(keep_run(settings.home, own))
 
 
 def tell_folder(document: dict[str, Any], as_json: bool) -> None:
