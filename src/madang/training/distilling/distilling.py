@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from madang.core.errors import InvalidRequest
+from madang.formats.tokenizers import tokenizer_from_json
 from madang.training.batching import order
 from madang.training.checkpoints import Checkpoints
 from madang.training.distilling.losses import weighted
 from madang.training.distilling.student import Student
-from madang.training.distilling.teacher_logits import TeacherLogits, digest_items, labelled
+from madang.training.distilling.teacher_logits import TeacherLogits, TeacherRows, digest_items, labelled
 from madang.training.examples.encoding import Encoded
 from madang.training.optimizer import Optimizer
 from madang.training.runs import RunFolder
@@ -33,6 +34,8 @@ class DistilConfig:
     """How a student learns.
 
     soft_weight       of the teacher's distribution, 0 to 1; the text has the rest (losses.py)
+    beta              which divergence from the teacher: 0 forward KL, 1 reverse KL, between them Jensen-Shannon
+    on_policy         share of the steps, spread evenly, on what the student writes itself; the teacher alone has a say
     batch_sequences   per step
     steps             None goes through the sequences once
     warmup_share      of the steps, in which the rate rises to ``learning_rate``; it falls to a tenth of it in the end
@@ -41,6 +44,8 @@ class DistilConfig:
 
     soft_weight: float = 0.5
     temperature: float = 1.0
+    beta: float = 0.0
+    on_policy: float = 0.0
     learning_rate: float = 2e-4
     batch_sequences: int = 2
     steps: int | None = None
@@ -54,6 +59,8 @@ class DistilConfig:
         bounds = {
             "soft_weight": 0 <= self.soft_weight <= 1,
             "temperature": 0 < self.temperature < math.inf,
+            "beta": 0 <= self.beta <= 1,
+            "on_policy": 0 <= self.on_policy <= 1,
             "learning_rate": 0 < self.learning_rate < 1,
             "batch_sequences": 1 <= self.batch_sequences <= 65_536,
             "steps": self.steps is None or self.steps >= 1,
@@ -99,8 +106,9 @@ def distil(
     _check(items, teacher, config)
     run = RunFolder(run_folder)
     _claim(run, _facts(student, items, teacher, config))
+    ends = tokenizer_from_json(student).end_ids if config.on_policy > 0 else ()
     learner = Student(student, precision=config.precision, n_threads=n_threads)
-    lesson = _Lesson(items, teacher if config.soft_weight > 0 else None, config)
+    lesson = _Lesson(items, teacher if config.soft_weight > 0 else None, config, ends)
     done = _Loop(learner, lesson, run).run(tell)
     learner.save(target, {"distillation.json": {"config": asdict(config), **asdict(done)}})
     return done
@@ -111,6 +119,8 @@ def _check(items: Sequence[Encoded], teacher: TeacherLogits | None, config: Dist
         raise InvalidRequest("There is nothing to learn: no sequence has a token with a label.", param="data")
     if config.soft_weight > 0 and teacher is None:
         raise InvalidRequest("A soft weight above 0 needs a teacher.", param="soft_weight", hint="Give --teacher.")
+    if config.on_policy > 0 and config.soft_weight == 0:
+        raise InvalidRequest("What a student writes itself needs a teacher.", param="on_policy")
     if teacher is not None and teacher.temperature != config.temperature:
         raise InvalidRequest(
             f"The teacher's logits were kept for temperature {teacher.temperature:g}, not {config.temperature:g}.",
@@ -126,7 +136,7 @@ def _facts(
     return {
         "student": str(student.resolve()),
         "sequences_sha256": digest_items(items),
-        "n_top": None if teacher is None else teacher.n_top,
+        "teacher": None if teacher is None else [teacher.name, teacher.n_top],
         **settings,
     }
 
@@ -145,8 +155,10 @@ def _claim(run: RunFolder, facts: dict[str, Any]) -> None:
 class _Lesson:
     """What is learnt, and how; sequences without a label teach nothing."""
 
-    def __init__(self, items: Sequence[Encoded], teacher: TeacherLogits | None, config: DistilConfig) -> None:
-        self.items, self.teacher, self.config = items, teacher, config
+    def __init__(
+        self, items: Sequence[Encoded], teacher: TeacherLogits | None, config: DistilConfig, ends: Collection[int]
+    ) -> None:
+        self.items, self.teacher, self.config, self._ends = items, teacher, config, ends
         self._numbers = np.array([number for number, item in enumerate(items) if len(labelled(item))])
         self._steps_per_epoch = -(-len(self._numbers) // config.batch_sequences)
         self.n_steps = self._steps_per_epoch if config.steps is None else config.steps
@@ -158,6 +170,30 @@ class _Lesson:
             epoch, place = divmod(step, self._steps_per_epoch)
             shuffled = self._numbers[order(len(self._numbers), self.config.seed, epoch)]
             yield shuffled[place * size : (place + 1) * size].tolist()
+
+    def is_on_policy(self, step: int) -> bool:
+        """Whether the step after ``step`` is on the student's own words."""
+        before, after = (int(self.config.on_policy * n + 1e-9) for n in (step, step + 1))
+        return after > before
+
+    def part(self, student: Student, step: int, batch: Sequence[int]) -> _Part:
+        """What the step after ``step`` learns from; what is drawn for it depends on nothing but the student."""
+        items = [self.items[number] for number in batch]
+        if self.teacher is None:
+            return _Part(items, None, 0.0)
+        if not self.is_on_policy(step):
+            return _Part(items, [self.teacher[number] for number in batch], self.config.soft_weight)
+        seeds = [(self.config.seed, step, place) for place in range(len(batch))]
+        own = [student.in_own_words(item, self._ends, seed) for item, seed in zip(items, seeds, strict=True)]
+        return _Part(own, [self.teacher.score(item) for item in own], 1.0)
+
+
+class _Part(NamedTuple):
+    """Sequences, what the teacher says of them, and how much that counts."""
+
+    items: list[Encoded]
+    teacher: list[TeacherRows] | None
+    soft_weight: float
 
 
 class _Loop:
@@ -195,12 +231,11 @@ class _Loop:
     def _step(self, done: Distilled, batch: list[int]) -> tuple[Distilled, dict[str, Any]]:
         """What is done after it, and its line of the log."""
         begun, lesson, config = time.perf_counter(), self._lesson, self._lesson.config
-        items = [lesson.items[number] for number in batch]
-        teacher = None if lesson.teacher is None else [lesson.teacher[number] for number in batch]
+        items, teacher, soft_weight = lesson.part(self._student, done.step, batch)
         n_tokens = sum(len(item.input_ids) for item in items)
         n_labelled = sum(len(labelled(item)) for item in items)
-        parts = self._student.parts(items, teacher, config.temperature)
-        loss = weighted(parts, n_labelled, config.soft_weight, config.temperature)
+        parts = self._student.parts(items, teacher, config.temperature, config.beta)
+        loss = weighted(parts, n_labelled, soft_weight, config.temperature)
         loss.backward()
         mean = float(loss.detach())
         rate, norm = self._optimizer.step(done.step, mean, self._checkpoints)
@@ -211,6 +246,7 @@ class _Loop:
         line = {
             "step": after.step,
             "steps": lesson.n_steps,
+            "on_policy": lesson.is_on_policy(done.step),
             "loss": mean,
             "kl": float(parts.kl.detach()) / n_labelled,
             "cross_entropy": float(parts.cross_entropy.detach()) / n_labelled,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,8 @@ from madang.formats.families import describe_folder
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
 from madang.training.batching import pad_row
-from madang.training.distilling.losses import LossParts, top_k_kl
+from madang.training.distilling.losses import LossParts, top_k_divergence
+from madang.training.distilling.own_words import in_own_words
 from madang.training.distilling.teacher_logits import TeacherRows
 from madang.training.examples.encoding import Encoded
 from madang.training.folders import copy_companions, require_new
@@ -50,8 +51,15 @@ class Student(Objective):
         """Of its weights; a tied head is not there twice."""
         return sum(weight.numel() * weight.element_size() for weight in self.causal.parameters())
 
-    def parts(self, items: Sequence[Encoded], teacher: Sequence[TeacherRows] | None, temperature: float) -> LossParts:
-        """Sums over the labelled tokens of the sequences; without a teacher, the KL is 0."""
+    def in_own_words(self, item: Encoded, ends: Collection[int], seed: tuple[int, ...]) -> Encoded:
+        """See own_words.py."""
+        with self._autocast():
+            return in_own_words(self.causal, item, ends, seed)
+
+    def parts(
+        self, items: Sequence[Encoded], teacher: Sequence[TeacherRows] | None, temperature: float, beta: float = 0.0
+    ) -> LossParts:
+        """Sums over the labelled tokens of the sequences; without a teacher, the divergence is 0."""
         from torch.utils.checkpoint import checkpoint
 
         row = pad_row(items)
@@ -61,7 +69,7 @@ class Student(Objective):
         labels_n, teacher_n = self._tensor(row.targets), self._joined(teacher)
         with self._autocast():
             states = self._hidden(row) if self._is_product else self._logits(row)
-        piece = partial(self._piece, temperature=temperature)
+        piece = partial(self._piece, partial(top_k_divergence, temperature=temperature, beta=beta))
         parts = []
         for begin in range(0, len(row.targets), _PIECE_ROWS):
             own = slice(begin, begin + _PIECE_ROWS)
@@ -70,13 +78,13 @@ class Student(Objective):
         kl, cross_entropy = (sum(sums) for sums in zip(*parts, strict=True))
         return LossParts(kl, cross_entropy)
 
-    def _piece(self, states: Any, labels: Any, teacher: tuple[Any, Any, Any], *, temperature: float) -> LossParts:
+    def _piece(self, divergence: Any, states: Any, labels: Any, teacher: tuple[Any, Any, Any]) -> LossParts:
         import torch
 
         with self._autocast():
             logits = self._head(states) if self._is_product else states
         cross_entropy = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-        return LossParts(top_k_kl(logits, *teacher, temperature).sum(), cross_entropy)
+        return LossParts(divergence(logits, *teacher).sum(), cross_entropy)
 
     def _joined(self, teacher: Sequence[TeacherRows]) -> tuple[Any, Any, Any]:
         words, logits, tail = (np.concatenate(parts) for parts in zip(*teacher, strict=True))
