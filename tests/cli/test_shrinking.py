@@ -51,10 +51,13 @@ def test_a_student_is_taught_by_a_file(madang: Madang, base: Path, text: Path, t
     pytest.importorskip("torch")
     target = tmp_path / "taught"
     words = ["distill", base, target, "--teacher", base.with_suffix(".gguf"), "--text", text, "--tokens", 128]
+    words += ["--on-policy", 0.5, "--beta", 0.5]
     result = madang(*map(str, [*words, "--sequence-tokens", 32, "--threads", 1, "--json"]))
     assert result.status == 0, result.err
     told = result.json()
-    assert (told["step"], told["tokens"], told["labelled_tokens"]) == (2, 128, 124)
+    assert told["step"] == 2
+    log = [json.loads(line) for line in Path(told["run"], "log.jsonl").read_text().splitlines()]
+    assert [line["on_policy"] for line in log] == [False, True]
     assert told["loss"] > 0
     assert json.loads((target / "distillation.json").read_text())["config"]["soft_weight"] == 0.5
     assert list((tmp_path / "home" / "teachers").glob("*/teacher.json"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,6 @@ from madang.core.errors import InvalidRequest, UnsupportedModel
 from madang.core.settings import Settings
 
 if TYPE_CHECKING:
-    from madang.models import ModelFiles
     from madang.training.distilling import DistilConfig, TeacherLogits
     from madang.training.examples import Encoded
 
@@ -46,6 +46,14 @@ SoftWeight = Annotated[
 ]
 Temperature = Annotated[
     float, typer.Option("--temperature", metavar="T", min=0.01, max=100, help="At which both are compared.")
+]
+OnPolicy = Annotated[
+    float,
+    typer.Option("--on-policy", metavar="SHARE", min=0, max=1, help="Steps on what the student writes itself: 0 to 1."),
+]
+Beta = Annotated[
+    float,
+    typer.Option("--beta", metavar="B", min=0, max=1, help="0: KL(teacher || student), 1: reverse; between: JSD."),
 ]
 Top = Annotated[
     int, typer.Option("--top", metavar="K", min=1, max=65536, help="Words of the teacher to keep for each token.")
@@ -86,6 +94,8 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     report: Report = None,
     soft_weight: SoftWeight = 0.5,
     temperature: Temperature = 1.0,
+    on_policy: OnPolicy = 0.0,
+    beta: Beta = 0.0,
     top: Top = 64,
     tokens: Tokens = None,
     sequence_tokens: SequenceTokens = 256,
@@ -101,7 +111,8 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
 ) -> None:
     """Teach a student what a teacher says: soft_weight * T² * KL + (1 - soft_weight) * cross-entropy.
 
-    The teacher's likeliest words are kept on disk and computed once. A run that was broken off goes on when the same
+    With --on-policy, some steps are on what the student writes itself, and the teacher alone has a say in them. The
+    teacher's likeliest words are kept on disk and computed once. A run that was broken off goes on when the same
     command is given again.
     """
     begun_s = time.monotonic()
@@ -116,6 +127,8 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     config = DistilConfig(
         soft_weight=soft_weight,
         temperature=temperature,
+        on_policy=on_policy,
+        beta=beta,
         learning_rate=learning_rate,
         batch_sequences=batch,
         seed=seed,
@@ -127,8 +140,8 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     report_words = None if report is None else read_text(report)
     items = _items(student, text, data_file, sequence_tokens, tokens)
     job = _Job(student, target, items, config, settings)
-    kept = None if soft_weight == 0 or teacher is None else job.teacher_logits(teacher, top)
-    document = job.run(kept, run)
+    with job.teacher(None if soft_weight == 0 else teacher, top) as kept:
+        document = job.run(kept, run)
     if report_words is not None:
         models = {"before": student, "distilled": target}
         told = {"config": asdict(config), "tokens_learnt": document["tokens"]}
@@ -173,47 +186,50 @@ class _Job:
         self._config, self._settings = config, settings
         self._threads = n_threads(settings)
 
-    def teacher_logits(self, reference: str, top: int) -> TeacherLogits:
-        """Kept below MADANG_HOME, for every run with this teacher and these sequences."""
+    @contextmanager
+    def teacher(self, reference: str | None, top: int) -> Iterator[TeacherLogits | None]:
+        """What it says, kept below MADANG_HOME for every run with these sequences; it stays open if it is needed."""
         from madang.core.engine import LogitSource
         from madang.core.settings import load_settings
         from madang.models import Store
         from madang.runtime import find_files, open_model
-        from madang.training.distilling import keep_teacher_logits
+        from madang.training.distilling import digest_items, keep_teacher_logits
+        from madang.training.models import digest_of
 
-        files = find_files(reference, Store(self._settings.home))
-        name = _sha256(files)
-        digest = hashlib.sha256(json.dumps([name, top, self._config.temperature]).encode())
-        for item in self._items:
-            digest.update(item.input_ids.tobytes() + item.labels.tobytes())
-        engine = open_model(str(files.path.absolute()), load_settings({"threads": self._threads}, {}))
-        try:
+        if reference is None:
+            yield None
+            return
+        path = find_files(reference, Store(self._settings.home)).path
+        name, teller = digest_of(path), Teller()
+        items = [] if self._config.on_policy == 1 else self._items
+        facts = [name, top, self._config.temperature, digest_items(items)]
+        with closing(open_model(str(path.absolute()), load_settings({"threads": self._threads}, {}))) as engine:
             if not isinstance(engine, LogitSource):
                 raise UnsupportedModel(
                     "teachers that give no logits",
                     engine=engine.info.engine,
                     hint="Have it answer questions instead: --responses.",
                 )
-            teller = Teller()
-            return keep_teacher_logits(
-                self._settings.home / "teachers" / digest.hexdigest()[:16],
+            kept = keep_teacher_logits(
+                self._settings.home / "teachers" / _key(facts)[:16],
                 engine,
-                self._items,
+                items,
                 teacher_name=name,
                 n_top=top,
                 temperature=self._config.temperature,
                 progress=lambda done, total: teller("teacher", done, total),
             )
-        finally:
-            engine.close()
+            if self._config.on_policy == 0:
+                engine.close()
+            yield kept
 
     def run(self, teacher: TeacherLogits | None, folder: Path | None) -> dict[str, Any]:
         """Teach, and tell what came of it."""
         from madang.training.distilling import distil
 
         facts = [str(self._student.resolve()), str(self._target.absolute()), asdict(self._config)]
-        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-        run_folder = self._settings.home / "runs" / f"distill-{name}" if folder is None else folder
+        own = self._settings.home / "runs" / f"distill-{_key(facts)[:12]}"
+        run_folder = own if folder is None else folder
         teller = _StepTeller()
         done = distil(
             self._student,
@@ -242,14 +258,8 @@ class _StepTeller:
         )
 
 
-def _sha256(files: ModelFiles) -> str:
-    """Of all weights of a model, so that a changed file is another teacher."""
-    digest = hashlib.sha256()
-    paths = sorted(files.path.glob("*.safetensors")) if files.path.is_dir() else [files.path]
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _key(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _answer(
