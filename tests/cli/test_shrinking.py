@@ -44,7 +44,11 @@ def test_a_pruned_model_comes_with_its_certificate(madang: Madang, base: Path, t
     assert certificate["models"]["pruned"]["decode_tokens_s"] > 0
     [kept] = madang("runs", "list", "--kind", "prune", "--json").json()["runs"]
     assert (kept["model"], kept["of"]) == ("small", [str(base)])
-    assert kept["scores"]["perplexity"] == certificate["models"]["pruned"]["perplexity"]
+    figure = certificate["models"]["pruned"]["perplexity"]
+    assert kept["scores"]["perplexity"] == figure
+    assert f"{figure['value']:.2f}" in madang("runs", "show", str(kept["run"])).out
+    [same] = madang("runs", "compare", *[str(kept["run"])] * 2, "--json").json()["tasks"]
+    assert (same["before"], same["difference"]["value"]) == (figure["value"], 0)
 
 
 def test_a_student_is_taught_by_a_file(madang: Madang, base: Path, text: Path, tmp_path: Path) -> None:

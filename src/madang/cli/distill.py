@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from madang.cli import options
+from madang.cli.certifying import Made
 from madang.cli.console import data, data_json, note
-from madang.cli.prune import certified, folder_of, keep_made, n_threads, tell_folder
+from madang.cli.prune import folder_of, n_threads
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest, UnsupportedModel
 from madang.core.settings import Settings
@@ -142,12 +143,12 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     job = _Job(student, target, items, config, settings)
     with job.teacher(None if soft_weight == 0 else teacher, top) as kept:
         document = job.run(kept, run)
+    made = Made("distill", [source], document, begun_s)
     if report_words is not None:
-        models = {"before": student, "distilled": target}
         told = {"config": asdict(config), "tokens_learnt": document["tokens"]}
-        document["certificate"] = certified(target, models, report_words, n_threads(settings), told)
-    keep_made(settings, "distill", [source], document, begun_s)
-    tell_folder(document, as_json)
+        made.certify({"before": student, "distilled": target}, report_words, n_threads(settings), told)
+    made.keep(settings)
+    made.tell(as_json=as_json)
 
 
 def _items(

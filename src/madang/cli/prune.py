@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from madang.cli import options
-from madang.cli.console import data, data_json
+from madang.cli.certifying import CHUNK_TOKENS, Made
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
-from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
     from madang.training.pruning import Cut
@@ -38,9 +35,6 @@ KvHeads = Annotated[
 Chunks = Annotated[
     int, typer.Option("--chunks", metavar="N", min=1, max=4096, help="Pieces of 256 tokens to measure on.")
 ]
-
-CHUNK_TOKENS = 256
-REPORT_CHUNKS = 128
 
 
 def prune(  # noqa: PLR0913  (a command line's options are its parameters)
@@ -76,11 +70,11 @@ def prune(  # noqa: PLR0913  (a command line's options are its parameters)
     cut = measured.cut(layers, ffn, (heads, kv_heads))
     size_bytes = write_cut(folder, target, cut)
     document: dict[str, Any] = {"path": str(target.absolute()), "size_bytes": size_bytes, **measured.told}
+    made = Made("prune", [source], document, begun_s)
     if report_words is not None:
-        models = {"before": folder, "pruned": target}
-        document["certificate"] = certified(target, models, report_words, n_threads(settings), measured.told)
-    keep_made(settings, "prune", [source], document, begun_s)
-    tell_folder(document, as_json)
+        made.certify({"before": folder, "pruned": target}, report_words, n_threads(settings), measured.told)
+    made.keep(settings)
+    made.tell(as_json=as_json)
 
 
 def folder_of(reference: str, settings: Settings) -> Path:
@@ -102,60 +96,6 @@ def n_threads(settings: Settings) -> int:
     from madang.hardware import probe_machine
 
     return settings.threads or probe_machine(settings.home, gpus=False).physical_cores or 1
-
-
-def certified(
-    target: Path, models: dict[str, Path], words: str, threads: int, told: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Compare the models on a text, and put the certificate into the folder ``target``."""
-    import json
-
-    from madang.core.writing import write_atomically
-    from madang.native import MutableModel
-    from madang.quantization.divergence import cut
-    from madang.training.certificate import CERTIFICATE_FILE, certify
-
-    chunks = cut(MutableModel(target, threads).tokenize(words), CHUNK_TOKENS, at_most=REPORT_CHUNKS)
-    document = {**certify(models, chunks, n_threads=threads), **(told or {})}
-    write_atomically(target / CERTIFICATE_FILE, json.dumps(document, indent=2) + "\n")
-    return document
-
-
-def keep_made(settings: Settings, kind: str, sources: Sequence[str], document: dict[str, Any], begun_s: float) -> None:
-    """Into the ledger, with the figures of what was made; ``begun_s`` is when, of ``time.monotonic``."""
-    from madang.cli.ledger import keep_run, tell_run
-    from madang.storage import Experiment
-    from madang.training.models import digest_of
-
-    made = list(document.get("certificate", {}).get("models", {}).values())[-1:]
-    scores = {"perplexity": made[0]["perplexity"], "KL": {"value": made[0]["mean_kl"]}} if made else {}
-    if "loss" in document:
-        scores["loss"] = {"value": document["loss"]}
-    path = Path(document["path"])
-    own = Experiment(
-        kind=kind,
-        model=path.name,
-        digest=digest_of(path),
-        made_at=datetime.now(UTC),
-        seconds=time.monotonic() - begun_s,
-        facts={"of": list(sources), "scores": scores},
-        document=document,
-    )
-    tell_run(keep_run(settings.home, own))
-
-
-def tell_folder(document: dict[str, Any], as_json: bool) -> None:
-    """One line for people, with a table of the certificate above it, or everything for programs."""
-    if as_json:
-        data_json(document)
-        return
-    for name, found in document.get("certificate", {}).get("models", {}).items():
-        perplexity = found["perplexity"]["value"]
-        data(
-            f"{name:10}  perplexity {perplexity:.2f}  KL {found['mean_kl']:.3f}  {format_bytes(found['size_bytes'])}  "
-            f"prompt {found['prompt_tokens_s']:.0f}/s  decode {found['decode_tokens_s']:.0f}/s"
-        )
-    data(f"{document['path']}  {format_bytes(int(document['size_bytes']))}")
 
 
 class _Measured:
