@@ -135,8 +135,6 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
         seed=seed,
         precision=precision,
     )
-    if soft_weight > 0 and teacher is None:
-        raise InvalidRequest("A soft weight above 0 needs a teacher.", hint="Give --teacher MODEL, or --soft-weight 0.")
     student = folder_of(source, settings)
     report_words = None if report is None else read_text(report)
     items = _items(student, text, data_file, sequence_tokens, tokens)
@@ -159,14 +157,14 @@ def _items(
 
     from madang.formats.families import describe_folder
     from madang.formats.templates.chat_template import template_for
-    from madang.native.opening import read_model
+    from madang.formats.tokenizers import tokenizer_from_json
     from madang.quantization.divergence import cut
     from madang.training.examples import Encoded, encode, load_examples
 
     if (text is None) == (data_file is None):
         raise InvalidRequest("There must be something to learn on.", hint="Give either --text or --data.")
     describe_folder(student)
-    _, tokenizer = read_model(student, "huggingface")
+    tokenizer = tokenizer_from_json(student)
     if text is not None:
         most = None if n_tokens is None else max(n_tokens // sequence_tokens, 1)
         chunks = cut(tokenizer.encode(read_text(text)), sequence_tokens, at_most=most)

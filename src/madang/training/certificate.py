@@ -24,7 +24,7 @@ from madang.evaluation.running import now
 from madang.evaluation.tasks.task import mean_figure
 from madang.formats.safetensors import read_safetensors
 from madang.native import MutableModel
-from madang.quantization.divergence import Divergence, measure_all
+from madang.quantization.divergence import Divergence, compare, fold, rows_of
 from madang.runtime import open_model
 
 CERTIFICATE_FILE: Final = "certificate.json"
@@ -50,8 +50,15 @@ def measure_folders(
     """Each against the first. Raises as :func:`certify`."""
     if not models:
         raise InvalidRequest("There is no model to certify.")
-    loaded = [MutableModel(path, n_threads) for path in models.values()]
-    return dict(zip(models, measure_all(loaded[0], loaded, chunks), strict=True))
+    loaded = {name: MutableModel(path, n_threads) for name, path in models.items()}
+    found: dict[str, list[Divergence]] = {name: [] for name in models}
+    for chunk in chunks:
+        rows = None
+        for name, model in loaded.items():
+            own = rows_of(model, chunk)
+            rows = own if rows is None else rows
+            found[name].append(compare(rows, own, chunk))
+    return {name: fold(parts) for name, parts in found.items()}
 
 
 def certificate_of(

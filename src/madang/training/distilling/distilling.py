@@ -118,7 +118,11 @@ def _check(items: Sequence[Encoded], teacher: TeacherLogits | None, config: Dist
     if not any(len(labelled(item)) for item in items):
         raise InvalidRequest("There is nothing to learn: no sequence has a token with a label.", param="data")
     if config.soft_weight > 0 and teacher is None:
-        raise InvalidRequest("A soft weight above 0 needs a teacher.", param="soft_weight", hint="Give --teacher.")
+        raise InvalidRequest(
+            "A soft weight above 0 needs a teacher.",
+            param="soft_weight",
+            hint="Give --teacher MODEL, or --soft-weight 0.",
+        )
     if config.on_policy > 0 and config.soft_weight == 0:
         raise InvalidRequest("What a student writes itself needs a teacher.", param="on_policy")
     if teacher is not None and teacher.temperature != config.temperature:

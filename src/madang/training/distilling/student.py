@@ -35,8 +35,10 @@ class Student(Objective):
         try:
             import torch
             from transformers import AutoModelForCausalLM
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise EngineUnavailable("Training needs PyTorch.", hint="pip install 'madang[train]'") from error
+        disable_progress_bar()
         if n_threads is not None:
             torch.set_num_threads(n_threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"

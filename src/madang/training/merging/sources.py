@@ -96,13 +96,7 @@ def write_merged(
     """
     first = sources[0]
     for other in (*sources[1:], *(() if base is None else (base,))):
-        unlike = sorted(first.tensors.keys() ^ other.tensors.keys())
-        if unlike:
-            raise InvalidRequest(f"{first.name} and {other.name} do not fit: only one of them has '{unlike[0]}'.")
-        for name, tensor in first.tensors.items():
-            if other.tensors[name].shape != tensor.shape:
-                shapes = f"{tensor.shape} and {other.tensors[name].shape}"
-                raise InvalidRequest(f"{first.name} and {other.name} do not fit: '{name}' is {shapes}.")
+        _require_alike(first, other)
 
     def merged(tensor: TensorInfo) -> npt.NDArray[np.uint8]:
         values = merge_values(
@@ -121,3 +115,13 @@ def write_merged(
     config = read_json_object(first.folder / CONFIG_FILE, MAX_CONFIG_BYTES)
     write_folder(target, first.folder, config, tensors, progress=progress, documents=documents)
     return sum(tensor.size_bytes for tensor in tensors)
+
+
+def _require_alike(first: Source, other: Source) -> None:
+    unlike = sorted(first.tensors.keys() ^ other.tensors.keys())
+    if unlike:
+        raise InvalidRequest(f"{first.name} and {other.name} do not fit: only one of them has '{unlike[0]}'.")
+    for name, tensor in first.tensors.items():
+        if other.tensors[name].shape != tensor.shape:
+            shapes = f"{tensor.shape} and {other.tensors[name].shape}"
+            raise InvalidRequest(f"{first.name} and {other.name} do not fit: '{name}' is {shapes}.")
