@@ -103,7 +103,7 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     batch: Batch = 2,
     learning_rate: Rate = 3e-4,
     precision: Precision = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order of sequences.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order, and of what is drawn.")] = 0,
     run: Run = None,
     responses: Responses = False,
     max_tokens: MaxTokens = 1024,

@@ -54,7 +54,7 @@ def test_a_student_comes_nearer_to_its_teacher(base: Path, student: Path, tmp_pa
         tmp_path / "taught",
         lesson,
         kept,
-        replace(CONFIG, steps=40),
+        replace(CONFIG, steps=40, checkpoint_s=1e9),
         run_folder=tmp_path / "run",
         tell=told.append,
     )

@@ -1,5 +1,6 @@
 """What a student is told: soft_weight * T² * KL(teacher_T || student_T) + (1 - soft_weight) * cross-entropy.
 
+With ``beta``, another divergence takes the place of this KL: see :func:`top_k_divergence`.
 ``soft_weight`` is 1 for the teacher alone and 0 for the text alone. The field calls it alpha and means either: it is
 the weight of the soft part in Hinton et al. (arXiv:1503.02531) as most write it, and of the hard part in others. T²
 keeps the soft gradients as large as the hard ones whatever T is.
