@@ -42,19 +42,31 @@ def test_a_pruned_model_comes_with_its_certificate(madang: Madang, base: Path, t
     assert certificate["models"]["before"]["mean_kl"] == pytest.approx(0, abs=1e-6)
     assert certificate["models"]["pruned"]["mean_kl"] > 0
     assert certificate["models"]["pruned"]["decode_tokens_s"] > 0
+    [kept] = madang("runs", "list", "--kind", "prune", "--json").json()["runs"]
+    assert (kept["model"], kept["of"]) == ("small", [str(base)])
+    figure = certificate["models"]["pruned"]["perplexity"]
+    assert kept["scores"]["perplexity"] == figure
+    assert f"{figure['value']:.2f}" in madang("runs", "show", str(kept["run"])).out
+    [same] = madang("runs", "compare", *[str(kept["run"])] * 2, "--json").json()["tasks"]
+    assert (same["before"], same["difference"]["value"]) == (figure["value"], 0)
 
 
 def test_a_student_is_taught_by_a_file(madang: Madang, base: Path, text: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     target = tmp_path / "taught"
     words = ["distill", base, target, "--teacher", base.with_suffix(".gguf"), "--text", text, "--tokens", 128]
+    words += ["--on-policy", 0.5, "--beta", 0.5]
     result = madang(*map(str, [*words, "--sequence-tokens", 32, "--threads", 1, "--json"]))
     assert result.status == 0, result.err
     told = result.json()
-    assert (told["step"], told["tokens"], told["labelled_tokens"]) == (2, 128, 124)
+    assert told["step"] == 2
+    log = [json.loads(line) for line in Path(told["run"], "log.jsonl").read_text().splitlines()]
+    assert [line["on_policy"] for line in log] == [False, True]
     assert told["loss"] > 0
     assert json.loads((target / "distillation.json").read_text())["config"]["soft_weight"] == 0.5
     assert list((tmp_path / "home" / "teachers").glob("*/teacher.json"))
+    [kept] = madang("runs", "list", "--kind", "distill", "--json").json()["runs"]
+    assert kept["scores"]["loss"]["value"] == told["loss"]
 
 
 def test_a_sweep_tells_what_it_tried(madang: Madang, base: Path, text: Path, tmp_path: Path) -> None:
@@ -64,6 +76,8 @@ def test_a_sweep_tells_what_it_tried(madang: Madang, base: Path, text: Path, tmp
     assert result.status == 0, result.err
     told = result.json()
     assert [one["method"] for one in told["tried"]] == ["slerp"] * 3
+    shown = madang("runs", "show", "1", "--json").json()
+    assert (shown["kind"], shown["document"]["chosen"]) == ("merge", told["chosen"])
     assert told["alone"][0]["perplexity"] == pytest.approx(told["tried"][0]["perplexity"], rel=1e-4)
 
 
@@ -72,7 +86,10 @@ def test_a_sweep_tells_what_it_tried(madang: Madang, base: Path, text: Path, tmp
     [
         (["prune", "{base}", "{new}", "--text", "{text}"], "Nothing is to be left out"),
         (["prune", "{base}.gguf", "{new}", "--text", "{text}", "--layers", "2"], "is a GGUF file"),
-        (["prune", "{base}", "{new}", "--text", "{text}", "--layers", "4"], "4 cannot be what is left"),
+        (
+            ["prune", "{base}", "{new}", "--text", "{text}", "--layers", "4", "--chunks", "1", "--threads", "1"],
+            "4 cannot be what is left",
+        ),
         (["prune", "{base}", "{base}", "--text", "{text}", "--layers", "2"], "exists already"),
         (["distill", "{base}", "{new}", "--text", "{text}"], "needs a teacher"),
         (["distill", "{base}", "{new}", "--soft-weight", "0"], "something to learn on"),

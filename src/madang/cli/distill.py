@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from madang.cli import options
+from madang.cli.certifying import Made
 from madang.cli.console import data, data_json, note
 from madang.cli.making import n_threads
-from madang.cli.prune import certified, folder_of, tell_folder
+from madang.cli.prune import folder_of
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest, UnsupportedModel
 from madang.core.settings import Settings
 
 if TYPE_CHECKING:
-    from madang.models import ModelFiles
     from madang.training.distilling import DistilConfig, TeacherLogits
     from madang.training.examples import Encoded
 
@@ -46,6 +48,14 @@ SoftWeight = Annotated[
 ]
 Temperature = Annotated[
     float, typer.Option("--temperature", metavar="T", min=0.01, max=100, help="At which both are compared.")
+]
+OnPolicy = Annotated[
+    float,
+    typer.Option("--on-policy", metavar="SHARE", min=0, max=1, help="Steps on what the student writes itself: 0 to 1."),
+]
+Beta = Annotated[
+    float,
+    typer.Option("--beta", metavar="B", min=0, max=1, help="0: KL(teacher || student), 1: reverse; between: JSD."),
 ]
 Top = Annotated[
     int, typer.Option("--top", metavar="K", min=1, max=65536, help="Words of the teacher to keep for each token.")
@@ -86,13 +96,15 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     report: Report = None,
     soft_weight: SoftWeight = 0.5,
     temperature: Temperature = 1.0,
+    on_policy: OnPolicy = 0.0,
+    beta: Beta = 0.0,
     top: Top = 64,
     tokens: Tokens = None,
     sequence_tokens: SequenceTokens = 256,
     batch: Batch = 2,
     learning_rate: Rate = 3e-4,
     precision: Precision = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order of sequences.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order, and of what is drawn.")] = 0,
     run: Run = None,
     responses: Responses = False,
     max_tokens: MaxTokens = 1024,
@@ -101,9 +113,11 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
 ) -> None:
     """Teach a student what a teacher says: soft_weight * T² * KL + (1 - soft_weight) * cross-entropy.
 
-    The teacher's likeliest words are kept on disk and computed once. A run that was broken off goes on when the same
+    With --on-policy, some steps are on what the student writes itself, and the teacher alone has a say in them. The
+    teacher's likeliest words are kept on disk and computed once. A run that was broken off goes on when the same
     command is given again.
     """
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if responses:
         _answer(source, target, teacher, max_tokens, settings, as_json=as_json)
@@ -115,24 +129,25 @@ def distill(  # noqa: PLR0913  (a command line's options are its parameters)
     config = DistilConfig(
         soft_weight=soft_weight,
         temperature=temperature,
+        on_policy=on_policy,
+        beta=beta,
         learning_rate=learning_rate,
         batch_sequences=batch,
         seed=seed,
         precision=precision,
     )
-    if soft_weight > 0 and teacher is None:
-        raise InvalidRequest("A soft weight above 0 needs a teacher.", hint="Give --teacher MODEL, or --soft-weight 0.")
     student = folder_of(source, settings)
     report_words = None if report is None else read_text(report)
     items = _items(student, text, data_file, sequence_tokens, tokens)
     job = _Job(student, target, items, config, settings)
-    kept = None if soft_weight == 0 or teacher is None else job.teacher_logits(teacher, top)
-    document = job.run(kept, run)
+    with job.teacher(None if soft_weight == 0 else teacher, top) as kept:
+        document = job.run(kept, run)
+    made = Made("distill", [source], document, begun_s)
     if report_words is not None:
-        models = {"before": student, "distilled": target}
         told = {"config": asdict(config), "tokens_learnt": document["tokens"]}
-        document["certificate"] = certified(target, models, report_words, n_threads(settings), told)
-    tell_folder(document, as_json)
+        made.certify({"before": student, "distilled": target}, report_words, n_threads(settings), told)
+    made.keep(settings)
+    made.tell(as_json=as_json)
 
 
 def _items(
@@ -143,14 +158,14 @@ def _items(
 
     from madang.formats.families import describe_folder
     from madang.formats.templates.chat_template import template_for
-    from madang.native.opening import read_model
+    from madang.formats.tokenizers import tokenizer_from_json
     from madang.quantization.divergence import cut
     from madang.training.examples import Encoded, encode, load_examples
 
     if (text is None) == (data_file is None):
         raise InvalidRequest("There must be something to learn on.", hint="Give either --text or --data.")
     describe_folder(student)
-    _, tokenizer = read_model(student, "huggingface")
+    tokenizer = tokenizer_from_json(student)
     if text is not None:
         most = None if n_tokens is None else max(n_tokens // sequence_tokens, 1)
         chunks = cut(tokenizer.encode(read_text(text)), sequence_tokens, at_most=most)
@@ -171,47 +186,50 @@ class _Job:
         self._config, self._settings = config, settings
         self._threads = n_threads(settings)
 
-    def teacher_logits(self, reference: str, top: int) -> TeacherLogits:
-        """Kept below MADANG_HOME, for every run with this teacher and these sequences."""
+    @contextmanager
+    def teacher(self, reference: str | None, top: int) -> Iterator[TeacherLogits | None]:
+        """What it says, kept below MADANG_HOME for every run with these sequences; it stays open if it is needed."""
         from madang.core.engine import LogitSource
         from madang.core.settings import load_settings
         from madang.models import Store
         from madang.runtime import find_files, open_model
-        from madang.training.distilling import keep_teacher_logits
+        from madang.training.distilling import digest_items, keep_teacher_logits
+        from madang.training.models import digest_of
 
-        files = find_files(reference, Store(self._settings.home))
-        name = _sha256(files)
-        digest = hashlib.sha256(json.dumps([name, top, self._config.temperature]).encode())
-        for item in self._items:
-            digest.update(item.input_ids.tobytes() + item.labels.tobytes())
-        engine = open_model(str(files.path.absolute()), load_settings({"threads": self._threads}, {}))
-        try:
+        if reference is None:
+            yield None
+            return
+        path = find_files(reference, Store(self._settings.home)).path
+        name, teller = digest_of(path), Teller()
+        items = [] if self._config.on_policy == 1 else self._items
+        facts = [name, top, self._config.temperature, digest_items(items)]
+        with closing(open_model(str(path.absolute()), load_settings({"threads": self._threads}, {}))) as engine:
             if not isinstance(engine, LogitSource):
                 raise UnsupportedModel(
                     "teachers that give no logits",
                     engine=engine.info.engine,
                     hint="Have it answer questions instead: --responses.",
                 )
-            teller = Teller()
-            return keep_teacher_logits(
-                self._settings.home / "teachers" / digest.hexdigest()[:16],
+            kept = keep_teacher_logits(
+                self._settings.home / "teachers" / _key(facts)[:16],
                 engine,
-                self._items,
+                items,
                 teacher_name=name,
                 n_top=top,
                 temperature=self._config.temperature,
                 progress=lambda done, total: teller("teacher", done, total),
             )
-        finally:
-            engine.close()
+            if self._config.on_policy == 0:
+                engine.close()
+            yield kept
 
     def run(self, teacher: TeacherLogits | None, folder: Path | None) -> dict[str, Any]:
         """Teach, and tell what came of it."""
         from madang.training.distilling import distil
 
         facts = [str(self._student.resolve()), str(self._target.absolute()), asdict(self._config)]
-        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-        run_folder = self._settings.home / "runs" / f"distill-{name}" if folder is None else folder
+        own = self._settings.home / "runs" / f"distill-{_key(facts)[:12]}"
+        run_folder = own if folder is None else folder
         teller = _StepTeller()
         done = distil(
             self._student,
@@ -240,14 +258,8 @@ class _StepTeller:
         )
 
 
-def _sha256(files: ModelFiles) -> str:
-    """Of all weights of a model, so that a changed file is another teacher."""
-    digest = hashlib.sha256()
-    paths = sorted(files.path.glob("*.safetensors")) if files.path.is_dir() else [files.path]
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _key(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _answer(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from madang.cli import options
+from madang.cli.certifying import CHUNK_TOKENS, REPORT_CHUNKS, Made
 from madang.cli.console import note
 from madang.cli.making import n_threads
-from madang.cli.prune import CHUNK_TOKENS, REPORT_CHUNKS, certified, tell_folder
 from madang.cli.sizing import read_text
 from madang.core.errors import InvalidRequest
 
@@ -64,6 +65,7 @@ def merge(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.training.folders import require_new
     from madang.training.merging import open_source, recipes_to_try, sweep, write_merged
 
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if len(paths) < 2:
         raise InvalidRequest("There must be something to merge, and a folder to write.", hint="madang merge A B DST")
@@ -85,13 +87,13 @@ def merge(  # noqa: PLR0913  (a command line's options are its parameters)
         told = sweep(target, sources, recipes, chunks, origin, n_threads=n_threads(settings), tell=_tell).to_dict()
     size_bytes = sum(one.stat().st_size for one in target.glob("*.safetensors"))
     document: dict[str, Any] = {"path": str(target.absolute()), "size_bytes": size_bytes, **told}
+    made = Made("merge", list(map(str, given)), document, begun_s)
     if report_words is not None:
-        models = {source.name: source.folder for source in sources if source.adapter is None}
+        models = {source.name: source.folder for source in sources if not source.is_adapted}
         models |= {} if origin is None else {origin.name: origin.folder}
-        document["certificate"] = certified(
-            target, {**models, "merged": target}, report_words, n_threads(settings), told
-        )
-    tell_folder(document, as_json)
+        made.certify({**models, "merged": target}, report_words, n_threads(settings), told)
+    made.keep(settings)
+    made.tell(as_json=as_json)
 
 
 def _recipe(methods: list[str], weights: str | None, density: float, n_models: int) -> Recipe:

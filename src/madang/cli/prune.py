@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from madang.cli import options
-from madang.cli.console import data, data_json
+from madang.cli.certifying import CHUNK_TOKENS, Made
 from madang.cli.making import n_threads
 from madang.cli.sizing import Teller, read_text
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
-from madang.core.units import format_bytes
 
 if TYPE_CHECKING:
     from madang.training.pruning import Cut
@@ -36,9 +36,6 @@ KvHeads = Annotated[
 Chunks = Annotated[
     int, typer.Option("--chunks", metavar="N", min=1, max=4096, help="Pieces of 256 tokens to measure on.")
 ]
-
-CHUNK_TOKENS = 256
-REPORT_CHUNKS = 128
 
 
 def prune(  # noqa: PLR0913  (a command line's options are its parameters)
@@ -63,6 +60,7 @@ def prune(  # noqa: PLR0913  (a command line's options are its parameters)
     from madang.training.folders import require_new
     from madang.training.pruning import write_cut
 
+    begun_s = time.monotonic()
     settings = options.settings_of(ctx, threads=threads)
     if layers is None and ffn is None and heads is None and kv_heads is None:
         raise InvalidRequest("Nothing is to be left out.", hint="Give --layers, --ffn, --heads or --kv-heads.")
@@ -73,10 +71,11 @@ def prune(  # noqa: PLR0913  (a command line's options are its parameters)
     cut = measured.cut(layers, ffn, (heads, kv_heads))
     size_bytes = write_cut(folder, target, cut)
     document: dict[str, Any] = {"path": str(target.absolute()), "size_bytes": size_bytes, **measured.told}
+    made = Made("prune", [source], document, begun_s)
     if report_words is not None:
-        models = {"before": folder, "pruned": target}
-        document["certificate"] = certified(target, models, report_words, n_threads(settings), measured.told)
-    tell_folder(document, as_json)
+        made.certify({"before": folder, "pruned": target}, report_words, n_threads(settings), measured.told)
+    made.keep(settings)
+    made.tell(as_json=as_json)
 
 
 def folder_of(reference: str, settings: Settings) -> Path:
@@ -91,37 +90,6 @@ def folder_of(reference: str, settings: Settings) -> Path:
             hint=f"Make one with: madang convert {reference} FOLDER --dtype f32",
         )
     return files.path
-
-
-def certified(
-    target: Path, models: dict[str, Path], words: str, threads: int, told: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Compare the models on a text, and put the certificate into the folder ``target``."""
-    import json
-
-    from madang.core.writing import write_atomically
-    from madang.native import MutableModel
-    from madang.quantization.divergence import cut
-    from madang.training.certificate import CERTIFICATE_FILE, certify
-
-    chunks = cut(MutableModel(target, threads).tokenize(words), CHUNK_TOKENS, at_most=REPORT_CHUNKS)
-    document = {**certify(models, chunks, n_threads=threads), **(told or {})}
-    write_atomically(target / CERTIFICATE_FILE, json.dumps(document, indent=2) + "\n")
-    return document
-
-
-def tell_folder(document: dict[str, Any], as_json: bool) -> None:
-    """One line for people, with a table of the certificate above it, or everything for programs."""
-    if as_json:
-        data_json(document)
-        return
-    for name, found in document.get("certificate", {}).get("models", {}).items():
-        perplexity = found["perplexity"]["value"]
-        data(
-            f"{name:10}  perplexity {perplexity:.2f}  KL {found['mean_kl']:.3f}  {format_bytes(found['size_bytes'])}  "
-            f"prompt {found['prompt_tokens_s']:.0f}/s  decode {found['decode_tokens_s']:.0f}/s"
-        )
-    data(f"{document['path']}  {format_bytes(int(document['size_bytes']))}")
 
 
 class _Measured:

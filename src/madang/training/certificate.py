@@ -13,13 +13,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from madang import __version__
 from madang.core.engine import Benchmarkable
 from madang.core.errors import InvalidRequest
 from madang.core.settings import load_settings
+from madang.evaluation import EvaluationResult, TaskResult
+from madang.evaluation.kept import key_of
 from madang.evaluation.measures import difference, estimate
+from madang.evaluation.running import now
+from madang.evaluation.tasks.task import mean_figure
 from madang.formats.safetensors import read_safetensors
 from madang.native import MutableModel
-from madang.quantization.divergence import Divergence, measure_all
+from madang.quantization.divergence import Divergence, compare, fold, rows_of
 from madang.runtime import open_model
 
 CERTIFICATE_FILE: Final = "certificate.json"
@@ -36,17 +41,57 @@ def certify(
 
     Raises InvalidRequest without models, what loading raises, and EngineError where the vocabularies differ.
     """
+    return certificate_of(models, measure_folders(models, chunks, n_threads), n_threads, with_speed=with_speed)
+
+
+def measure_folders(
+    models: Mapping[str, Path], chunks: Sequence[Sequence[int]], n_threads: int
+) -> dict[str, Divergence]:
+    """Each against the first. Raises as :func:`certify`."""
     if not models:
         raise InvalidRequest("There is no model to certify.")
     loaded = {name: MutableModel(path, n_threads) for name, path in models.items()}
-    first = next(iter(loaded))
-    found = dict(zip(loaded, measure_all(loaded[first], list(loaded.values()), chunks), strict=True))
-    del loaded
-    document: dict[str, Any] = {"first": first, "chunks": len(chunks), "tokens": len(found[first].kl), "models": {}}
+    found: dict[str, list[Divergence]] = {name: [] for name in models}
+    for chunk in chunks:
+        rows = None
+        for name, model in loaded.items():
+            own = rows_of(model, chunk)
+            rows = own if rows is None else rows
+            found[name].append(compare(rows, own, chunk))
+    return {name: fold(parts) for name, parts in found.items()}
+
+
+def certificate_of(
+    models: Mapping[str, Path], found: Mapping[str, Divergence], n_threads: int, *, with_speed: bool = True
+) -> dict[str, Any]:
+    """The document of what was measured."""
+    first = next(iter(found))
+    ends = found[first].ends
+    document: dict[str, Any] = {"first": first, "chunks": len(ends), "tokens": ends[-1], "models": {}}
     for name, path in models.items():
         figures = _figures(found[name], found[first]) | _size(path)
         document["models"][name] = figures | (_speed(path, n_threads) if with_speed else {})
     return document
+
+
+def as_evaluation(label: str, found: Divergence, chunks: Sequence[Sequence[int]]) -> EvaluationResult:
+    """The same as the result of a task, which ``madang runs`` shows and compares with others on these chunks."""
+    nats, counts = _nats(found), np.diff((0, *found.ends)).tolist()
+    task = TaskResult(
+        name="report",
+        version="1",
+        metric="perplexity",
+        higher_is_better=False,
+        digest=key_of([list(map(int, chunk)) for chunk in chunks]),
+        example="",
+        figures={"perplexity": mean_figure(nats, counts, math.exp)},
+        items=[
+            {"id": str(number), "score": one, "weight": count, "said": ""}
+            for number, (one, count) in enumerate(zip(nats, counts, strict=True))
+        ],
+        tokens=found.ends[-1],
+    )
+    return EvaluationResult({"label": label}, (task,), now(), __version__)
 
 
 def recovered(before: float, lost: float, healed: float) -> dict[str, float | None]:

@@ -10,13 +10,13 @@ from itertools import islice
 from threading import Event
 from typing import Any, Protocol
 
-from madang.core.errors import TrainingFailed
 from madang.training.batching import Row, all_steps, rows_of
 from madang.training.checkpoints import Checkpoints
 from madang.training.config import TuneConfig
 from madang.training.examples import Encoded
 from madang.training.journal import Journal
 from madang.training.loss import Objective
+from madang.training.optimizer import Optimizer
 from madang.training.planning import RunPlan
 from madang.training.processes import Processes
 
@@ -92,7 +92,7 @@ class Training:
 
         Raises TrainingFailed when the loss is no number, NotEnoughDisk; checkpoints before that stay.
         """
-        optimizer = make_optimizer(self.model, self.config)
+        optimizer = self._optimizer()
         progress = self._resumed(optimizer)
         n_steps, ended = self.plan.n_steps.value, "finished"
         started, n_tokens, first = time.perf_counter(), 0, progress.step
@@ -121,34 +121,35 @@ class Training:
         spent = time.perf_counter() - started
         return Outcome(ended, progress.step, progress.loss, progress.best_loss, n_tokens, spent)
 
-    def _resumed(self, optimizer: Any) -> Progress:
+    def _optimizer(self) -> Optimizer:
+        return Optimizer(
+            model=self.model,
+            n_steps=self.plan.n_steps.value,
+            learning_rate=self.plan.learning_rate.value,
+            warmup_share=self.config.warmup_share,
+            weight_decay=self.config.weight_decay,
+            max_grad_norm=self.config.max_grad_norm,
+        )
+
+    def _resumed(self, optimizer: Optimizer) -> Progress:
         last = self.checkpoints.last()
         if last is None:
             return Progress()
-        state = self.checkpoints.load(last, self.model, optimizer)
+        state = self.checkpoints.load(last, self.model, optimizer.adamw)
         if self.processes.is_first:
             self.journal.cut(state["step"])
         return Progress(**state)
 
-    def _step(self, optimizer: Any, batch: Sequence[Encoded], done: int) -> StepLog:
+    def _step(self, optimizer: Optimizer, batch: Sequence[Encoded], done: int) -> StepLog:
         started = time.perf_counter()
-        rate = self.plan.learning_rate.value * schedule(done, self.plan.n_steps.value, self.config.warmup_share)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=False)
         row_tokens = min(self.plan.row_tokens.value, -(-self.plan.batch_tokens.value // self.processes.n))
         rows = [row for row, _ in rows_of(batch, row_tokens, packed=self.packed)]
-        n_targets = sum(len(row.targets) for row in rows)
-        loss = self._backward(self.processes.part(rows), n_targets)
-        norm = self._gradients_norm()
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            what = "the loss is no finite number" if not math.isfinite(loss) else "its gradient is no finite number"
-            raise TrainingFailed(what, done + 1, self.checkpoints.last())
-        optimizer.step()
+        loss = self._backward(optimizer.trained, self.processes.part(rows), sum(len(row.targets) for row in rows))
+        rate, norm = optimizer.step(done, loss, self.checkpoints)
         n_tokens = sum(row.n_tokens for row in rows)
         return StepLog(done + 1, loss, rate, n_tokens, n_tokens / (time.perf_counter() - started), norm)
 
-    def _backward(self, rows: Sequence[Row], n_targets: int) -> float:
+    def _backward(self, trained: Sequence[Any], rows: Sequence[Row], n_targets: int) -> float:
         """Gradients of the step's mean loss, summed over processes; returns the loss."""
         import torch
 
@@ -157,23 +158,11 @@ class Training:
             loss = self.objective.loss(row) / n_targets
             loss.backward()
             total += loss.detach()
-        self.processes.add_up([*self._gradients(), total])
-        return float(total)
-
-    def _gradients(self) -> list[Any]:
-        import torch
-
-        wanted = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        for parameter in wanted:
+        for parameter in trained:  # a process that had no row, too
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in wanted]
-
-    def _gradients_norm(self) -> float:
-        import torch
-
-        wanted = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return float(torch.nn.utils.clip_grad_norm_(wanted, self.config.max_grad_norm))
+        self.processes.add_up([*(parameter.grad for parameter in trained), total])
+        return float(total)
 
     def _judge(self, progress: Progress) -> None:
         """Measure the held-out loss; keep the weights if it is the best so far."""
@@ -190,10 +179,10 @@ class Training:
             if self.watcher is not None:
                 self.watcher.judged(progress.step, loss, is_best)
 
-    def _save(self, optimizer: Any, progress: Progress) -> None:
+    def _save(self, optimizer: Optimizer, progress: Progress) -> None:
         if self.processes.is_first:
             state = {name: value for name, value in asdict(progress).items() if name != "step"}
-            self.checkpoints.save(progress.step, self.model, optimizer, state)
+            self.checkpoints.save(progress.step, self.model, optimizer.adamw, state)
         self.processes.wait()
 
 
@@ -209,20 +198,3 @@ def held_out_loss(model: Any, objective: Objective, rows: Sequence[Row], process
     processes.add_up([total])
     model.train()
     return float(total[0] / total[1])
-
-
-def make_optimizer(model: Any, config: TuneConfig) -> Any:
-    """AdamW over what is trained; fused, as one pass over the weights is all that it needs."""
-    import torch
-
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(wanted, lr=0.0, weight_decay=config.weight_decay, fused=True)
-
-
-def schedule(done: int, n_steps: int, warmup_share: float) -> float:
-    """The factor of the learning rate for the step after ``done``: up in a line, then down a cosine to a tenth."""
-    n_warmup = round(n_steps * warmup_share)
-    if done < n_warmup:
-        return (done + 1) / n_warmup
-    along = (done - n_warmup) / max(1, n_steps - n_warmup)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * along))

@@ -15,9 +15,9 @@ import torch
 
 pytest.importorskip("transformers")
 
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from madang.core.errors import EngineError, InvalidRequest
+from madang.core.errors import InvalidRequest, TrainingFailed
 from madang.formats.safetensors import read_safetensors
 from madang.native import MutableModel
 from madang.quantization.divergence import measure
@@ -54,7 +54,7 @@ def test_a_student_comes_nearer_to_its_teacher(base: Path, student: Path, tmp_pa
         tmp_path / "taught",
         lesson,
         kept,
-        replace(CONFIG, steps=40),
+        replace(CONFIG, steps=40, checkpoint_s=1e9),
         run_folder=tmp_path / "run",
         tell=told.append,
     )
@@ -130,12 +130,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_good(student: 
     with pytest.raises(Stopped):
         distil(student, tmp_path / "taught", lesson, None, config, run_folder=tmp_path / "run", tell=stop)
     [kept] = (tmp_path / "run" / "checkpoints").iterdir()
-    weights = load_file(kept / "state.safetensors")
-    weights["weight:model.norm.weight"][:] = np.inf
-    from safetensors.numpy import save_file
-
-    save_file(weights, kept / "state.safetensors")
-    with pytest.raises(EngineError, match="no number"):
+    weights = load_file(kept / "weights.safetensors")
+    weights["model.norm.weight"][:] = np.inf
+    save_file(weights, kept / "weights.safetensors")
+    with pytest.raises(TrainingFailed, match=f"no finite number; the last good checkpoint is .*{kept.name}"):
         distil(student, tmp_path / "taught", lesson, None, config, run_folder=tmp_path / "run")
     assert [one.name for one in (tmp_path / "run" / "checkpoints").iterdir()] == [kept.name]
     assert not (tmp_path / "taught").exists()

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("gguf")
 from safetensors.numpy import load_file, save_file
 
-from madang.core.errors import InvalidRequest, UnknownOption
+from madang.conversion.adapters import adapter_to_gguf
+from madang.core.errors import InvalidRequest, UnknownOption, UnsupportedModel
 from madang.training.merging import Recipe, merge_values, open_source, recipes_to_try, sweep, write_merged
 from madang.training.pruning import Cut, write_cut
 from tests.training.tiny import SHAPE, sequences, tiny_folder
@@ -96,8 +97,12 @@ def test_equal_models_give_themselves(base: Path, tmp_path: Path, method: str) -
         np.testing.assert_allclose(weights_of(tmp_path / "merged")[name], weight, atol=1e-6)
 
 
-def test_an_adapter_adds_what_it_says_and_nothing_else(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["PEFT", "GGUF"])
+def test_an_adapter_adds_what_it_says_and_nothing_else(base: Path, tmp_path: Path, form: str) -> None:
     adapter, changed, added = adapter_of(tmp_path / "adapter")
+    if form == "GGUF":
+        adapter_to_gguf(adapter, tmp_path / "adapter.gguf", base, "huggingface")
+        adapter = tmp_path / "adapter.gguf"
     write_merged(tmp_path / "merged", [open_source(adapter, base)], Recipe("linear", (1.0,)))
     before, after = weights_of(base), weights_of(tmp_path / "merged")
     assert before.keys() == after.keys()
@@ -105,7 +110,7 @@ def test_an_adapter_adds_what_it_says_and_nothing_else(base: Path, tmp_path: Pat
         np.testing.assert_allclose(after[name], weight + (added if name == changed else 0), atol=1e-5)
 
 
-def test_nothing_is_merged_into_a_quantized_base(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_merged_into_its_whole_base_or_not_at_all(base: Path, tmp_path: Path) -> None:
     adapter, _, _ = adapter_of(tmp_path / "adapter")
     quantized = tmp_path / "quantized"
     write_cut(base, quantized, Cut())
@@ -117,6 +122,10 @@ def test_nothing_is_merged_into_a_quantized_base(base: Path, tmp_path: Path) -> 
         open_source(adapter, base.with_suffix(".gguf"))
     with pytest.raises(InvalidRequest, match="needs the model"):
         open_source(adapter)
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": "pissa"}))
+    with pytest.raises(UnsupportedModel, match="changed the base"):
+        open_source(adapter, base)
 
 
 def test_models_that_do_not_fit_are_refused(base: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,18 +65,25 @@ _CHANGED_BASE: Final = ("pissa", "olora", "corda", "loftq")
 
 def read(folder: Path, model: ModelDescription, name: str) -> AdapterDescription:
     """See read_adapter."""
-    config = read_json_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
-    if not config:
-        raise MalformedFile(folder, f"it has no {CONFIG_FILE} with settings in it")
-    _refuse_what_is_not_computed(folder, config)
+    config = read_config(folder)
+    refuse_what_is_not_computed(folder, config)
     return fit(name, folder / WEIGHTS_FILE, _pairs(folder / WEIGHTS_FILE, config), model)
 
 
-def _refuse_what_is_not_computed(folder: Path, config: Mapping[str, Any]) -> None:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of an adapter. Raises MalformedFile."""
+    config = read_json_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
+    if not config:
+        raise MalformedFile(folder, f"it has no {CONFIG_FILE} with settings in it")
+    return config
+
+
+def refuse_what_is_not_computed(folder: Path, config: Mapping[str, Any], *, known: Collection[str] = ()) -> None:
+    """Raise UnsupportedModel for settings that would be overlooked; those that are ``known`` are not."""
     if config.get("peft_type") != "LORA":
         raise UnsupportedModel(f"the adapter {folder.name} of kind {str(config.get('peft_type'))[:40]}; only LoRA is")
     for setting, neutral in _NEUTRAL.items():
-        if config.get(setting) not in neutral:
+        if setting not in known and config.get(setting) not in neutral:
             raise UnsupportedModel(f"the adapter {folder.name}, whose setting '{setting}' is {config[setting]!r:.60}")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):

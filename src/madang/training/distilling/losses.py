@@ -1,5 +1,6 @@
 """What a student is told: soft_weight * T² * KL(teacher_T || student_T) + (1 - soft_weight) * cross-entropy.
 
+With ``beta``, another divergence takes the place of this KL: see :func:`top_k_divergence`.
 ``soft_weight`` is 1 for the teacher alone and 0 for the text alone. The field calls it alpha and means either: it is
 the weight of the soft part in Hinton et al. (arXiv:1503.02531) as most write it, and of the hard part in others. T²
 keeps the soft gradients as large as the hard ones whatever T is.
@@ -13,18 +14,30 @@ Tensors: n labelled tokens, V words, k kept words.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import Any, Final, NamedTuple
+
+# Nats: what a teacher gives less is 0 in float32, and a student that says it would be infinitely far off.
+_LEAST: Final = -100.0
 
 
 class LossParts(NamedTuple):
-    """Sums over labelled tokens, as tensors: KL at T (without T²), and cross-entropy."""
+    """Sums over labelled tokens, as tensors: divergence at T (without T²), and cross-entropy."""
 
     kl: Any
     cross_entropy: Any
 
 
-def top_k_kl(logits_nV: Any, words_nk: Any, teacher_nk: Any, tail_n: Any, temperature: float) -> Any:
-    """KL(teacher || student) of each token, [n], nats, at that temperature; gradients reach ``logits_nV``."""
+def top_k_divergence(
+    logits_nV: Any, words_nk: Any, teacher_nk: Any, tail_n: Any, temperature: float, *, beta: float = 0.0
+) -> Any:
+    """How far the student is from the teacher at each token, [n], nats, at that temperature.
+
+    beta   0 is KL(teacher || student), 1 is KL(student || teacher), and between lies the generalized Jensen-Shannon
+           divergence of GKD (arXiv:2306.13649)
+
+    Gradients reach ``logits_nV``.
+    """
     import torch
 
     z_nV = logits_nV.float() / temperature
@@ -34,9 +47,18 @@ def top_k_kl(logits_nV: Any, words_nk: Any, teacher_nk: Any, tail_n: Any, temper
         rest_nV = z_nV.scatter(1, words_nk, float("-inf"))
         p_parts.append(tail_n[:, None])
         q_parts.append(rest_nV.logsumexp(1, keepdim=True))
-    log_p = torch.cat(p_parts, 1).log_softmax(1)
+    log_p = torch.cat(p_parts, 1).log_softmax(1).clamp_min(_LEAST)
     log_q = torch.cat(q_parts, 1).log_softmax(1)
-    return torch.where(log_p > float("-inf"), log_p.exp() * (log_p - log_q), 0.0).sum(1)
+    if beta == 0:
+        return _kl(log_p, log_q)
+    if beta == 1:
+        return _kl(log_q, log_p)
+    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+    return beta * _kl(log_p, log_m) + (1 - beta) * _kl(log_q, log_m)
+
+
+def _kl(log_p: Any, log_q: Any) -> Any:
+    return (log_p.exp() * (log_p - log_q)).sum(1)
 
 
 def weighted(parts: LossParts, n_tokens: int, soft_weight: float, temperature: float) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -43,12 +43,22 @@ def labelled(item: Encoded) -> npt.NDArray[np.int64]:
     return positions
 
 
-class TeacherLogits:
-    """The rows of some sequences, by their number."""
+def digest_items(items: Sequence[Encoded]) -> str:
+    """SHA-256 of sequences and their labels: others have another."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(len(item.input_ids).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(item.input_ids, "<i4").tobytes())
+        digest.update(np.ascontiguousarray(item.labels, "<i4").tobytes())
+    return digest.hexdigest()
 
-    def __init__(self, folder: Path, items: Sequence[Encoded], n_top: int, temperature: float) -> None:
-        self.n_top, self.temperature = n_top, temperature
-        self._folder = folder
+
+class TeacherLogits:
+    """The rows of some sequences, by their number; of others while ``teacher`` is open."""
+
+    def __init__(self, folder: Path, items: Sequence[Encoded], teacher: LogitSource, facts: Mapping[str, Any]) -> None:
+        self.name, self.n_top, self.temperature = (facts[key] for key in ("teacher", "n_top", "temperature"))
+        self._teacher = teacher
         counts = [len(labelled(item)) for item in items]
         self._files = [_file(folder, begin) for begin in range(0, len(items), ITEMS_PER_FILE)]
         self._ends = np.cumsum([0, *counts])
@@ -58,8 +68,15 @@ class TeacherLogits:
         first = number // ITEMS_PER_FILE * ITEMS_PER_FILE
         rows = np.load(self._files[number // ITEMS_PER_FILE], mmap_mode="r", allow_pickle=False)
         begin, end = self._ends[[number, number + 1]] - self._ends[first]
-        own = rows[begin:end]
-        return TeacherRows(np.array(own["words"]), np.array(own["logits"]), np.array(own["tail"]))
+        return _as_rows(rows[begin:end])
+
+    def score(self, item: Encoded) -> TeacherRows:
+        """Computed now, and not kept. Raises EngineError."""
+        return _as_rows(_rows(self._teacher, item, self.n_top, self.temperature))
+
+
+def _as_rows(records: npt.NDArray[Any]) -> TeacherRows:
+    return TeacherRows(np.array(records["words"]), np.array(records["logits"]), np.array(records["tail"]))
 
 
 def keep_teacher_logits(
@@ -94,7 +111,7 @@ def keep_teacher_logits(
         with within_disk(folder, rows.nbytes), replacing(_file(folder, begin)) as path, path.open("xb") as file:
             np.save(file, rows, allow_pickle=False)
         progress(begin + len(group), len(items))
-    return TeacherLogits(folder, items, n_top, temperature)
+    return TeacherLogits(folder, items, teacher, facts)
 
 
 def _file(folder: Path, begin: int) -> Path:
@@ -106,16 +123,11 @@ def _record(n_top: int) -> np.dtype[Any]:
 
 
 def _facts(items: Sequence[Encoded], teacher_name: str, n_top: int, temperature: float) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(len(item.input_ids).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(item.input_ids, "<i4").tobytes())
-        digest.update(np.ascontiguousarray(item.labels, "<i4").tobytes())
     return {
         "version": _VERSION,
         "teacher": teacher_name,
         "sequences": len(items),
-        "sequences_sha256": digest.hexdigest(),
+        "sequences_sha256": digest_items(items),
         "n_top": n_top,
         "temperature": temperature,
     }

@@ -11,72 +11,54 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from madang.conversion.streams import values_of
-from madang.core.errors import InvalidRequest, UnsupportedModel
+from madang.core.errors import InvalidRequest
 from madang.core.progress import Progress
-from madang.formats.adapters import AdapterDescription, read_adapter
-from madang.formats.families import describe_folder
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES, read_folder
 from madang.formats.gguf_writing import TensorToWrite
 from madang.formats.json_object import read_json_object
-from madang.formats.safetensors import read_safetensors
 from madang.formats.tensors import TensorInfo, TensorType
 from madang.quantization.encoding import quantize
 from madang.training.folders import write_folder
+from madang.training.folding import FoldedModel
 from madang.training.merging.arithmetic import Recipe, merge_values
 
 _FLOATS: Final = (TensorType.F32, TensorType.F16, TensorType.BF16)
-_MERGING: Final = "merging"
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A model: the tensors of ``folder``, and what ``adapter`` adds to those in ``places`` (canonical names)."""
+    """A model to merge: that of ``folder``, or what an adapter makes of it (``is_adapted``)."""
 
     name: str
     folder: Path
-    tensors: Mapping[str, TensorInfo]
-    adapter: AdapterDescription | None = None
-    places: Mapping[str, str] | None = None
+    model: FoldedModel
+    is_adapted: bool = False
 
-    def values(self, name: str) -> Floats:
-        """A tensor by the folder's name, float32. Raises what reading raises."""
-        values = values_of(self.tensors[name])
-        canonical = None if self.places is None else self.places.get(name)
-        if self.adapter is None or canonical is None:
-            return values
-        factors = self.adapter.matrices[canonical]
-        added: Floats = values + factors.b @ factors.a
-        return added
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """By the folder's names."""
+        return self.model.tensors
 
 
 def open_source(path: Path, base: Path | None = None) -> Source:
     """The model in the folder ``path``; of an adapter there, the model that it makes of ``base``.
 
-    Raises InvalidRequest for a file, a quantized folder, or an adapter without a base; UnsupportedModel,
-    AdapterMismatch, and what reading raises.
+    Raises InvalidRequest for a file, a quantized folder, or an adapter without a base; CannotConvert for an adapter
+    that cannot be folded, AdapterMismatch, and what reading raises.
     """
     _refuse_quantized(path if base is None else base)
     if (path / CONFIG_FILE).is_file():
         _refuse_quantized(path)
-        return Source(path.name, path, dict(read_safetensors(path)))
+        return Source(path.name, path, FoldedModel(path))
     if base is None:
         raise InvalidRequest(
             f"{path} is no model folder; an adapter needs the model that it was trained on.",
             param="base",
             hint="Give it with --base FOLDER.",
         )
-    description = describe_folder(base)
-    adapter = read_adapter(path, description)
-    places = {}
-    for canonical in adapter.matrices:
-        tensor = description.tensors[canonical]
-        if not isinstance(tensor, TensorInfo):
-            raise UnsupportedModel(f"adapters of '{canonical}', which this base holds in another form", engine=_MERGING)
-        places[tensor.name] = canonical
-    return Source(path.name, base, dict(read_safetensors(base)), adapter, places)
+    return Source(path.name, base, FoldedModel(base, path), is_adapted=True)
 
 
 def _refuse_quantized(path: Path) -> None:
@@ -114,19 +96,13 @@ def write_merged(
     """
     first = sources[0]
     for other in (*sources[1:], *(() if base is None else (base,))):
-        unlike = sorted(first.tensors.keys() ^ other.tensors.keys())
-        if unlike:
-            raise InvalidRequest(f"{first.name} and {other.name} do not fit: only one of them has '{unlike[0]}'.")
-        for name, tensor in first.tensors.items():
-            if other.tensors[name].shape != tensor.shape:
-                shapes = f"{tensor.shape} and {other.tensors[name].shape}"
-                raise InvalidRequest(f"{first.name} and {other.name} do not fit: '{name}' is {shapes}.")
+        _require_alike(first, other)
 
     def merged(tensor: TensorInfo) -> npt.NDArray[np.uint8]:
         values = merge_values(
             tensor.name,
-            [source.values(tensor.name) for source in sources],
-            None if base is None else base.values(tensor.name),
+            [source.model.values(tensor.name) for source in sources],
+            None if base is None else base.model.values(tensor.name),
             recipe,
         )
         rows = values.reshape(1, -1) if values.ndim == 1 else values.reshape(-1, values.shape[-1])
@@ -139,3 +115,13 @@ def write_merged(
     config = read_json_object(first.folder / CONFIG_FILE, MAX_CONFIG_BYTES)
     write_folder(target, first.folder, config, tensors, progress=progress, documents=documents)
     return sum(tensor.size_bytes for tensor in tensors)
+
+
+def _require_alike(first: Source, other: Source) -> None:
+    unlike = sorted(first.tensors.keys() ^ other.tensors.keys())
+    if unlike:
+        raise InvalidRequest(f"{first.name} and {other.name} do not fit: only one of them has '{unlike[0]}'.")
+    for name, tensor in first.tensors.items():
+        if other.tensors[name].shape != tensor.shape:
+            shapes = f"{tensor.shape} and {other.tensors[name].shape}"
+            raise InvalidRequest(f"{first.name} and {other.name} do not fit: '{name}' is {shapes}.")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
 from madang.native import MutableModel
-from madang.quantization.divergence import rows_of
+from madang.quantization.divergence import compare, fold, rows_of
 from madang.training.folders import require_new
 from madang.training.merging.arithmetic import NEEDS_BASE, Recipe
 from madang.training.merging.sources import Source, write_merged
@@ -74,11 +74,8 @@ def sweep(
     require_new(target)
     if not recipes:
         raise InvalidRequest("There is no way to merge that could be tried.", param="method")
-    alone = [
-        (source.name, perplexity_of(source.folder, validation, n_threads))
-        for source in sources
-        if source.adapter is None
-    ]
+    whole = [source for source in sources if not source.is_adapted]
+    alone = [(source.name, perplexity_of(source.folder, validation, n_threads)) for source in whole]
     tried: list[tuple[Recipe, float]] = []
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
@@ -102,14 +99,6 @@ def sweep(
 
 def perplexity_of(folder: Path, chunks: Chunks, n_threads: int) -> float:
     """Of the chunks' tokens but the first of each. Raises what loading raises."""
-    import numpy as np
-
     model = MutableModel(folder, n_threads)
-    nats, n_tokens = 0.0, 0
-    for chunk in chunks:
-        rows = rows_of(model, chunk).astype(np.float64)
-        largest = rows.max(axis=1, keepdims=True)
-        totals = np.log(np.exp(rows - largest).sum(axis=1)) + largest[:, 0]
-        nats += float((totals - rows[np.arange(len(rows)), list(chunk[1:])]).sum())
-        n_tokens += len(rows)
-    return math.exp(nats / n_tokens)
+    read = ((rows_of(model, chunk), chunk) for chunk in chunks)
+    return fold(compare(rows, rows, chunk) for rows, chunk in read).perplexity
