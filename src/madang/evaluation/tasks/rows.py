@@ -132,7 +132,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         import pyarrow.parquet as parquet
     except ImportError:
         raise InvalidRequest(
-            f"{path} is a Parquet file, which needs a package that is not installed.",
+            f"{path} is a Parquet file, which needs the package pyarrow, which is not installed.",
             param="data",
             hint="Install it with: pip install madang[eval]",
         ) from None
