@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_bytes
+from madang.evaluation.tasks.task import Row
 
-Row = Mapping[str, Any]
 MOST_BYTES: Final = 1 << 30  # of the text, unpacked
 MOST_ROWS: Final = 200_000
 

@@ -18,8 +18,8 @@ from madang.evaluation.tasks.benchmarks import ARC, KMMLU, MMLU, HaeRae, HellaSw
 from madang.evaluation.tasks.custom import custom_task
 from madang.evaluation.tasks.humaneval import HumanEval
 from madang.evaluation.tasks.perplexity import Perplexity, articles_of
-from madang.evaluation.tasks.rows import Row, read_rows, take_shots
-from madang.evaluation.tasks.task import Shots, Task
+from madang.evaluation.tasks.rows import read_rows, take_shots
+from madang.evaluation.tasks.task import Row, Rows, Shots, Task
 from madang.evaluation.tasks.translation import Translation
 from madang.models import dataset_files, fetch_dataset_file
 
@@ -44,14 +44,16 @@ class Entry:
 
     files       names under which its data is published or kept, as patterns; ``{part}`` is what follows the colon
     takes_part  whether something may follow the colon: a subject, say
+    has_shots   whether solved examples may stand before its prompts
     """
 
     about: str
-    make: Callable[[str, Callable[[], Sequence[Row]], Shots], Task]
+    make: Callable[[str, Rows, Shots], Task]
     files: tuple[str, ...]
     hub: HubData | None = None
     columns: tuple[str, ...] = ()
     takes_part: bool = False
+    has_shots: bool = True
     runs_code: bool = False
     is_text: bool = False
     description: str = ""
@@ -72,6 +74,10 @@ def _kobest(own: type[Task], part: str, about: str) -> Entry:
 def _arc(level: str) -> Entry:
     files = (f"ARC-{level}-Test.jsonl", f"ARC-{level}*test*.parquet", f"ARC-{level}/test*.parquet")
     return Entry(f"science questions, {level.lower()}", ARC, files, HubData("allenai/ai2_arc", f"ARC-{level}", "test"))
+
+
+def _perplexity(name: str, rows: Rows, shots: Shots) -> Task:
+    return Perplexity(name, lambda: [str(row["text"]) for row in rows()])
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
@@ -120,6 +126,7 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         ("HumanEval.jsonl.gz", "HumanEval.jsonl", "*humaneval*test*.parquet"),
         HubData("openai/openai_humaneval", "openai_humaneval", "test"),
         runs_code=True,
+        has_shots=False,
     ),
     "triviaqa": Entry(
         "short answers without a text",
@@ -136,15 +143,17 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "bleu": Entry("translation of source and target, which a file has", Translation, ()),
     "wikitext": Entry(
         "word perplexity, an article at a time",
-        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        _perplexity,
         ("wikitext2_test.txt", "wiki.test.raw", "wiki.test.tokens"),
         is_text=True,
+        has_shots=False,
     ),
     "perplexity": Entry(
         "word perplexity of a text file",
-        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        _perplexity,
         (),
         is_text=True,
+        has_shots=False,
     ),
 }
 
@@ -171,8 +180,12 @@ def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool 
     """
     name, _, given = text.partition("=")
     if not given and Path(name).suffix.lower() in _CUSTOM:
+        if n_shots:
+            raise _no_shots(name, "In a YAML file, write: shots: N")
         return custom_task(Path(name))
     entry, part = _entry(name)
+    if n_shots and not entry.has_shots:
+        raise _no_shots(name, "Leave out --shots.")
     if entry.runs_code and not runs_code:
         raise InvalidRequest(
             f"{name} runs programs that the model writes, on this machine.",
@@ -187,6 +200,10 @@ def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool 
     solved, asked = take_shots(rows, n_shots)
     shots = Shots(solved, entry.description.replace("{part}", part.replace("_", " ")))
     return entry.make(name, lambda: asked, shots)
+
+
+def _no_shots(name: str, hint: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} takes no --shots.", param="shots", hint=hint)
 
 
 def _entry(name: str) -> tuple[Entry, str]:
