@@ -137,7 +137,11 @@ def _run(
         raise InvalidRequest("No model was named.", param="model", hint="For example: madang eval MODEL --task NAME")
     entrants = enter(parse_contestants(models, settings.engine), settings, fetcher(settings))
     plan = EvaluationPlan(tasks=tuple(tasks), limit=limit, as_chat=chat)
-    return evaluate_models(entrants, settings, plan, fresh=fresh, tell=Teller())
+    try:
+        return evaluate_models(entrants, settings, plan, fresh=fresh, tell=Teller())
+    except KeyboardInterrupt:
+        note("Interrupted. What was answered is kept: the same command goes on from there.")
+        raise
 
 
 def _keep(settings: Settings, result: EvaluationResult) -> int | None:

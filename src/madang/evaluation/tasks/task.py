@@ -141,8 +141,8 @@ class Shots:
     separator: str = field(default="\n\n")
 
 
-def _wilson(share: float, n: int) -> dict[str, float]:
-    """Of a share of 0 or 1."""
+def wilson(share: float, n: int) -> dict[str, float]:
+    """The interval of a share of 0 or 1 among ``n``, which drawing again cannot show (Wilson 1927)."""
     reach = _Z**2 / (n + _Z**2)
     return {"low": 0.0, "high": reach} if share == 0 else {"low": 1 - reach, "high": 1.0}
 
@@ -158,7 +158,7 @@ def mean_figure(scores: Sequence[float], weights: Sequence[float] | None = None,
     tell = (lambda value: value) if shown is None else shown
     figure = estimate(scores, counts, tell)
     if figure["low"] is not None and set(scores) in ({0.0}, {1.0}) and set(counts) == {1.0}:
-        figure |= _wilson(scores[0], len(scores))
+        figure |= wilson(scores[0], len(scores))
     total = math.fsum(counts)
     mean = math.fsum(scores) / total
     error = None
