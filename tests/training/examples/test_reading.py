@@ -147,11 +147,23 @@ def test_columns_that_nobody_knows(tmp_path: Path) -> None:
 def test_what_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="There is no file"):
         load_examples(tmp_path / "none.jsonl")
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / "a.xlsx").write_bytes(b"PAR1")
     with pytest.raises(InvalidRequest, match="no kind of file"):
-        load_examples(tmp_path / "a.parquet")
+        load_examples(tmp_path / "a.xlsx")
     with pytest.raises(UnknownOption, match="sharegtp"):
         load_examples(lines(tmp_path, ROWS["qa"]), form="sharegtp")
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": f"a{n}"}]} for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    loaded = load_examples(tmp_path / "rows.parquet")
+    assert loaded.form == "sharegpt" and not loaded.problems
+    assert [(own.line, own.messages[1].content) for own in loaded.examples] == [(1, "a0"), (2, "a1"), (3, "a2")]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        load_examples(tmp_path / "bad.parquet")
 
 
 def test_a_source_reads_again_each_time(tmp_path: Path) -> None:
