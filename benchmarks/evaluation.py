@@ -1,13 +1,15 @@
 """Our tasks beside lm-evaluation-harness, on the same items and prompts: who answers what, and items/s.
 
-    python benchmarks/evaluation.py MODEL.gguf --folder FOLDER [--items N] [--hf-items N] [--rounds N]
-        [--only TASK ...] [--name NAME]
+    python benchmarks/evaluation.py MODEL.gguf --folder FOLDER [--float32 F32.gguf] [--items N] [--hf-items N]
+        [--rounds N] [--only TASK ...] [--name NAME]
 
 Three ways to the same figures: our own tasks; the harness driving our engine; the harness driving transformers on the
 CPU (float32) with FOLDER, which is the same weights (``madang convert MODEL.gguf FOLDER``). The harness's tasks are its
 own files with only the place of the data, and for wikitext the text as it is, replaced. What each way is asked is the
-first items of each task. Ours and the harness take turns at our engine, and the median of the rounds counts. Needs the
-extra ``eval``.
+first items of each task; of choices it is looked whether they read the same, and how far their log-likelihoods are
+apart. With --float32 (``madang convert FOLDER F32.gguf``) our engine also reads what transformers reads, so that what
+is left apart comes from rounding sums, and keys and values to float16. Ours and the harness take turns at our engine,
+and the median of the rounds counts. Needs the extra ``eval``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,8 +29,10 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from madang.evaluation import DataPlace, find_task, run_tasks
-from madang.evaluation.tasks import Task
+from madang.evaluation import DataPlace, KeptSteps, find_task, run_tasks
+from madang.evaluation.asking import prompt_document, response_of
+from madang.evaluation.kept import key_of
+from madang.evaluation.tasks import Response, Task
 from madang.native import NativeEngine
 from own_engine import DATA, open_engine, options_of, results
 from peers import recorded_command
@@ -52,11 +57,16 @@ def _hellaswag(row: Any) -> Any:
     return {"context": row["context"], **ends, "label": int(row["label"])}
 
 
+def _sentineg(row: Any) -> Any:
+    return {"sentence": row["Text"], "label": int(row["Label"])}
+
+
 # Our name -> the harness's file, how a row of ours looks there, and how many of the items are asked.
 TASKS: dict[str, tuple[str, Callable[[Any], Any], float]] = {
     "kobest:boolq": ("kobest/kobest_boolq.yaml", _boolq, 1),
     "kobest:copa": ("kobest/kobest_copa.yaml", _copa, 1),
     "kobest:hellaswag": ("kobest/kobest_hellaswag.yaml", _hellaswag, 1),
+    "kobest:sentineg": ("kobest/kobest_sentineg.yaml", _sentineg, 1),
     "gsm8k": ("gsm8k/gsm8k.yaml", dict, 0.5),
     "wikitext": ("wikitext/wikitext.yaml", lambda row: {"page": row["text"]}, 0.05),
 }
@@ -97,6 +107,7 @@ def own_name(name: str) -> str:
     return f"local_{name.replace(':', '_')}"
 
 
+@cache
 def _own(name: str) -> Task:
     place = DataPlace(DATA, offline=True)
     if name == "wikitext":
@@ -116,14 +127,21 @@ def n_items(name: str, wanted: int) -> int:
 
 
 def by_ours(engine: NativeEngine, name: str, n: int) -> tuple[list[Any], float]:
-    """Results of each item, and seconds."""
-    task = _own(name)
+    """What came of each item, and seconds."""
+    task, kept = _own(name), KeptSteps(None)
     engine.clear_cache()
     started = time.perf_counter()
-    found = run_tasks(engine, [task], limit=n).tasks[0]
+    found = run_tasks(engine, [task], limit=n, keep=kept).tasks[0]
     seconds = time.perf_counter() - started
     assert found.problem is None and found.n_failed == 0, found
-    return [_comparable(name, own["said"], own["score"]) for own in found.items], seconds
+    outcomes = []
+    for item in task.items()[:n]:
+        prompt = task.prompt(item)
+        own = kept.find(key_of(prompt_document(prompt)))
+        assert own is not None
+        read = [(prompt.request.prompt or "") + text for text in prompt.continuations]
+        outcomes.append(_outcome(name, len(outcomes), response_of(own), read))
+    return outcomes, seconds
 
 
 def by_harness(model: Any, manager: Any, name: str, n: int) -> tuple[list[Any], float]:
@@ -142,20 +160,26 @@ def by_harness(model: Any, manager: Any, name: str, n: int) -> tuple[list[Any], 
     )
     seconds = time.perf_counter() - started
     samples = {own["doc_id"]: own for own in found["samples"][own_name(name)]}
-    return [_of_sample(name, samples[number]) for number in range(n)], seconds
+    return [_of_sample(name, number, samples[number]) for number in range(n)], seconds
 
 
-def _of_sample(name: str, sample: Any) -> Any:
+def _of_sample(name: str, number: int, sample: Any) -> Any:
+    first = [own[0] for own in sample["resps"]]
     if name == "gsm8k":
-        from madang.evaluation.tasks import Response
-
-        task, text = _own(name), sample["resps"][0][0]
-        item = task.items()[sample["doc_id"]]
-        return {"said": task.said(item, Response(text=text))}
+        return _outcome(name, number, Response(text=first[0]))
     if name == "wikitext":
-        return {"nats": -float(_number(sample["resps"][0]))}
-    logprobs = [float(own[0][0]) for own in sample["resps"]]
-    return {"choice": max(range(len(logprobs)), key=logprobs.__getitem__), "logprobs": logprobs}
+        return {"nats": -float(_number(first))}
+    logprobs = [float(own[0]) for own in first]
+    return {"logprobs": logprobs, "read": [before + text for before, text in sample["arguments"]]}
+
+
+def _outcome(name: str, number: int, response: Response, read: Sequence[str] = ()) -> Any:
+    """What is compared of an item: a number said, nats, or log-probabilities of texts."""
+    if name == "gsm8k":
+        task = _own(name)
+        return {"said": task.said(task.items()[number], response)}
+    logprobs = [own.logprob for own in response.scored]
+    return {"nats": -logprobs[0]} if name == "wikitext" else {"logprobs": logprobs, "read": read}
 
 
 def _number(value: Any) -> Any:
@@ -164,92 +188,108 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _comparable(name: str, said: str, score: float) -> Any:
-    if name == "gsm8k":
-        return {"said": said}
-    return {"nats": score} if name == "wikitext" else {"said": said}
-
-
 def agreement(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, Any]:
-    """On how many items both end up with the same; of texts, how far their nats are apart."""
+    """On how many items both end up with the same, and how far their log-likelihoods are apart."""
+    pairs = list(zip(ours, theirs, strict=False))
     if name == "wikitext":
-        apart = [abs(own["nats"] - other["nats"]) / other["nats"] for own, other in zip(ours, theirs, strict=False)]
+        apart = [abs(own["nats"] - other["nats"]) / other["nats"] for own, other in pairs]
         return {"n": len(apart), "same": sum(value < 1e-3 for value in apart), "most_relative_difference": max(apart)}
-    same = [
-        _meaning(name, i, own) == _meaning(name, i, other)
-        for i, (own, other) in enumerate(zip(ours, theirs, strict=False))
+    if name == "gsm8k":
+        return {"n": len(pairs), "same": sum(own["said"] == other["said"] for own, other in pairs)}
+    apart = [max(abs(a - b) for a, b in zip(own["logprobs"], other["logprobs"], strict=True)) for own, other in pairs]
+    where_not = [
+        {"item": i, "margin": _margin(own), "their_margin": _margin(other), "most_apart": apart[i]}
+        for i, (own, other) in enumerate(pairs)
+        if _choice(own) != _choice(other)
     ]
-    found: dict[str, Any] = {"n": len(same), "same": sum(same)}
-    if name != "gsm8k":
-        margins = [_margin(other["logprobs"]) for other, is_same in zip(theirs, same, strict=False) if not is_same]
-        found["margins_where_not"] = margins
-    return found
+    return {
+        "n": len(pairs),
+        "same": len(pairs) - len(where_not),
+        "same_texts": sum(own["read"] == other["read"] for own, other in pairs),
+        "mean_apart": sum(apart) / len(apart),
+        "most_apart": max(apart),
+        "where_not": where_not,
+        "choices": ["".join(str(_choice(own)) for own in way) for way in (ours[: len(pairs)], theirs)],
+        "apart": [round(value, 6) for value in apart],
+    }
 
 
-def _meaning(name: str, number: int, own: Any) -> str:
-    if "said" in own:
-        return str(own["said"])
-    task = _own_cached(name)
-    return str(task.choices(task.items()[number].row)[own["choice"]])
+def _choice(own: Any) -> int:
+    logprobs: list[float] = own["logprobs"]
+    return logprobs.index(max(logprobs))
 
 
-_CACHE: dict[str, Any] = {}
-
-
-def _own_cached(name: str) -> Any:
-    if name not in _CACHE:
-        _CACHE[name] = _own(name)
-    return _CACHE[name]
-
-
-def _margin(logprobs: Sequence[float]) -> float:
-    best, second = sorted(logprobs, reverse=True)[:2]
-    return best - second
+def _margin(own: Any) -> float:
+    """By how much the likeliest is ahead, in nats."""
+    best, second = sorted(own["logprobs"], reverse=True)[:2]
+    return float(best - second)
 
 
 def measure(options: argparse.Namespace, document: dict[str, Any], folder: Path) -> None:
     """Every task each way; the harness reads its data once before it is timed."""
     import lm_eval
     import torch
-    from lm_eval.models.huggingface import HFLM
-
-    from madang.evaluation.harness import MadangLM
 
     torch.set_num_threads(options.threads)
     manager = write_tasks(folder)
     document["lm_eval"], document["torch"] = lm_eval.__version__, torch.__version__
     document["items"], document["hf_items"], document["hf_batch"] = options.items, options.hf_items, BATCH
     document["tasks"] = {name: {} for name in options.only or TASKS}
+    found = with_our_engine(options, document["tasks"], manager)
+    if options.hf_items:
+        with_transformers(options, document["tasks"], manager, found)
+
+
+def with_our_engine(options: argparse.Namespace, tasks: dict[str, Any], manager: Any) -> dict[str, list[Any]]:
+    """Our tasks and the harness in turns at one engine; what came of ours."""
+    from madang.evaluation.harness import MadangLM
+
     found: dict[str, list[Any]] = {}
     engine = open_engine(options, context=CONTEXT_TOKENS, speculation="off")
     adapter = MadangLM(engine=engine, prefix=PREFIX)
-    for name, facts in document["tasks"].items():
+    for name, facts in tasks.items():
         n = n_items(name, options.items)
         by_harness(adapter, manager, name, 1)
         seconds: dict[str, list[float]] = {"ours_s": [], "adapter_s": []}
         for _ in range(options.rounds):
-            ours, ours_s = by_ours(engine, name, n)
+            found[name], ours_s = by_ours(engine, name, n)
             engine.clear_cache()
             theirs, theirs_s = by_harness(adapter, manager, name, n)
             seconds["ours_s"].append(ours_s)
             seconds["adapter_s"].append(theirs_s)
         facts |= {way: median(values) for way, values in seconds.items()}
-        facts |= {"n": n, "ours_and_adapter": agreement(name, ours, theirs)}
-        found[name] = ours
+        facts |= {"n": n, "ours_and_adapter": agreement(name, found[name], theirs)}
     engine.close()
-    if options.hf_items:
-        model = HFLM(
-            pretrained=str(options.folder),
-            device="cpu",
-            dtype="float32",
-            batch_size=BATCH,
-            max_length=CONTEXT_TOKENS,
-            prefix_token_id=_prefix_token(options.folder),
-        )
-        for name, facts in document["tasks"].items():
-            n = n_items(name, options.hf_items)
-            theirs, facts["hf_s"] = by_harness(model, manager, name, n)
-            facts |= {"n_hf": n, "ours_and_hf": agreement(name, found[name], theirs)}
+    return found
+
+
+def with_transformers(
+    options: argparse.Namespace, tasks: dict[str, Any], manager: Any, found: dict[str, list[Any]]
+) -> None:
+    """The harness with its own model beside ours, and beside ours with the weights as they stand in the folder."""
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(
+        pretrained=str(options.folder),
+        device="cpu",
+        dtype="float32",
+        batch_size=BATCH,
+        max_length=CONTEXT_TOKENS,
+        prefix_token_id=_prefix_token(options.folder),
+    )
+    theirs: dict[str, list[Any]] = {}
+    for name, facts in tasks.items():
+        facts["n_hf"] = n_items(name, options.hf_items)
+        theirs[name], facts["hf_s"] = by_harness(model, manager, name, facts["n_hf"])
+        facts["ours_and_hf"] = agreement(name, found[name], theirs[name])
+    if options.float32 is None:
+        return
+    options.model = options.float32
+    engine = open_engine(options, context=CONTEXT_TOKENS, speculation="off")
+    for name, facts in tasks.items():
+        ours, facts["float32_s"] = by_ours(engine, name, facts["n_hf"])
+        facts["float32_and_hf"] = agreement(name, ours, theirs[name])
+    engine.close()
 
 
 def _prefix_token(folder: Path) -> int:
@@ -265,20 +305,23 @@ def show(document: dict[str, Any]) -> None:
         rates = [f"{way} {facts['n'] / facts[f'{way}_s']:.2f}" for way in ("ours", "adapter")]
         if "hf_s" in facts:
             rates.append(f"hf {facts['n_hf'] / facts['hf_s']:.2f}")
+        if "float32_s" in facts:
+            rates.append(f"ours in float32 {facts['n_hf'] / facts['float32_s']:.2f}")
         print(f"{name}: items/s {', '.join(rates)}")
-        for other in ("adapter", "hf"):
-            if f"ours_and_{other}" in facts:
-                print(f"  with {other}: {facts[f'ours_and_{other}']}")
+        for pair in ("ours_and_adapter", "ours_and_hf", "float32_and_hf"):
+            shown = {key: value for key, value in facts.get(pair, {}).items() if key not in ("choices", "apart")}
+            print(f"  {pair}: {shown}")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, write."""
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument("--folder", type=Path, required=True)
+    own.add_argument("--float32", type=Path)
     own.add_argument("--only", action="append", choices=TASKS)
     known, rest = own.parse_known_args(arguments)
     options = options_of("evaluation", rest, __doc__ or "", items=48, hf_items=24)
-    options.folder, options.only = known.folder, known.only
+    options.folder, options.float32, options.only = known.folder, known.float32, known.only
     options.command = recorded_command(arguments).replace("peers.py", "evaluation.py")
     with tempfile.TemporaryDirectory() as folder, results(options) as document:
         measure(options, document, Path(folder))

@@ -122,6 +122,8 @@ def test_flips_are_counted_and_may_be_chance() -> None:
     assert found.may_be_chance is True
     (sure,) = compare_results(result_of([0] * 40), result_of([1] * 30 + [0] * 10))
     assert sure.may_be_chance is False and sure.p_value is not None and sure.p_value < 1e-6
+    (same,) = compare_results(result_of(before), result_of(before))
+    assert same.difference is not None and -same.difference[1] == same.difference[2] > 0.1  # of 8 items
 
 
 def test_mcnemar_is_exact() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from madang.evaluation.running import in_form
 from madang.evaluation.sandbox import SandboxLimits, run_program, sandbox_coverage
 from madang.evaluation.tasks import Item, Response
 from madang.evaluation.tasks.humaneval import HumanEval, program_of
@@ -91,6 +92,24 @@ def test_completions_are_tested(completion: str, score: float) -> None:
     (item,) = task.items()
     assert task.prompt(item).request.prompt == ROW["prompt"]
     assert task.score(item, Response(text=completion)) == score
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("Sure:\n\n```python\ndef double(x):\n    return two * x\n```\nIt doubles.", 1),
+        ("```\ndef double(x):\n    return two * x\n", 1),  # it was cut off
+        ("```python\nprint(1)\n```\n```python\ndef double(x):\n    return two * x\n```", 1),
+        ("```python\ndef twice(x):\n    return two * x\n```", 0),
+        ("```python\ndef double(x):\n    return x\n```", 0),
+    ],
+)
+def test_answers_of_chats_are_tested(answer: str, score: float) -> None:
+    task = HumanEval("x", lambda: [{**ROW, "prompt": f"two = 2\n\n\n{ROW['prompt']}"}], LIMITS)
+    (item,) = task.items()
+    chat = in_form(task.prompt(item), True).request
+    assert chat.prompt is None and ROW["prompt"].strip() in str(chat.messages[0].content) and not chat.stop
+    assert task.score(item, Response(text=answer)) == score
 
 
 def test_reference_solutions_pass(shared_data: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from madang.models import SilentProgress
 
@@ -135,6 +136,46 @@ class Hub:
         return server
 
 
+@dataclass
+class DatasetHub(Hub):
+    """A hub with one data set, its files the same at every one of its ``revisions``; ``org/gated`` is gated."""
+
+    repository: str = "org/rows"
+    revisions: tuple[str, ...] = ("main", "refs/convert/parquet")
+
+    def resolved(self, path: str) -> bytes | None:
+        revision, name = self._within(path, f"/datasets/{self.repository}/resolve/")
+        return self.content(name) if revision else None
+
+    def told(self, path: str) -> tuple[int, bytes, dict[str, str]] | None:
+        if "/datasets/org/gated/" in path:
+            return 403, b"{}", {"X-Error-Code": "GatedRepo"}
+        if path.startswith(f"/datasets/{self.repository}/resolve/"):
+            revision, name = self._within(path, f"/datasets/{self.repository}/resolve/")
+            if revision and self.content(name) is not None:
+                return None
+            return 404, b"{}", {"X-Error-Code": "EntryNotFound" if revision else "RevisionNotFound"}
+        if not path.startswith(f"/api/datasets/{self.repository}"):
+            return None
+        found: object = {"id": self.repository, "sha": self.commit, "siblings": [{"rfilename": n} for n in self.small]}
+        revision, name = self._within(path, f"/api/datasets/{self.repository}/(?:tree|revision)/")
+        if path != f"/api/datasets/{self.repository}" and not revision:
+            return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
+        if "/tree/" in path:
+            found = [
+                {"type": "file", "path": own, "size": len(content), "oid": sha256(content)[:40]}
+                for own, content in self.small.items()
+                if own.startswith(name)
+            ]
+        return 200, json.dumps(found).encode(), {"Content-Type": "application/json"}
+
+    def _within(self, path: str, begin: str) -> tuple[str, str]:
+        """The revision and the file that an address is about; no revision where there is none of that name."""
+        revisions = "|".join(map(re.escape, (*self.revisions, self.commit)))
+        match = re.fullmatch(f"{begin}({revisions})(?:/(.*))?", unquote(path))
+        return ("", "") if match is None else (match[1], match[2] or "")
+
+
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -154,10 +195,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
             return self.send_content(content)
 
+        do_HEAD = do_GET
+
         def send_content(self, content: bytes) -> None:
             if hub.meeting is not None and len(content) > 1000:
                 hub.meeting.wait(20)
-            start, status, headers = 0, 200, {}
+            start, status = 0, 200
+            headers = {"ETag": f'"{sha256(content)}"', "X-Repo-Commit": hub.commit}
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
             if match is not None and not hub.ignores_ranges:
                 start, status = int(match[1]), 206
@@ -181,4 +225,5 @@ def _answer(
     for key, value in {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}.items():
         handler.send_header(key, value)
     handler.end_headers()
-    handler.wfile.write(body if cut is None else body[:cut])
+    if handler.command != "HEAD":
+        handler.wfile.write(body if cut is None else body[:cut])

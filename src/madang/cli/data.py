@@ -23,7 +23,9 @@ _SHOWN_PROBLEMS = 20
 
 Data = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="A file (.jsonl .json .csv .tsv .txt .md, perhaps .gz) or hf:owner/name."),
+    typer.Argument(
+        metavar="DATA", help="A file (.jsonl .json .csv .tsv .txt .md, perhaps .gz; .parquet) or hf:owner/name."
+    ),
 ]
 Form = Annotated[
     str | None,

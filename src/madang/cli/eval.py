@@ -79,10 +79,12 @@ def evaluate(  # noqa: PLR0913  (a command line's options are its parameters)
     languages = languages_of(language)
     if html is not None and html.is_dir():
         raise InvalidRequest(f"--html: {html} is a folder.", param="html", hint="Name a file in it.")
-    chosen = _tasks(tasks or [], settings, data_folder, shots, run_code)
+    chosen = _tasks(tasks or [], settings, data_folder, shots, run_code or show_prompts)
     if show_prompts:
-        _print_prompts(chosen, as_json)
+        _print_prompts(chosen, chat, as_json)
         return
+    if run_code:
+        _note_sandbox()
     results = _run(models or [], settings, chosen, limit=limit, chat=chat, fresh=fresh)
     ids = [_keep(settings, result) for result in results]
     if html is not None:
@@ -107,8 +109,6 @@ def _tasks(names: Sequence[str], settings: Settings, folder: Path | None, shots:
     again = next((task.name for task in found if [other.name for other in found].count(task.name) > 1), None)
     if again is not None:
         raise InvalidRequest(f"The task '{again}' was named more than once.", param="task")
-    if run_code:
-        _note_sandbox()
     return found
 
 
@@ -137,7 +137,11 @@ def _run(
         raise InvalidRequest("No model was named.", param="model", hint="For example: madang eval MODEL --task NAME")
     entrants = enter(parse_contestants(models, settings.engine), settings, fetcher(settings))
     plan = EvaluationPlan(tasks=tuple(tasks), limit=limit, as_chat=chat)
-    return evaluate_models(entrants, settings, plan, fresh=fresh, tell=Teller())
+    try:
+        return evaluate_models(entrants, settings, plan, fresh=fresh, tell=Teller())
+    except KeyboardInterrupt:
+        note("Interrupted. What was answered is kept: the same command goes on from there.")
+        raise
 
 
 def _keep(settings: Settings, result: EvaluationResult) -> int | None:
@@ -183,10 +187,10 @@ def _print_tasks(as_json: bool) -> None:
     data_table([["TASK", "ABOUT"], *([f"{n}:PART" if e.takes_part else n, e.about] for n, e in ENTRIES.items())])
 
 
-def _print_prompts(tasks: Sequence[Task], as_json: bool) -> None:
-    from madang.evaluation.running import shown
+def _print_prompts(tasks: Sequence[Task], as_chat: bool | None, as_json: bool) -> None:
+    from madang.evaluation.running import in_form, shown
 
-    first = {task.name: (task, shown(task.prompt(task.items()[0]))) for task in tasks}
+    first = {task.name: (task, shown(in_form(task.prompt(task.items()[0]), as_chat))) for task in tasks}
     if as_json:
         data_json({"tasks": [{"name": n, "version": t.version, "prompt": p} for n, (t, p) in first.items()]})
         return

@@ -16,7 +16,6 @@ from madang.runtime import find_files
 from madang.runtime.open import Fetch
 
 MOST_CONTESTANTS: Final = 32
-_READ_BYTES: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,5 @@ def _digest(files: ModelFiles) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
 from madang.evaluation.measures import difference, is_noise
-from madang.evaluation.tasks.task import Figure
+from madang.evaluation.tasks.task import Figure, wilson
 
 Document = dict[str, Any]
 _MOST_SHOWN_FLIPS: Final = 50
@@ -166,11 +166,20 @@ def _differences(before: EvaluationResult, after: EvaluationResult) -> Iterator[
             before=task.figure["value"],
             after=other.figure["value"],
             n=len(pairs),
-            difference=difference(now, was, weights) if any(weights) else None,
+            difference=_apart(now, was, weights),
             gained=gained,
             lost=lost,
             p_value=p_value,
         )
+
+
+def _apart(now: Sequence[float], was: Sequence[float], weights: Sequence[float]) -> tuple[float, float, float] | None:
+    """The mean difference and its interval; where no item that is right or wrong flipped, it is Wilson's, both ways."""
+    found = difference(now, was, weights) if any(weights) else None
+    if found is None or now != was or not all(score in (0, 1) for score in now):
+        return found
+    reach = wilson(0, len(now))["high"]
+    return 0.0, -reach, reach
 
 
 def mcnemar(n_gained: int, n_lost: int) -> float:

@@ -15,6 +15,7 @@ from madang.evaluation.words import Language
 
 _MOST_EXAMPLE_CHARACTERS: Final = 6000
 _MOST_PLOTS: Final = 60
+_OF_WORDS: Final = ("task", "metric")  # columns
 _PLAIN: Final = ("perplexity", "bits_per_byte", "BLEU")  # metrics that are no shares
 
 _ENGLISH: Final = {
@@ -38,6 +39,7 @@ _ENGLISH: Final = {
     "difference": "Difference",
     "gained": "Gained",
     "lost": "Lost",
+    "chance": "P",
     "plot_note": "{metric} of {n} items; lines are 95 % intervals.",
     "prompts": "What was asked",
     "prompts_note": "The first prompt of each task, as the model read it; behind arrows is what was scored after it.",
@@ -66,6 +68,7 @@ _KOREAN: Final = {
     "difference": "차이",
     "gained": "얻음",
     "lost": "잃음",
+    "chance": "P",
     "plot_note": "{n}문항의 {metric}. 선은 95 % 구간입니다.",
     "prompts": "물은 것",
     "prompts_note": "과제마다 첫 프롬프트를 모델이 읽은 그대로 적었습니다. 화살표 뒤는 이어서 점수를 매긴 글입니다.",
@@ -107,10 +110,15 @@ class _Page:
         return escape(self._words[key].format(**values))
 
     def _table(self, label: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """Cells are HTML; the first of a row is its head."""
-        head = "".join(f'<th scope="col">{self._say(name)}</th>' for name in columns)
+        """Cells are text; the first of a row is its head."""
+        kinds = [' class="word"' if name in _OF_WORDS else "" for name in columns]
+        head = "".join(
+            f'<th scope="col"{kind}>{self._say(name)}</th>' for name, kind in zip(columns, kinds, strict=True)
+        )
         lines = [
-            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+            f'<tr><th scope="row">{escape(row[0])}</th>'
+            + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+            + "</tr>"
             for row in rows
         ]
         return (
@@ -121,9 +129,9 @@ class _Page:
     def _figures(self) -> str:
         rows = [
             [
-                escape(result.model["label"]),
-                escape(task.name),
-                escape(metric),
+                result.model["label"],
+                task.name,
+                metric,
                 str(len(task.items)),
                 *_cells(metric, own),
             ]
@@ -145,7 +153,7 @@ class _Page:
             except InvalidRequest:
                 continue  # they have no task in common
             title = self._say("changes", before=before.model["label"], after=after.model["label"])
-            columns = ("task", "metric", "items", "before", "after", "difference", "gained", "lost")
+            columns = ("task", "metric", "items", "before", "after", "difference", "gained", "lost", "chance")
             table = self._table(title, columns, [_change(own) for own in found])
             parts.append(f"<h2>{title}</h2>\n{table}\n<p>{self._say('changes_note')}</p>")
         return parts
@@ -241,10 +249,9 @@ def _cells(metric: str, own: Figure) -> list[str]:
 
 def _change(own: TaskDifference) -> list[str]:
     flips = ["–" if ids is None else str(len(ids)) for ids in (own.gained, own.lost)]
-    if own.p_value is not None:
-        flips[1] += f" <small>P {own.p_value:.3f}</small>"
+    flips.append("–" if own.p_value is None else f"{own.p_value:.3f}")
     values = [shown_value(own.metric, value) for value in (own.before, own.after)]
-    return [escape(own.name), escape(own.metric), str(own.n), *values, escape(shown_difference(own)), *flips]
+    return [own.name, own.metric, str(own.n), *values, shown_difference(own), *flips]
 
 
 def _cut(text: str) -> str:

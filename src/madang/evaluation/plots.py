@@ -17,7 +17,8 @@ _BOTTOM: Final = 52
 _N_TICKS: Final = 5
 _LINE: Final = 15  # height of a label
 _ROW: Final = 26  # height of a row of intervals, and the width of its names
-_NAMES: Final = 230
+_NAMES: Final = 264  # room for _MOST_LABEL characters
+_MOST_LABEL: Final = 34
 _SHAPES: Final = ("circle", "square", "triangle", "diamond")
 
 
@@ -167,7 +168,7 @@ def _mark(number: int, x: float, y: float) -> str:
 
 
 def _short_label(text: str) -> str:
-    return text if len(text) <= 34 else f"{text[:16]}…{text[-17:]}"
+    return text if len(text) <= _MOST_LABEL else f"{text[:16]}…{text[-17:]}"
 
 
 def _label(text: str, x: float, y: float, taken: list[tuple[float, float, float]]) -> str:

@@ -61,7 +61,7 @@ def run_task(
 ) -> TaskResult:
     """One task. ``as_chat`` puts texts to the model as a chat, or chats as texts; None leaves it to the task."""
     items = list(task.items())[:limit]
-    prompts = [_in_form(task.prompt(item), as_chat) for item in items]
+    prompts = [in_form(task.prompt(item), as_chat) for item in items]
     documents = [prompt_document(prompt) for prompt in prompts]
     digest = key_of([task.name, task.version, documents])
     blank = TaskResult(task.name, task.version, task.metric, task.higher_is_better, digest, shown(prompts[0]))
@@ -94,11 +94,13 @@ def shown(prompt: Prompt) -> str:
     return "\n".join([text, *(f"  → {json.dumps(own, ensure_ascii=False)}" for own in prompt.continuations)])
 
 
-def _in_form(prompt: Prompt, as_chat: bool | None) -> Prompt:
+def in_form(prompt: Prompt, as_chat: bool | None) -> Prompt:
+    """A text as a chat, or a chat as a text; None leaves it as the task has it."""
     request = prompt.request
     if as_chat is True and request.prompt is not None and not prompt.is_rolling:
         message = Message("user", request.prompt)
-        return replace(prompt, request=replace(request, prompt=None, messages=(message,), reasoning=False))
+        chat = prompt.chat or replace(request, prompt=None, messages=(message,), reasoning=False)
+        return replace(prompt, request=chat)
     if as_chat is False and request.messages:
         return replace(prompt, request=replace(request, prompt=request.messages[-1].content, messages=()))
     return prompt

@@ -26,6 +26,7 @@ from madang.models.references import (
     StoredReference,
     UrlReference,
 )
+from madang.models.sources.datasets import dataset_errors, dataset_files, fetch_dataset_file
 from madang.models.store import Store
 
 __all__ = [
@@ -57,7 +58,10 @@ __all__ = [
     "UrlReference",
     "adopt",
     "copy_model",
+    "dataset_errors",
+    "dataset_files",
     "derive",
+    "fetch_dataset_file",
     "find_neighbours",
     "import_model",
     "load_catalog",

@@ -61,6 +61,12 @@ def test_what_is_not_there_is_said(name: str, problem: str) -> None:
         find_task(name, HERE)
 
 
+@pytest.mark.parametrize("name", ["humaneval=x.jsonl", "wikitext=x.txt", "own.yaml", "own.jsonl"])
+def test_shots_are_refused_where_they_would_mean_nothing(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="takes no --shots"):
+        find_task(name, HERE, n_shots=2, runs_code=True)
+
+
 def test_every_known_task_says_what_it_is() -> None:
     assert all(entry.about for entry in ENTRIES.values())
     assert sum(entry.runs_code for entry in ENTRIES.values()) == 1

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from madang.core.errors import InvalidRequest, NetworkUnavailable, UnknownOption
+from madang.core.errors import InvalidRequest, UnknownOption
 from madang.core.messages import Message
 from madang.training.examples import Loaded, load_examples, open_examples
-from madang.training.examples.hub import read_hub
 
 ASKED, SAID = "안녕?", "반가워요."
 TURNS = (Message("user", ASKED), Message("assistant", SAID))
@@ -148,37 +147,28 @@ def test_columns_that_nobody_knows(tmp_path: Path) -> None:
 def test_what_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="There is no file"):
         load_examples(tmp_path / "none.jsonl")
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / "a.xlsx").write_bytes(b"PAR1")
     with pytest.raises(InvalidRequest, match="no kind of file"):
-        load_examples(tmp_path / "a.parquet")
+        load_examples(tmp_path / "a.xlsx")
     with pytest.raises(UnknownOption, match="sharegtp"):
         load_examples(lines(tmp_path, ROWS["qa"]), form="sharegtp")
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": f"a{n}"}]} for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    loaded = load_examples(tmp_path / "rows.parquet")
+    assert loaded.form == "sharegpt" and not loaded.problems
+    assert [(own.line, own.messages[1].content) for own in loaded.examples] == [(1, "a0"), (2, "a1"), (3, "a2")]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        load_examples(tmp_path / "bad.parquet")
 
 
 def test_a_source_reads_again_each_time(tmp_path: Path) -> None:
     source = open_examples(lines(tmp_path, ROWS["qa"], ROWS["qa"]))
     assert list(source) == list(source) and len(list(source)) == 2
-
-
-def test_rows_of_the_hub() -> None:
-    asked: list[Any] = []
-
-    def stream(repository: str, revision: str | None, split: str) -> list[dict[str, str]]:
-        asked.append((repository, revision, split))
-        return [{"text": "a"}, {"text": "b"}]
-
-    assert list(read_hub("hf:owner/name@v1#test", stream)) == [(1, {"text": "a"}), (2, {"text": "b"})]
-    assert asked == [("owner/name", "v1", "test")]
-    with pytest.raises(InvalidRequest, match="names no dataset"):
-        list(read_hub("hf:name", stream))
-
-
-def test_a_hub_that_does_not_answer() -> None:
-    def stream(*_: object) -> list[Any]:
-        raise ConnectionError("no route")
-
-    with pytest.raises(NetworkUnavailable, match="no route"):
-        list(read_hub("hf:owner/name", stream))
 
 
 def test_shared_data_is_read_whole(shared_data: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Final
 from madang.core import Message, Request, SamplingParams
 from madang.core.errors import InvalidRequest
 from madang.evaluation.questions import ANSWER_TOKENS, Question
-from madang.evaluation.tasks.choices import Rows
 from madang.evaluation.tasks.normal import is_same_answer, overlap_f1
-from madang.evaluation.tasks.rows import Row, field_of, text_of
-from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Shots, Task, mean_figure
+from madang.evaluation.tasks.rows import field_of, text_of
+from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Row, RowTask, Task, mean_figure
 
 # Always the likeliest token: what a model's file suggests for chats would make figures of two files incomparable.
 GREEDY: Final = SamplingParams(temperature=0, repeat_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
@@ -31,7 +30,7 @@ def chat_request(text: str, max_tokens: int) -> Request:
     return Request(messages=(Message("user", text),), sampling=GREEDY, max_tokens=max_tokens, reasoning=False)
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(RowTask):
     """TriviaQA (Joshi et al. 2017), KorQuAD and SQuAD: a short answer, of which several may be right.
 
     Reads question and answer {value, aliases}, answers {text} or answer; with a context where there is one. Files of
@@ -40,11 +39,6 @@ class QuestionAnswering(Task):
 
     metric: str = "exact_match"
     _TOKENS: ClassVar[int] = 32
-
-    def __init__(self, name: str, rows: Rows, shots: Shots | None = None) -> None:
-        super().__init__(name)
-        self._rows = rows
-        self._shots = Shots() if shots is None else shots
 
     def items(self) -> list[Item]:
         """See Task."""
@@ -108,7 +102,7 @@ def _right_answers(row: Row) -> list[str]:
     return right
 
 
-class GSM8K(Task):
+class GSM8K(RowTask):
     """Cobbe et al. 2021, arXiv:2110.14168: word problems. Right when the last number said is the answer.
 
     ``exact_match_marked`` counts only numbers after "####", as the data writes them and as examples show.
@@ -117,15 +111,6 @@ class GSM8K(Task):
     metric: str = "exact_match"
     _TOKENS: ClassVar[int] = 256
     _STOP: ClassVar[tuple[str, ...]] = ("Question:", "</s>", "<|im_end|>")
-
-    def __init__(self, name: str, rows: Rows, shots: Shots | None = None) -> None:
-        super().__init__(name)
-        self._rows = rows
-        self._shots = Shots() if shots is None else shots
-
-    def items(self) -> list[Item]:
-        """See Task."""
-        return [Item(str(number), row) for number, row in enumerate(self._rows())]
 
     def prompt(self, item: Item) -> Prompt:
         """ "Question: … Answer:" """

@@ -11,7 +11,8 @@ from typing import Any
 
 from madang.core.errors import InvalidRequest
 from madang.evaluation.tasks.choices import ChoiceTask
-from madang.evaluation.tasks.rows import Row, field_of, index_of, text_of
+from madang.evaluation.tasks.rows import field_of, index_of, text_of
+from madang.evaluation.tasks.task import Row
 
 LETTERS = ("A", "B", "C", "D")
 

@@ -6,16 +6,13 @@ What items share (examples, a question) is read once, and each choice is a branc
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from madang.core import Request
-from madang.evaluation.tasks.rows import Row
-from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Shots, Task, mean_figure
-
-Rows = Callable[[], Sequence[Row]]
+from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Row, RowTask, mean_figure
 
 
-class ChoiceTask(Task):
+class ChoiceTask(RowTask):
     """A task of rows, each a context and choices, one of them right.
 
     accuracy is the share of items whose likeliest choice is the right one; ``by_length`` divides log-probabilities by
@@ -24,11 +21,6 @@ class ChoiceTask(Task):
 
     tells_by_length: bool = False
     tells_macro_f1: bool = False
-
-    def __init__(self, name: str, rows: Rows, shots: Shots | None = None) -> None:
-        super().__init__(name)
-        self._rows = rows
-        self._shots = Shots() if shots is None else shots
 
     @abstractmethod
     def context(self, row: Row) -> str:
@@ -41,10 +33,6 @@ class ChoiceTask(Task):
     @abstractmethod
     def label(self, row: Row) -> int:
         """The number of the right one, from 0."""
-
-    def items(self) -> list[Item]:
-        """See Task."""
-        return [Item(str(number), row) for number, row in enumerate(self._rows())]
 
     def prompt(self, item: Item) -> Prompt:
         """See Task. Spaces at the end of a context belong to the choices, as tokenizers put them."""

@@ -29,8 +29,20 @@ from madang.evaluation.tasks.answers import GREEDY, Questions
 from madang.evaluation.tasks.choices import ChoiceTask
 from madang.evaluation.tasks.normal import is_same_answer, overlap_f1
 from madang.evaluation.tasks.perplexity import Perplexity
-from madang.evaluation.tasks.rows import Row, field_of, index_of, read_rows, take_shots, text_of
-from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Shots, Task, mean_figure
+from madang.evaluation.tasks.rows import field_of, index_of, read_rows, take_shots, text_of
+from madang.evaluation.tasks.task import (
+    Figure,
+    Graded,
+    Item,
+    Prompt,
+    Response,
+    Row,
+    Rows,
+    RowTask,
+    Shots,
+    Task,
+    mean_figure,
+)
 from madang.evaluation.tasks.translation import Translation
 
 KINDS: Final = ("choice", "exact", "keywords", "answer", "bleu", "perplexity")
@@ -127,7 +139,7 @@ def _filled(template: object, row: Row) -> str:
 class _Choices(ChoiceTask):
     tells_by_length = True
 
-    def __init__(self, recipe: Recipe, rows: Callable[[], Sequence[Row]], shots: Shots) -> None:
+    def __init__(self, recipe: Recipe, rows: Rows, shots: Shots) -> None:
         super().__init__(recipe.name, rows, shots)
         self.version = recipe.version
         self._fields = recipe.fields
@@ -150,15 +162,15 @@ class _Choices(ChoiceTask):
         return index_of(row, column, n=len(choices), first=_number(self._fields, "first_label", 0, 1))
 
 
-class _Answers(Task):
+class _Answers(RowTask):
     """Right when it is the answer (exact), has the keywords, or is the answer but for spelling (answer)."""
 
     metric = "exact_match"
 
-    def __init__(self, recipe: Recipe, rows: Callable[[], Sequence[Row]], shots: Shots) -> None:
-        super().__init__(recipe.name)
+    def __init__(self, recipe: Recipe, rows: Rows, shots: Shots) -> None:
+        super().__init__(recipe.name, rows, shots)
         self.version = recipe.version
-        self._recipe, self._rows, self._shots = recipe, rows, shots
+        self._recipe = recipe
         self._column = str(recipe.fields.get("answer", "answer"))
         self._max_tokens = _number(recipe.fields, "max_tokens", 64, _MOST_TOKENS)
         stop = recipe.fields.get("stop", [])
@@ -168,9 +180,6 @@ class _Answers(Task):
             raise UnknownOption("form", str(self._form), ("chat", "raw"))
         if recipe.kind == "keywords":
             self.metric = "score"
-
-    def items(self) -> list[Item]:
-        return [Item(str(number), row) for number, row in enumerate(self._rows())]
 
     def prompt(self, item: Item) -> Prompt:
         template, shots = self._recipe.fields.get("prompt"), self._shots
@@ -211,16 +220,16 @@ class _Answers(Task):
         return found
 
 
-def _texts(recipe: Recipe, rows: Callable[[], Sequence[Row]], shots: Shots) -> Task:
+def _texts(recipe: Recipe, rows: Rows, shots: Shots) -> Task:
     template = recipe.fields.get("prompt", "{text}")
     return Perplexity(recipe.name, lambda: [_filled(template, row) for row in rows()])
 
 
-def _translation(recipe: Recipe, rows: Callable[[], Sequence[Row]], shots: Shots) -> Task:
+def _translation(recipe: Recipe, rows: Rows, shots: Shots) -> Task:
     return Translation(recipe.name, rows, shots, tokenize=str(recipe.fields.get("tokenize", "13a")))
 
 
-_MAKERS: Final[Mapping[str, Callable[[Recipe, Callable[[], Sequence[Row]], Shots], Task]]] = {
+_MAKERS: Final[Mapping[str, Callable[[Recipe, Rows, Shots], Task]]] = {
     "choice": _Choices,
     "exact": _Answers,
     "keywords": _Answers,

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from madang.core.errors import InvalidRequest
 from madang.evaluation.tasks.choices import ChoiceTask
-from madang.evaluation.tasks.rows import Row, field_of, index_of, text_of
+from madang.evaluation.tasks.rows import field_of, index_of, text_of
+from madang.evaluation.tasks.task import Row
 
 _CONNECTORS = {"원인": "왜냐하면", "결과": "그래서"}
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_bytes
+from madang.evaluation.tasks.task import Row
 
-Row = Mapping[str, Any]
 MOST_BYTES: Final = 1 << 30  # of the text, unpacked
 MOST_ROWS: Final = 200_000
 
@@ -132,7 +132,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         import pyarrow.parquet as parquet
     except ImportError:
         raise InvalidRequest(
-            f"{path} is a Parquet file, which needs a package that is not installed.",
+            f"{path} is a Parquet file, which needs the package pyarrow, which is not installed.",
             param="data",
             hint="Install it with: pip install madang[eval]",
         ) from None

@@ -18,9 +18,10 @@ from madang.evaluation.tasks.benchmarks import ARC, KMMLU, MMLU, HaeRae, HellaSw
 from madang.evaluation.tasks.custom import custom_task
 from madang.evaluation.tasks.humaneval import HumanEval
 from madang.evaluation.tasks.perplexity import Perplexity, articles_of
-from madang.evaluation.tasks.rows import Row, read_rows, take_shots
-from madang.evaluation.tasks.task import Shots, Task
+from madang.evaluation.tasks.rows import read_rows, take_shots
+from madang.evaluation.tasks.task import Row, Rows, Shots, Task
 from madang.evaluation.tasks.translation import Translation
+from madang.models import dataset_files, fetch_dataset_file
 
 _CUSTOM: Final = (".yaml", ".yml", ".jsonl", ".json")
 _CONVERTED: Final = "refs/convert/parquet"  # where the hub has every data set in one form
@@ -43,14 +44,16 @@ class Entry:
 
     files       names under which its data is published or kept, as patterns; ``{part}`` is what follows the colon
     takes_part  whether something may follow the colon: a subject, say
+    has_shots   whether solved examples may stand before its prompts
     """
 
     about: str
-    make: Callable[[str, Callable[[], Sequence[Row]], Shots], Task]
+    make: Callable[[str, Rows, Shots], Task]
     files: tuple[str, ...]
     hub: HubData | None = None
     columns: tuple[str, ...] = ()
     takes_part: bool = False
+    has_shots: bool = True
     runs_code: bool = False
     is_text: bool = False
     description: str = ""
@@ -58,13 +61,23 @@ class Entry:
 
 def _kobest(own: type[Task], part: str, about: str) -> Entry:
     name = own.__name__
-    files = (f"kobest_{name}_test.tsv", f"{name}_test.tsv", f"*/{name}/test.tsv", f"*{part}*test*.jsonl")
+    files = (
+        f"kobest_{name}_test.tsv",
+        f"{name}_test.tsv",
+        f"{name}/test.tsv",
+        f"{part}/test.jsonl",
+        f"{part}/test*.parquet",
+    )
     return Entry(about, own, files, HubData("skt/kobest_v1", part, "test"))
 
 
 def _arc(level: str) -> Entry:
-    files = (f"ARC-{level}-Test.jsonl", f"ARC-{level}*test*.parquet", f"*ARC-{level}/test*.parquet")
+    files = (f"ARC-{level}-Test.jsonl", f"ARC-{level}*test*.parquet", f"ARC-{level}/test*.parquet")
     return Entry(f"science questions, {level.lower()}", ARC, files, HubData("allenai/ai2_arc", f"ARC-{level}", "test"))
+
+
+def _perplexity(name: str, rows: Rows, shots: Shots) -> Task:
+    return Perplexity(name, lambda: [str(row["text"]) for row in rows()])
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
@@ -76,21 +89,21 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "kmmlu": Entry(
         "Korean exams, a subject after the colon",
         KMMLU,
-        ("{part}-test.csv", "kmmlu_{part}*.csv"),
+        ("{part}-test.csv", "kmmlu_{part}*.csv", "{part}/test*.parquet"),
         HubData("HAERAE-HUB/KMMLU", "{part}", "test"),
         takes_part=True,
     ),
     "haerae": Entry(
         "knowledge of Korea, a part after the colon",
         HaeRae,
-        ("*{part}*test*.csv", "*{part}*.parquet"),
+        ("{part}*test*.csv", "{part}/test*.parquet"),
         HubData("HAERAE-HUB/HAE_RAE_BENCH", "{part}", "test"),
         takes_part=True,
     ),
     "mmlu": Entry(
         "57 subjects, one after the colon",
         MMLU,
-        ("{part}_test.csv", "*{part}/test*.parquet", "mmlu_{part}*.jsonl"),
+        ("{part}_test.csv", "{part}/test*.parquet", "mmlu_{part}*.jsonl"),
         HubData("cais/mmlu", "{part}", "test"),
         columns=_MMLU_COLUMNS,
         takes_part=True,
@@ -110,14 +123,15 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "humaneval": Entry(
         "Python functions, run in a sandbox",
         lambda name, rows, shots: HumanEval(name, rows),
-        ("HumanEval.jsonl.gz", "HumanEval.jsonl"),
+        ("HumanEval.jsonl.gz", "HumanEval.jsonl", "*humaneval*test*.parquet"),
         HubData("openai/openai_humaneval", "openai_humaneval", "test"),
         runs_code=True,
+        has_shots=False,
     ),
     "triviaqa": Entry(
         "short answers without a text",
         QuestionAnswering,
-        ("*web-dev.json", "*wikipedia-dev.json", "*trivia*validation*.parquet"),
+        ("*web-dev.json", "*wikipedia-dev.json", "rc.nocontext/validation*.parquet", "*trivia*validation*.parquet"),
         HubData("mandarjoshi/trivia_qa", "rc.nocontext", "validation"),
     ),
     "korquad": Entry(
@@ -129,26 +143,34 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "bleu": Entry("translation of source and target, which a file has", Translation, ()),
     "wikitext": Entry(
         "word perplexity, an article at a time",
-        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        _perplexity,
         ("wikitext2_test.txt", "wiki.test.raw", "wiki.test.tokens"),
         is_text=True,
+        has_shots=False,
     ),
     "perplexity": Entry(
         "word perplexity of a text file",
-        lambda name, rows, shots: Perplexity(name, lambda: [str(row["text"]) for row in rows()]),
+        _perplexity,
         (),
         is_text=True,
+        has_shots=False,
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class DataPlace:
-    """Where data may come from: a folder to look in, and the hub, where ``endpoint`` (None: the hub's own) is it."""
+    """Where data may come from: a folder to look in, and the hub.
+
+    offline    of the hub, only what its library's cache has
+    endpoint   the hub's address; None is the hub's own
+    cache      the folder of that cache; None is the library's own
+    """
 
     folder: Path | None = None
     offline: bool = False
     endpoint: str | None = None
+    cache: Path | None = None
 
 
 def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool = False) -> Task:
@@ -158,8 +180,12 @@ def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool 
     """
     name, _, given = text.partition("=")
     if not given and Path(name).suffix.lower() in _CUSTOM:
+        if n_shots:
+            raise _no_shots(name, "In a YAML file, write: shots: N")
         return custom_task(Path(name))
     entry, part = _entry(name)
+    if n_shots and not entry.has_shots:
+        raise _no_shots(name, "Leave out --shots.")
     if entry.runs_code and not runs_code:
         raise InvalidRequest(
             f"{name} runs programs that the model writes, on this machine.",
@@ -174,6 +200,10 @@ def find_task(text: str, place: DataPlace, *, n_shots: int = 0, runs_code: bool 
     solved, asked = take_shots(rows, n_shots)
     shots = Shots(solved, entry.description.replace("{part}", part.replace("_", " ")))
     return entry.make(name, lambda: asked, shots)
+
+
+def _no_shots(name: str, hint: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} takes no --shots.", param="shots", hint=hint)
 
 
 def _entry(name: str) -> tuple[Entry, str]:
@@ -203,15 +233,16 @@ def _find_data(name: str, entry: Entry, part: str, place: DataPlace) -> Path:
         found = _look(place.folder, patterns)
         if found is not None:
             return found
+    found = None if entry.hub is None else _from_hub(entry.hub, part, place)
+    if found is not None:
+        return found
     where = "" if place.folder is None else f" in {place.folder}"
     names = f"; it is known as {', '.join(patterns)}" if patterns else ""
-    if entry.hub is None or place.offline:
-        raise InvalidRequest(
-            f"There is no data for {name}{where}{names}.",
-            param="data",
-            hint=f"Name the file: --task {name}=FILE, or its folder: --data FOLDER.",
-        )
-    return _from_hub(name, entry.hub, part, place.endpoint)
+    raise InvalidRequest(
+        f"There is no data for {name}{where}{names}.",
+        param="data",
+        hint=f"Name the file: --task {name}=FILE, or its folder: --data FOLDER.",
+    )
 
 
 def _look(folder: Path, patterns: Sequence[str]) -> Path | None:
@@ -232,16 +263,24 @@ def _look(folder: Path, patterns: Sequence[str]) -> Path | None:
     return None
 
 
-def _from_hub(name: str, data: HubData, part: str, endpoint: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+def _from_hub(data: HubData, part: str, place: DataPlace) -> Path | None:
+    """The hub's Parquet copy; None where it is not here and nothing may be fetched. Raises SourceError."""
     file = f"{data.configuration.replace('{part}', part)}/{data.split}/0000.parquet"
     try:
-        found: str = hf_hub_download(data.repository, file, repo_type="dataset", revision=_CONVERTED, endpoint=endpoint)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise NetworkUnavailable(
-            f"{data.repository}, which has the data of {name}, could not be fetched: {type(error).__name__}.",
-            hint=f"Name a file that is here: --task {name}=FILE, or its folder: --data FOLDER.",
-        ) from error
-    return Path(found)
+        found = fetch_dataset_file(
+            data.repository,
+            file,
+            revision=_CONVERTED,
+            endpoint=place.endpoint,
+            offline=place.offline,
+            cache=place.cache,
+        )
+    except NetworkUnavailable:
+        if place.offline:
+            return None
+        raise
+    if found is not None:
+        return found
+    files = dataset_files(data.repository, revision=_CONVERTED, endpoint=place.endpoint)
+    parts = sorted({path.split("/")[0] for path in files if path.endswith(f"/{data.split}/0000.parquet")})
+    raise UnknownOption(f"part of {data.repository}", file.split("/")[0], parts)

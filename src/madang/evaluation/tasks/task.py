@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any, Final
@@ -17,6 +17,8 @@ from madang.evaluation.measures import estimate
 
 _Z: Final = 1.959964  # of 95 %
 
+Row = Mapping[str, Any]
+Rows = Callable[[], Sequence[Row]]
 Figure = Mapping[str, Any]  # value, low, high and confidence as estimate() gives them, and standard_error
 
 
@@ -25,7 +27,7 @@ class Item:
     """One row of a task's data. ``id`` is no other item's of the same task."""
 
     id: str
-    row: Mapping[str, Any]
+    row: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,13 @@ class Prompt:
     continuations   texts of which it is asked how likely each is; none: it answers the request
     is_rolling      the only continuation is a whole text of any length, scored from its beginning; the request's prompt
                     is then read before it, and is empty for what the model itself begins a text with
+    chat            what it answers where texts are put as a chat; None is the request's text as it is
     """
 
     request: Request
     continuations: tuple[str, ...] = ()
     is_rolling: bool = False
+    chat: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,19 @@ class Task(ABC):
         return {}
 
 
+class RowTask(Task):
+    """A task whose items are the rows of its data, in order; ``shots`` are solved examples before each prompt."""
+
+    def __init__(self, name: str, rows: Rows, shots: Shots | None = None) -> None:
+        super().__init__(name)
+        self._rows = rows
+        self._shots = Shots() if shots is None else shots
+
+    def items(self) -> list[Item]:
+        """See Task."""
+        return [Item(str(number), row) for number, row in enumerate(self._rows())]
+
+
 @dataclass(frozen=True, slots=True)
 class Graded:
     """An item, what came of it, and what that is worth. A response with a problem scores 0."""
@@ -119,13 +136,13 @@ class Graded:
 class Shots:
     """Solved examples before each prompt, the same for all items, and what stands before them."""
 
-    rows: tuple[Mapping[str, Any], ...] = ()
+    rows: tuple[Row, ...] = ()
     description: str = ""
     separator: str = field(default="\n\n")
 
 
-def _wilson(share: float, n: int) -> dict[str, float]:
-    """Of a share of 0 or 1."""
+def wilson(share: float, n: int) -> dict[str, float]:
+    """The interval of a share of 0 or 1 among ``n``, which drawing again cannot show (Wilson 1927)."""
     reach = _Z**2 / (n + _Z**2)
     return {"low": 0.0, "high": reach} if share == 0 else {"low": 1 - reach, "high": 1.0}
 
@@ -141,7 +158,7 @@ def mean_figure(scores: Sequence[float], weights: Sequence[float] | None = None,
     tell = (lambda value: value) if shown is None else shown
     figure = estimate(scores, counts, tell)
     if figure["low"] is not None and set(scores) in ({0.0}, {1.0}) and set(counts) == {1.0}:
-        figure |= _wilson(scores[0], len(scores))
+        figure |= wilson(scores[0], len(scores))
     total = math.fsum(counts)
     mean = math.fsum(scores) / total
     error = None

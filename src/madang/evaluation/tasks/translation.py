@@ -10,16 +10,15 @@ import numpy as np
 from madang.core.errors import InvalidRequest
 from madang.evaluation.measures import CONFIDENCE, MIN_DRAWN
 from madang.evaluation.tasks.answers import raw_request
-from madang.evaluation.tasks.choices import Rows
 from madang.evaluation.tasks.rows import text_of
-from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Shots, Task
+from madang.evaluation.tasks.task import Figure, Graded, Item, Prompt, Response, Rows, RowTask, Shots
 
 _N_RESAMPLES: Final = 1000
 _SEED: Final = 0
 _ORDERS: Final = 4
 
 
-class Translation(Task):
+class Translation(RowTask):
     """BLEU of a corpus, from 0 to 100; an item's score is its sentence BLEU. Reads source and target.
 
     ``tokenize`` is sacrebleu's: 13a for what spaces separate, char, ja-mecab, ko-mecab, zh.
@@ -29,13 +28,8 @@ class Translation(Task):
     _TOKENS: ClassVar[int] = 256
 
     def __init__(self, name: str, rows: Rows, shots: Shots | None = None, *, tokenize: str = "13a") -> None:
-        super().__init__(name)
-        self._rows, self._tokenize = rows, tokenize
-        self._shots = Shots() if shots is None else shots
-
-    def items(self) -> list[Item]:
-        """See Task."""
-        return [Item(str(number), row) for number, row in enumerate(self._rows())]
+        super().__init__(name, rows, shots)
+        self._tokenize = tokenize
 
     def prompt(self, item: Item) -> Prompt:
         """Source and an arrow; which languages it is about is for the examples to show."""

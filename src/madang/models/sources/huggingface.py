@@ -82,7 +82,7 @@ class HuggingFaceSource:
             _check_pin(name, listed[path], pins.get(name, Pin()))
             at = HubReference(reference.repo, path, commit)
             files.append(self._remote_file(at, name, listed[path], workspace.folder))
-        with line_errors(_hub(self._endpoint), reference), _errors_of(reference, self._endpoint):
+        with line_errors(hub_address(self._endpoint), reference), _errors_of(reference, self._endpoint):
             fetched = download(files, self._client, workspace, progress)
         file_name = chosen.paths[0] if chosen.format == "gguf" else None
         source = str(HubReference(reference.repo, file_name, commit))
@@ -93,7 +93,7 @@ class HuggingFaceSource:
         from huggingface_hub.errors import HfHubHTTPError
 
         api = HfApi(endpoint=self._endpoint, token=self._token)
-        attempts = Attempts(self._client.connections, _hub(self._endpoint))
+        attempts = Attempts(self._client.connections, hub_address(self._endpoint))
         while True:
             try:
                 info = api.model_info(
@@ -121,7 +121,7 @@ class HuggingFaceSource:
         )
 
 
-def _broken_connection() -> type[Exception]:
+def broken_connection() -> type[Exception]:
     """What the library's HTTP client raises. Which client it is differs between its versions, but the hub's own error
     always derives from the client's most general one."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -129,7 +129,8 @@ def _broken_connection() -> type[Exception]:
     return cast(type[Exception], HfHubHTTPError.__bases__[0])
 
 
-def _hub(endpoint: str | None) -> str:
+def hub_address(endpoint: str | None) -> str:
+    """The hub's own where none is named."""
     from huggingface_hub import constants
 
     return endpoint or constants.ENDPOINT
@@ -140,7 +141,7 @@ def _errors_of(reference: HubReference, endpoint: str | None) -> Iterator[None]:
     """The one place where the library's errors, and those of the line, become ours."""
     from huggingface_hub import errors
 
-    hub = _hub(endpoint)
+    hub = hub_address(endpoint)
     try:
         yield
     except errors.GatedRepoError as error:
@@ -167,7 +168,7 @@ def _errors_of(reference: HubReference, endpoint: str | None) -> Iterator[None]:
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise SourceError(f"{hub} does not answer like a Hugging Face hub ({type(error).__name__}).") from error
-    except (_broken_connection(), ConnectionError, TimeoutError) as error:
+    except (broken_connection(), ConnectionError, TimeoutError) as error:
         raise NetworkUnavailable(
             f"{hub} did not answer, or the connection to it broke ({type(error).__name__}).",
             hint="Check the connection and pull again; what has arrived is kept.",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, cast
 
-from madang.core.errors import InvalidRequest
+from madang.core.errors import EngineUnavailable, InvalidRequest
 from madang.core.units import format_bytes
 from madang.training.examples.example import Example, Loaded, Problem
 from madang.training.examples.forms import Unusable, check_form, example_of, form_of
@@ -20,6 +20,7 @@ from madang.training.examples.hub import is_hub_name, read_hub
 MOST_LINE_BYTES: Final = 16 << 20
 MOST_JSON_BYTES: Final = 1 << 30  # a JSON list is read whole; JSON lines have no limit
 _LOOKED_AT: Final = 100  # rows in which a form may show
+_PARQUET_ROWS: Final = 1000  # in memory at a time
 
 Row: TypeAlias = tuple[int, Any]
 Rows: TypeAlias = Iterator[Row | Problem]
@@ -46,7 +47,7 @@ class ExampleSource:
 
 
 def open_examples(path_or_name: str | Path, form: str | None = None, *, otherwise: str | None = None) -> ExampleSource:
-    """A file (.jsonl, .json, .csv, .tsv, .txt, .md, each perhaps .gz), or a dataset of the hub, ``hf:owner/name``.
+    """A file (.jsonl, .json, .csv, .tsv, .txt, .md, each perhaps .gz; .parquet), or a dataset of the hub (hub.py).
 
     form        one of forms.FORMS; None finds out from the first rows
     otherwise   forms.FIELDS takes all texts of a row, for what is compared and not learnt; turns stay turns
@@ -115,7 +116,7 @@ def _reader(path: Path) -> Callable[[Path], Rows]:
         raise InvalidRequest(
             f"{path.name} is no kind of file that madang trains on.",
             param="data",
-            hint=f"Kinds are {', '.join(_READERS)}, each perhaps with .gz behind it.",
+            hint=f"Kinds are {', '.join(_READERS)}, those of text perhaps with .gz behind it.",
         )
     return _READERS[ending]
 
@@ -256,6 +257,25 @@ def _paragraphs(path: Path) -> Rows:
         yield begin, {"text": kept.getvalue().rstrip("\r\n")}
 
 
+def _parquet(path: Path) -> Rows:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"{path.name} is a Parquet file, which needs the package pyarrow.",
+            hint="Install it with: pip install 'madang[train]'",
+        ) from error
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (ValueError, OSError) as error:  # pyarrow's errors are among these
+        raise InvalidRequest(f"{path} cannot be read: {error}.", param="data") from error
+
+
 _READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
@@ -264,4 +284,5 @@ _READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
     ".tsv": _table("\t"),
     ".txt": _paragraphs,
     ".md": _paragraphs,
+    ".parquet": _parquet,
 }
