@@ -11,12 +11,13 @@ from madang.cli import options
 from madang.cli.compare import LanguageOption, languages_of
 from madang.cli.console import data, data_json, data_table, facts, note
 from madang.cli.eval import facts_in_line, print_differences, print_results
+from madang.cli.ledger import ledger
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_duration
 
 if TYPE_CHECKING:
     from madang.evaluation import EvaluationResult
-    from madang.storage import Experiment, Experiments
+    from madang.storage import Experiment
 
 Run = Annotated[int, typer.Argument(metavar="RUN", min=1, max=2**62, help="Its number in the list.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")]
@@ -33,7 +34,7 @@ def list_runs(
     as_json: options.Json = False,
 ) -> None:
     """List the runs, the newest first."""
-    found = _ledger(ctx).list(kind=kind, model=model, limit=limit)
+    found = ledger(options.settings_of(ctx).home).list(kind=kind, model=model, limit=limit)
     if as_json:
         data_json({"runs": [_short_document(own) for own in found]})
         return
@@ -52,10 +53,11 @@ def show(
 ) -> None:
     """Show a run: what was measured, on which file, with which settings and prompts."""
     from madang.core.writing import write_atomically
+    from madang.evaluation import EvaluationResult
     from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
-    own = _ledger(ctx).find(run)
+    own = ledger(options.settings_of(ctx).home).find(run)
     if html is not None:
         write_atomically(html, outcomes_page([_evaluation(own)], languages))
     if as_json:
@@ -73,9 +75,10 @@ def show(
     )
     if "tasks" in own.document or "evaluation" in own.document:
         result = _evaluation(own)
+        base = own.document.get("evaluation_of_base")
         data("")
-        print_results([result])
-        for task in result.tasks:
+        print_results([result] if base is None else [EvaluationResult.from_dict(base), result])
+        for task in (own for own in result.tasks if own.example):
             data(f"\n{task.name}, version {task.version}, the first prompt:\n{task.example}")
 
 
@@ -94,8 +97,8 @@ def compare(
     from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
-    ledger = _ledger(ctx)
-    results = [_evaluation(ledger.find(id)) for id in (before, after)]
+    kept = ledger(options.settings_of(ctx).home)
+    results = [_evaluation(kept.find(id)) for id in (before, after)]
     found = compare_results(*results)
     if html is not None:
         write_atomically(html, outcomes_page(results, languages))
@@ -108,14 +111,8 @@ def compare(
 
 def rm(ctx: typer.Context, run: Run) -> None:
     """Forget a run."""
-    _ledger(ctx).remove(run)
+    ledger(options.settings_of(ctx).home).remove(run)
     note(f"Run {run} was removed.")
-
-
-def _ledger(ctx: typer.Context) -> Experiments:
-    from madang.storage import DATABASE_FILE, Database, Experiments
-
-    return Experiments(Database(options.settings_of(ctx).home / DATABASE_FILE))
 
 
 def _evaluation(own: Experiment) -> EvaluationResult:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 from madang import __version__
-from madang.core.errors import AdapterMismatch, InvalidRequest
+from madang.core.errors import AdapterMismatch, InvalidRequest, MadangError
 from madang.core.progress import Progress
 from madang.core.writing import replacing, require_disk, within_disk
+from madang.evaluation import EvaluationResult, Task, compare_results
 from madang.evaluation.texts import built_in_text, text_of
 from madang.hardware import Machine
 from madang.hardware.residence import peak_bytes
@@ -33,7 +34,8 @@ from madang.training.planning import RunPlan, choose_dtype, plan_run
 from madang.training.processes import Processes, joined
 from madang.training.reporting import run_page
 from madang.training.runs import RunFolder, make_run, new_run_id
-from madang.training.scoring import Scores, Standing, answers, compared, standing, text_items
+from madang.training.scoring import Scores, Standing, answers, as_evaluation, compared, standing, text_items
+from madang.training.tasks import score_tasks
 
 _KEPT_CHECKPOINTS: Final = 3  # the last, the one that replaces it, and the best
 _SHOWN_ANSWERS: Final = 6
@@ -48,6 +50,7 @@ class Prepared:
     data: RunData
     texts: Mapping[str, Sequence[Encoded]]
     plan: RunPlan
+    tasks: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,17 @@ class Tuned:
     result: dict[str, Any] | None
 
 
-def prepare(config: TuneConfig, home: Path, machine: Machine, *, progress: Progress | None = None) -> Prepared:
+def prepare(
+    config: TuneConfig,
+    home: Path,
+    machine: Machine,
+    *,
+    tasks: Sequence[Task] = (),
+    progress: Progress | None = None,
+) -> Prepared:
     """Read the data and the model's files, measure a product, and plan. Nothing is loaded or written yet.
+
+    tasks   what base and tuned model are asked in the end, ``config.task_items`` items of each
 
     Raises EngineUnavailable, InvalidRequest, ModelNotFound, UnsupportedModel, NotEnoughMemory, with what to change.
     """
@@ -82,7 +94,7 @@ def prepare(config: TuneConfig, home: Path, machine: Machine, *, progress: Progr
         flops_per_s=measure_flops(dtype, rough.device.value, rough.threads.value, width, inner),
         gpu_free_bytes=free_bytes,
     )
-    return Prepared(config, model, data, texts, plan)
+    return Prepared(config, model, data, texts, plan, tasks)
 
 
 def _forgetting(config: TuneConfig) -> Any:
@@ -200,7 +212,7 @@ class _Run:
     def _save(self) -> None:
         """The adapter, or the whole model with the tokenizer's files."""
         config, n_bytes = self._prepared.config, self._prepared.plan.checkpoint_bytes
-        target = self._run.model if config.method == "full" else self._run.adapter
+        target = self._made
         if target.exists():
             return
         with within_disk(target.parent, n_bytes), replacing(target) as folder:
@@ -217,6 +229,8 @@ class _Run:
         after = self._judged()
         prepared = self._prepared
         old, new = _standing(before["scores"]), _standing(after["scores"])
+        peak = peak_bytes()
+        base, tuned, problem = self._evaluations(old, new)
         result = {
             "id": self._run.id,
             "madang": __version__,
@@ -234,11 +248,15 @@ class _Run:
                 "seconds": outcome.seconds,
                 "packed_rows": self._packed,
                 "processes": self._processes.n,
-                "peak_bytes": peak_bytes(),
+                "peak_bytes": peak,
             },
             "before": old.to_dict(),
             "after": new.to_dict(),
             "difference": compared(old, new),
+            "tasks": [own.to_dict() for own in compare_results(base, tuned) if own.name in _names(prepared.tasks)],
+            "tasks_problem": problem,
+            "evaluation_of_base": base.to_dict(),
+            "evaluation": tuned.to_dict(),
             "answers": [
                 {**one, "after": other["said"]} for one, other in zip(before["answers"], after["answers"], strict=True)
             ],
@@ -247,6 +265,34 @@ class _Run:
         self._run.write("result", result)
         self._run.report.write_text(run_page(result, list(self._run.journal().entries())), encoding="utf-8")
         return result
+
+    def _evaluations(self, old: Standing, new: Standing) -> tuple[EvaluationResult, EvaluationResult, str | None]:
+        """Base and tuned model as ``madang runs`` knows results, with tasks; else why there are none of those."""
+        prepared, target = self._prepared, self._made
+        parts = (prepared.data.held_out, prepared.texts)
+        name, sha256 = prepared.model.files.name, prepared.model.sha256
+        base = as_evaluation(old, *parts, {"label": name, "model": name, "digest": sha256})
+        tuned = as_evaluation(new, *parts, {"label": self._run.id, "model": name, "digest": sha256})
+        if not prepared.tasks:
+            return base, tuned, None
+        tell = (lambda what, done, total: None) if self._watcher is None else self._watcher.asked
+        limit, n_threads = prepared.config.task_items, prepared.plan.threads.value
+        try:
+            found = score_tasks(
+                prepared.model.path, target, prepared.tasks, limit=limit, n_threads=n_threads, tell=tell
+            )
+        except MadangError as error:  # what was trained is worth more
+            return base, tuned, error.message
+        base, tuned = (replace(own, tasks=(*own.tasks, *more)) for own, more in zip((base, tuned), found, strict=True))
+        return base, tuned, None
+
+    @property
+    def _made(self) -> Path:
+        return self._run.model if self._prepared.config.method == "full" else self._run.adapter
+
+
+def _names(tasks: Sequence[Task]) -> set[str]:
+    return {task.name for task in tasks}
 
 
 def _document(found: Standing) -> dict[str, Any]:
