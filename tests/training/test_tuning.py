@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from madang.core.errors import AdapterMismatch, InvalidRequest, NotEnoughMemory, TrainingFailed
+from madang.core.errors import AdapterMismatch, InvalidRequest, NotEnoughDisk, NotEnoughMemory, TrainingFailed
 from madang.hardware import Machine
 from madang.training.runs import find_run
 from tests.parity.checkpoints import BYTE_TOKENS, TinyModel, random_weights, write_checkpoint, write_folder
@@ -65,6 +65,23 @@ def words_of(path: Path, **changes: Any) -> list[str]:
 def only_run(home: Path) -> Path:
     (found,) = (home / "runs").glob("tune-*")
     return found
+
+
+class Acting:
+    """Looks on, and does something after a step."""
+
+    def __init__(self, step: int, act: Callable[[], object]) -> None:
+        self._step, self._act = step, act
+
+    def stepped(self, log: Any, n_steps: int, left_s: float) -> None:
+        if log.step == self._step:
+            self._act()
+
+    def judged(self, step: int, loss: float, is_best: bool) -> None:
+        pass
+
+    def asked(self, what: str, done: int, total: int) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -115,25 +132,30 @@ def test_a_run_that_was_ended_comes_to_the_same_losses(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, steps=6, dropout=0.2)
     whole = run(config, tmp_path / "whole")
 
-    class Ending:
-        stop = Event()
-
-        def stepped(self, log: Any, n_steps: int, left_s: float) -> None:
-            if log.step == 3:
-                self.stop.set()
-
-        def judged(self, step: int, loss: float, is_best: bool) -> None:
-            pass
-
-        def asked(self, what: str, done: int, total: int) -> None:
-            pass
-
-    ended = run(config, tmp_path / "ended", stop=Ending.stop, watcher=Ending())
+    stop = Event()
+    ended = run(config, tmp_path / "ended", stop=stop, watcher=Acting(3, stop.set))
     assert ended.outcome.ended == "interrupted" and ended.result is None
     again = run(config, tmp_path / "ended", run=find_run(tmp_path / "ended", ended.run.id))
     assert losses(again) == losses(whole)
     assert again.result is not None and whole.result is not None
     assert again.result["after"] == whole.result["after"]
+
+
+def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    limits = pytest.importorskip("resource", reason="needs a limit on the size of files")
+    config = tiny_config(tmp_path, steps=6)
+    before = limits.getrlimit(limits.RLIMIT_FSIZE)
+    fill = Acting(3, lambda: limits.setrlimit(limits.RLIMIT_FSIZE, (8000, before[1])))
+    try:
+        with pytest.raises(NotEnoughDisk) as caught:
+            run(config, tmp_path / "full", watcher=fill)
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, before)
+    assert caught.value.folder.endswith("checkpoints")
+    folder = only_run(tmp_path / "full")
+    assert [path.name for path in (folder / "checkpoints").glob("*step-*")] == ["step-00000002"]
+    again = run(config, tmp_path / "full", run=find_run(tmp_path / "full", folder.name))
+    assert losses(again) == losses(run(config, tmp_path / "whole"))
 
 
 def test_a_killed_run_comes_to_the_same_losses(tmp_path: Path) -> None:

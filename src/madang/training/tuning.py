@@ -22,7 +22,7 @@ from madang.evaluation.texts import built_in_text, text_of
 from madang.hardware import Machine
 from madang.hardware.residence import peak_bytes
 from madang.training.batching import rows_of
-from madang.training.building import build, gpu_free_bytes, measure_flops, require_packages
+from madang.training.building import build, gpu_free_bytes, measure_flops, require_packages, save_adapter, save_model
 from madang.training.checkpoints import Checkpoints
 from madang.training.config import TuneConfig
 from madang.training.data import RunData, read_data
@@ -215,15 +215,13 @@ class _Run:
         target = self._made
         if target.exists():
             return
+        require_disk(target.parent, n_bytes)
         with within_disk(target.parent, n_bytes), replacing(target) as folder:
-            # PEFT would ask the hub otherwise whether the embeddings are the base's.
-            options = {} if config.method == "full" else {"save_embedding_layers": False}
-            self._model.save_pretrained(folder, **options)
-            (folder / "README.md").unlink(missing_ok=True)  # PEFT's form of a model card, with nothing filled in
+            folder.mkdir()
             if config.method == "full":
-                for file in self._prepared.model.path.iterdir():
-                    if file.suffix in (".json", ".jinja", ".model", ".txt") and not (folder / file.name).exists():
-                        (folder / file.name).write_bytes(file.read_bytes())
+                save_model(self._model, self._prepared.model.path, folder)
+            else:
+                save_adapter(self._model, folder)
 
     def _result(self, before: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         after = self._judged()
