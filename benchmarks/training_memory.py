@@ -4,7 +4,7 @@
     python benchmarks/training_memory.py one FOLDER METHOD DTYPE ROW_TOKENS [--checkpointing]
 
 FOLDER is the starter's (`madang convert smollm2:135m FOLDER --dtype f32`). Each point is a process of its own, whose
-peak is ru_maxrss: pages of mapped files count. Rows are full: examples of about 180 tokens that differ.
+peak is ru_maxrss: pages of mapped files count. Rows are full: short examples that differ.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-METHODS = ("full", "lora", "qlora")
+METHODS = ("lora", "full", "qlora")
 ROW_TOKENS = (256, 1024)
-WORDS = "the rain in spain falls mainly on the plain".split()
+WORDS = ("the", "rain", "in", "spain", "falls", "mainly", "on", "the", "plain")
 
 
 def write_rows(path: Path, n: int) -> None:
-    """Chats with answers of some 180 tokens."""
+    """Chats with answers of some 30 tokens."""
     rows = (
         {
             "messages": [
                 {"role": "user", "content": f"Say it: {number}"},
-                {"role": "assistant", "content": " ".join(WORDS[(number + k) % len(WORDS)] for k in range(150))},
+                {"role": "assistant", "content": " ".join(WORDS[(number + k) % len(WORDS)] for k in range(30))},
             ]
         }
         for number in range(n)
@@ -46,8 +46,8 @@ def one(folder: Path, method: str, dtype: str, row_tokens: int, checkpointing: b
 
     with tempfile.TemporaryDirectory() as home:
         data, text = Path(home, "rows.jsonl"), Path(home, "text.txt")
-        write_rows(data, 24)
-        text.write_text("It rained. The road was wet, and nobody went out.\n" * 40)
+        write_rows(data, 120)
+        text.write_text("It rained. The road was wet, and nobody went out.\n")
         config = config_of(
             {
                 "model": str(folder),
@@ -58,6 +58,7 @@ def one(folder: Path, method: str, dtype: str, row_tokens: int, checkpointing: b
                 "batch_tokens": 2 * row_tokens,
                 "gradient_checkpointing": checkpointing,
                 "steps": 2,
+                "validation_examples": 1,
                 "threads": 1,
                 "forgetting": str(text),
             }
