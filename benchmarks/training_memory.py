@@ -1,4 +1,4 @@
-"""What a run takes in memory beside what its plan said: two steps of `madang tune` at each point.
+"""What a run takes in memory beside what its plan said: two steps of the loop of `madang tune` at each point.
 
     python benchmarks/training_memory.py run FOLDER > FILE
     python benchmarks/training_memory.py one FOLDER METHOD DTYPE ROW_TOKENS [--checkpointing]
@@ -41,34 +41,37 @@ def write_rows(path: Path, n: int) -> None:
 def one(folder: Path, method: str, dtype: str, row_tokens: int, checkpointing: bool) -> dict[str, Any]:
     """A run, in this process."""
     from madang.hardware import probe_machine
+    from madang.training.building import build
+    from madang.training.checkpoints import Checkpoints
     from madang.training.config import config_of
-    from madang.training.tuning import prepare, tune
+    from madang.training.journal import Journal
+    from madang.training.loop import Training
+    from madang.training.loss import Objective, takes_packed_rows
+    from madang.training.tuning import prepare
 
-    with tempfile.TemporaryDirectory() as home:
-        data, text = Path(home, "rows.jsonl"), Path(home, "text.txt")
-        write_rows(data, 120)
-        text.write_text("It rained. The road was wet, and nobody went out.\n")
-        config = config_of(
-            {
-                "model": str(folder),
-                "data": str(data),
-                "method": method,
-                "dtype": dtype,
-                "row_tokens": row_tokens,
-                "batch_tokens": 2 * row_tokens,
-                "gradient_checkpointing": checkpointing,
-                "steps": 2,
-                "validation_examples": 1,
-                "threads": 1,
-                "forgetting": str(text),
-            }
-        )
-        prepared = prepare(config, Path(home), probe_machine(Path(home), gpus=False))
-        tune(prepared, Path(home))
-    plan = prepared.plan.to_dict()["memory"]
+    chosen = {"method": method, "dtype": dtype, "row_tokens": row_tokens, "gradient_checkpointing": checkpointing}
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        write_rows(home / "rows.jsonl", 120)
+        data = {"model": str(folder), "data": str(home / "rows.jsonl"), "validation_share": 0.0}
+        config = config_of({**chosen, **data, "batch_tokens": 2 * row_tokens, "steps": 2, "threads": 1})
+        prepared = prepare(config, home, probe_machine(home, gpus=False))
+        model = build(config, prepared.plan, prepared.model, "cpu")
+        objective = Objective(model, "cpu", dtype)
+        Training(
+            config=config,
+            plan=prepared.plan,
+            model=model,
+            objective=objective,
+            items=prepared.data.items,
+            held_out=[],
+            packed=takes_packed_rows(model.config, objective.causal),
+            checkpoints=Checkpoints(home, prepared.plan.checkpoint_bytes),
+            journal=Journal(None),
+        ).run()
     used_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    point = {"method": method, "dtype": dtype, "row_tokens": row_tokens, "checkpointing": checkpointing}
-    return {**point, "planned": plan, "used_bytes": used_bytes, "ratio": plan["total_bytes"] / used_bytes}
+    planned = prepared.plan.to_dict()["memory"]
+    return {**chosen, "planned": planned, "used_bytes": used_bytes, "ratio": planned["total_bytes"] / used_bytes}
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from madang import __version__
 from madang.core.errors import AdapterMismatch, InvalidRequest, MadangError
 from madang.core.progress import Progress
 from madang.core.writing import replacing, require_disk, within_disk
-from madang.evaluation import EvaluationResult, Task, compare_results
+from madang.evaluation import Task, TaskResult, compare_results
 from madang.evaluation.texts import built_in_text, text_of
 from madang.hardware import Machine
 from madang.hardware.residence import peak_bytes
@@ -227,8 +227,6 @@ class _Run:
         after = self._judged()
         prepared = self._prepared
         old, new = _standing(before["scores"]), _standing(after["scores"])
-        peak = peak_bytes()
-        base, tuned, problem = self._evaluations(old, new)
         result = {
             "id": self._run.id,
             "madang": __version__,
@@ -246,15 +244,12 @@ class _Run:
                 "seconds": outcome.seconds,
                 "packed_rows": self._packed,
                 "processes": self._processes.n,
-                "peak_bytes": peak,
+                "peak_bytes": peak_bytes(),
             },
             "before": old.to_dict(),
             "after": new.to_dict(),
             "difference": compared(old, new),
-            "tasks": [own.to_dict() for own in compare_results(base, tuned) if own.name in _names(prepared.tasks)],
-            "tasks_problem": problem,
-            "evaluation_of_base": base.to_dict(),
-            "evaluation": tuned.to_dict(),
+            **self._evaluations(old, new),
             "answers": [
                 {**one, "after": other["said"]} for one, other in zip(before["answers"], after["answers"], strict=True)
             ],
@@ -264,33 +259,43 @@ class _Run:
         self._run.report.write_text(run_page(result, list(self._run.journal().entries())), encoding="utf-8")
         return result
 
-    def _evaluations(self, old: Standing, new: Standing) -> tuple[EvaluationResult, EvaluationResult, str | None]:
-        """Base and tuned model as ``madang runs`` knows results, with tasks; else why there are none of those."""
-        prepared, target = self._prepared, self._made
+    def _evaluations(self, old: Standing, new: Standing) -> dict[str, Any]:
+        """Base and tuned model as ``madang runs`` knows results, tasks included, and how they differ in those."""
+        prepared = self._prepared
         parts = (prepared.data.held_out, prepared.texts)
-        name, sha256 = prepared.model.files.name, prepared.model.sha256
-        base = as_evaluation(old, *parts, {"label": name, "model": name, "digest": sha256})
-        tuned = as_evaluation(new, *parts, {"label": self._run.id, "model": name, "digest": sha256})
-        if not prepared.tasks:
-            return base, tuned, None
-        tell = (lambda what, done, total: None) if self._watcher is None else self._watcher.asked
-        limit, n_threads = prepared.config.task_items, prepared.plan.threads.value
+        of_base = {"model": prepared.model.files.name, "digest": prepared.model.sha256}
+        base = as_evaluation(old, *parts, {"label": prepared.model.files.name, **of_base})
+        tuned = as_evaluation(new, *parts, {"label": self._run.id, **of_base})
+        before, after, problem = self._task_results() if prepared.tasks else ([], [], None)
+        base, tuned = replace(base, tasks=(*base.tasks, *before)), replace(tuned, tasks=(*tuned.tasks, *after))
+        names = {task.name for task in prepared.tasks}
+        return {
+            "tasks": [own.to_dict() for own in compare_results(base, tuned) if own.name in names],
+            "tasks_problem": problem,
+            "evaluation_of_base": base.to_dict(),
+            "evaluation": tuned.to_dict(),
+        }
+
+    def _task_results(self) -> tuple[list[TaskResult], list[TaskResult], str | None]:
+        """Of the base, of what was made of it, and why some are missing: what was trained is worth more than they."""
+        prepared = self._prepared
+        del self._model, self._objective  # the engine that is asked needs the room
         try:
-            found = score_tasks(
-                prepared.model.path, target, prepared.tasks, limit=limit, n_threads=n_threads, tell=tell
+            before, after = score_tasks(
+                prepared.model.path,
+                self._made,
+                prepared.tasks,
+                limit=prepared.config.task_items,
+                n_threads=prepared.plan.threads.value,
+                tell=(lambda what, done, total: None) if self._watcher is None else self._watcher.asked,
             )
-        except MadangError as error:  # what was trained is worth more
-            return base, tuned, error.message
-        base, tuned = (replace(own, tasks=(*own.tasks, *more)) for own, more in zip((base, tuned), found, strict=True))
-        return base, tuned, None
+        except MadangError as error:
+            return [], [], error.message
+        return before, after, next((own.problem for own in (*before, *after) if own.problem is not None), None)
 
     @property
     def _made(self) -> Path:
         return self._run.model if self._prepared.config.method == "full" else self._run.adapter
-
-
-def _names(tasks: Sequence[Task]) -> set[str]:
-    return {task.name for task in tasks}
 
 
 def _document(found: Standing) -> dict[str, Any]:
