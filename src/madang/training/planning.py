@@ -24,6 +24,10 @@ _ADAM_BYTES: Final = 12  # a gradient and two moments in float32
 _NF4_BYTES: Final = 0.52  # 4 bits, a scale of 8 bits per 64 weights, and their scales
 # Interpreter, torch, transformers, PEFT, the compiled products; what bitsandbytes brings is 130 MB of it.
 _LIBRARIES_BYTES: Final = 620_000_000
+# Of what is kept on a processor: room between it that stays free. What is kept is put into the holes of freed tensors,
+# and splits them. Measured as what goes away when glibc maps every tensor by itself, for a quarter more time
+# (docs/log.md).
+_HOLES_SHARE: Final = {"cpu": 0.6, "cuda": 0.0}
 # Matrix products of a step beside what a lone product of that form does; the rest is norms, attention and adapters.
 _EFFICIENCY: Final = 0.6
 _FITTING_SHARE: Final = 0.92  # of free memory
@@ -125,7 +129,7 @@ def plan_run(
     between = max(1, min(_MAX_STEPS_BETWEEN, n_steps.value // 5))
     n_trained = trained_weights(config, model)
     free_bytes = machine.ram_available_bytes if gpu_free_bytes is None else gpu_free_bytes
-    checkpointing, memory = _fitted(config, model, dtype.value, row.value, free_bytes)
+    checkpointing, memory = _fitted(config, model, dtype.value, row.value, device=device.value, free_bytes=free_bytes)
     eta_s = None
     if flops_per_s is not None:
         per_token = flops_per_token(config, model, again=checkpointing.value)
@@ -227,7 +231,7 @@ def trained_weights(config: TuneConfig, model: FolderModel) -> int:
 
 
 def estimate_memory(
-    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, checkpointing: bool
+    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, checkpointing: bool, device: str = "cpu"
 ) -> TrainingMemory:
     """Bytes of a run whose forward passes read ``row_tokens`` tokens."""
     spec = model.spec
@@ -240,9 +244,10 @@ def estimate_memory(
         activations = spec.n_layers * row_tokens * stream_bytes * spec.n_embd + layer_bytes
     else:
         activations = spec.n_layers * layer_bytes
+    activations = int(activations * (1 + _HOLES_SHARE[device]))
     if config.dora:
         activations += max(rows * columns for rows, columns in model.layer_matrices) * 7 * _FLOAT_BYTES
-    logits = CHUNK_TOKENS * spec.vocab_size * (_FLOAT_BYTES + number_bytes)
+    logits = CHUNK_TOKENS * spec.vocab_size * 2 * _FLOAT_BYTES  # and their exponentials
     if config.method == "full":
         logits += spec.vocab_size * spec.n_embd * _FLOAT_BYTES
     weights = _weights_bytes(config, model, number_bytes)
@@ -276,10 +281,11 @@ def kept_bytes_per_token(config: TuneConfig, spec: DecoderSpec, number_bytes: in
 
 
 def _fitted(
-    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, free_bytes: int | None
+    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, device: str, free_bytes: int | None
 ) -> tuple[Choice[bool], TrainingMemory]:
-    kept = estimate_memory(config, model, dtype, row_tokens, checkpointing=False)
-    again = estimate_memory(config, model, dtype, row_tokens, checkpointing=True)
+    kept, again = (
+        estimate_memory(config, model, dtype, row_tokens, checkpointing=value, device=device) for value in (False, True)
+    )
     room = None if free_bytes is None else int(free_bytes * _FITTING_SHARE)
     if config.gradient_checkpointing is not None:
         choice = Choice(config.gradient_checkpointing, "as asked for")
@@ -289,7 +295,8 @@ def _fitted(
         choice = Choice(True, f"activations of {format_bytes(kept.activations_bytes)} do not fit; a third more work")
     memory = again if choice.value else kept
     if room is not None and memory.total_bytes > room:
-        least = estimate_memory(config, model, dtype, min(row_tokens, 256), checkpointing=True).total_bytes
+        shortest = min(row_tokens, 256)
+        least = estimate_memory(config, model, dtype, shortest, checkpointing=True, device=device).total_bytes
         raise NotEnoughMemory(
             f"Training {model.files.name} ({config.method}, {trained_weights(config, model):,} of "
             f"{model.n_parameters:,} weights, rows of {row_tokens} tokens)",
