@@ -50,8 +50,8 @@ def one(folder: Path, method: str, dtype: str, row_tokens: int, checkpointing: b
     from madang.training.tuning import prepare
 
     chosen = {"method": method, "dtype": dtype, "row_tokens": row_tokens, "gradient_checkpointing": checkpointing}
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
+    with tempfile.TemporaryDirectory() as folder_name:
+        home = Path(folder_name)
         write_rows(home / "rows.jsonl", 120)
         data = {"model": str(folder), "data": str(home / "rows.jsonl"), "validation_share": 0.0}
         config = config_of({**chosen, **data, "batch_tokens": 2 * row_tokens, "steps": 2, "threads": 1})
@@ -71,7 +71,14 @@ def one(folder: Path, method: str, dtype: str, row_tokens: int, checkpointing: b
         ).run()
     used_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     planned = prepared.plan.to_dict()["memory"]
-    return {**chosen, "planned": planned, "used_bytes": used_bytes, "ratio": planned["total_bytes"] / used_bytes}
+    name = f"{method}-{dtype}-{row_tokens}{'-checkpointing' if checkpointing else ''}"
+    return {
+        "name": name,
+        **chosen,
+        "planned": planned,
+        "used_bytes": used_bytes,
+        "ratio": planned["total_bytes"] / used_bytes,
+    }
 
 
 def main() -> None:
@@ -93,10 +100,13 @@ def main() -> None:
         *product(METHODS, ("bfloat16",), ROW_TOKENS, (False, True)),
         *product(("lora",), ("float32",), ROW_TOKENS, (False,)),
     ]
+    found = []
     for method, dtype, row_tokens, checkpointing in points:
         words = [sys.executable, __file__, "one", str(given.folder), method, dtype, str(row_tokens)]
         words += ["--checkpointing"] if checkpointing else []
-        print(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1], flush=True)
+        said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found.append(json.loads(said.splitlines()[-1]))
+    print(json.dumps({"points": found}, indent=1))
 
 
 if __name__ == "__main__":

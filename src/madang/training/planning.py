@@ -250,19 +250,22 @@ def estimate_memory(
     logits = CHUNK_TOKENS * spec.vocab_size * 2 * _FLOAT_BYTES  # and their exponentials
     if config.method == "full":
         logits += spec.vocab_size * spec.n_embd * _FLOAT_BYTES
-    weights = _weights_bytes(config, model, number_bytes)
-    file_bytes = sum(tensor.size_bytes for tensor in model.description.tensors.values())
-    return TrainingMemory(weights, n_trained * _ADAM_BYTES, activations, logits, loading_bytes=weights + file_bytes)
-
-
-def _weights_bytes(config: TuneConfig, model: FolderModel, number_bytes: int) -> int:
-    in_layers = sum(rows * columns for rows, columns in model.layer_matrices)
+    loaded = _loaded_bytes(config, model, number_bytes)
+    weights = loaded + n_trained * _FLOAT_BYTES
     if config.method == "full":
-        # Weights stay float32; products read a copy in their own dtype, which is kept for the way back.
-        return model.n_parameters * (_FLOAT_BYTES + (number_bytes if number_bytes < _FLOAT_BYTES else 0))
+        # Products read a copy in their own dtype, which is kept for the way back.
+        weights = loaded + (model.n_parameters * number_bytes if number_bytes < _FLOAT_BYTES else 0)
+    file_bytes = sum(tensor.size_bytes for tensor in model.description.tensors.values())
+    return TrainingMemory(weights, n_trained * _ADAM_BYTES, activations, logits, loading_bytes=loaded + file_bytes)
+
+
+def _loaded_bytes(config: TuneConfig, model: FolderModel, number_bytes: int) -> int:
+    """The base as it is loaded: float32 where it is trained, matrices of layers in 4 bits for QLoRA."""
+    if config.method == "full":
+        return model.n_parameters * _FLOAT_BYTES
+    in_layers = sum(rows * columns for rows, columns in model.layer_matrices)
     each = _NF4_BYTES if config.method == "qlora" else number_bytes
-    outside = model.n_parameters - in_layers
-    return int(in_layers * each) + outside * number_bytes + trained_weights(config, model) * _FLOAT_BYTES
+    return int(in_layers * each) + (model.n_parameters - in_layers) * number_bytes
 
 
 def kept_bytes_per_token(config: TuneConfig, spec: DecoderSpec, number_bytes: int, row_tokens: int) -> int:
