@@ -53,13 +53,12 @@ def show(
 ) -> None:
     """Show a run: what was measured, on which file, with which settings and prompts."""
     from madang.core.writing import write_atomically
-    from madang.evaluation import EvaluationResult
     from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
     own = ledger(options.settings_of(ctx).home).find(run)
     if html is not None:
-        write_atomically(html, outcomes_page([_evaluation(own)], languages))
+        write_atomically(html, outcomes_page(_with_base(own), languages))
     if as_json:
         data_json({**_short_document(own), "document": dict(own.document)})
         return
@@ -74,11 +73,10 @@ def show(
         }
     )
     if "tasks" in own.document or "evaluation" in own.document:
-        result = _evaluation(own)
-        base = own.document.get("evaluation_of_base")
+        results = _with_base(own)
         data("")
-        print_results([result] if base is None else [EvaluationResult.from_dict(base), result])
-        for task in (own for own in result.tasks if own.example):
+        print_results(results)
+        for task in (one for one in results[-1].tasks if one.example):
             data(f"\n{task.name}, version {task.version}, the first prompt:\n{task.example}")
 
 
@@ -123,6 +121,14 @@ def _evaluation(own: Experiment) -> EvaluationResult:
     if document is None:
         raise InvalidRequest(f"Run {own.id} measured nothing that can be compared.", param="run")
     return EvaluationResult.from_dict(document)
+
+
+def _with_base(own: Experiment) -> list[EvaluationResult]:
+    """What it measured, after the same of its base where it has one."""
+    from madang.evaluation import EvaluationResult
+
+    base = own.document.get("evaluation_of_base")
+    return [*([] if base is None else [EvaluationResult.from_dict(base)]), _evaluation(own)]
 
 
 def _time(own: Experiment) -> str:
