@@ -22,14 +22,17 @@ from madang.training.models import FolderModel
 _FLOAT_BYTES: Final = 4
 _ADAM_BYTES: Final = 12  # a gradient and two moments in float32
 _NF4_BYTES: Final = 0.52  # 4 bits, a scale of 8 bits per 64 weights, and their scales
-# Interpreter, torch, transformers, PEFT, the compiled products; what bitsandbytes brings is 130 MB of it.
-_LIBRARIES_BYTES: Final = 620_000_000
+_LIBRARIES_BYTES: Final = 535_000_000  # interpreter, torch, transformers, PEFT, bitsandbytes (130 MB of it)
+_COMPILED_BYTES: Final = 85_000_000  # that their first products add
 # Of what is kept on a processor: room between it that stays free. What is kept is put into the holes of freed tensors,
 # and splits them. Measured as what goes away when glibc maps every tensor by itself, for a quarter more time
 # (docs/log.md).
 _HOLES_SHARE: Final = {"cpu": 0.6, "cuda": 0.0}
 # Matrix products of a step beside what a lone product of that form does; the rest is norms, attention and adapters.
 _EFFICIENCY: Final = 0.6
+# Layers for whose activations the heap has room when they are computed again one by one. Measured; why it is more than
+# one or two is not known.
+_AGAIN_LAYERS: Final = 8
 _FITTING_SHARE: Final = 0.92  # of free memory
 _MAX_STEPS_BETWEEN: Final = 100
 _SMALL: Final = 1_000_000_000
@@ -56,7 +59,7 @@ class TrainingMemory:
     def total_bytes(self) -> int:
         """Of a step, or of loading where that takes more."""
         kept = self.weights_bytes + self.optimizer_bytes + self.activations_bytes + self.logits_bytes
-        return self.libraries_bytes + max(kept, self.loading_bytes)
+        return self.libraries_bytes + max(kept + _COMPILED_BYTES, self.loading_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +244,8 @@ def estimate_memory(
     if checkpointing:
         # A layer's input in the stream's dtype: what is trained in full is float32, and so is what it adds up to.
         stream_bytes = _FLOAT_BYTES if config.method == "full" else number_bytes
-        activations = spec.n_layers * row_tokens * stream_bytes * spec.n_embd + layer_bytes
+        activations = spec.n_layers * row_tokens * stream_bytes * spec.n_embd
+        activations += min(_AGAIN_LAYERS, spec.n_layers) * layer_bytes
     else:
         activations = spec.n_layers * layer_bytes
     activations = int(activations * (1 + _HOLES_SHARE[device]))
@@ -250,22 +254,25 @@ def estimate_memory(
     logits = CHUNK_TOKENS * spec.vocab_size * 2 * _FLOAT_BYTES  # and their exponentials
     if config.method == "full":
         logits += spec.vocab_size * spec.n_embd * _FLOAT_BYTES
-    loaded = _loaded_bytes(config, model, number_bytes)
-    weights = loaded + n_trained * _FLOAT_BYTES
-    if config.method == "full":
-        # Products read a copy in their own dtype, which is kept for the way back.
-        weights = loaded + (model.n_parameters * number_bytes if number_bytes < _FLOAT_BYTES else 0)
-    file_bytes = sum(tensor.size_bytes for tensor in model.description.tensors.values())
-    return TrainingMemory(weights, n_trained * _ADAM_BYTES, activations, logits, loading_bytes=loaded + file_bytes)
+    return TrainingMemory(
+        _weights_bytes(config, model, number_bytes),
+        n_trained * _ADAM_BYTES,
+        activations,
+        logits,
+        # The file, and what is read from it; 4-bit weights come of all that was read ahead.
+        model.n_parameters * (_FLOAT_BYTES if config.method == "full" else number_bytes)
+        + sum(tensor.size_bytes for tensor in model.description.tensors.values()),
+    )
 
 
-def _loaded_bytes(config: TuneConfig, model: FolderModel, number_bytes: int) -> int:
-    """The base as it is loaded: float32 where it is trained, matrices of layers in 4 bits for QLoRA."""
+def _weights_bytes(config: TuneConfig, model: FolderModel, number_bytes: int) -> int:
     if config.method == "full":
-        return model.n_parameters * _FLOAT_BYTES
+        # They stay float32; products read a copy in their own dtype, which is kept for the way back.
+        return model.n_parameters * (_FLOAT_BYTES + (number_bytes if number_bytes < _FLOAT_BYTES else 0))
     in_layers = sum(rows * columns for rows, columns in model.layer_matrices)
     each = _NF4_BYTES if config.method == "qlora" else number_bytes
-    return int(in_layers * each) + (model.n_parameters - in_layers) * number_bytes
+    outside = model.n_parameters - in_layers
+    return int(in_layers * each) + outside * number_bytes + trained_weights(config, model) * _FLOAT_BYTES
 
 
 def kept_bytes_per_token(config: TuneConfig, spec: DecoderSpec, number_bytes: int, row_tokens: int) -> int:
