@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from madang.core.errors import AdapterMismatch, InvalidRequest, NotEnoughMemory, TrainingFailed
+from madang.core.errors import AdapterMismatch, InvalidRequest, NotEnoughDisk, NotEnoughMemory, TrainingFailed
 from madang.hardware import Machine
 from madang.training.runs import find_run
 from tests.parity.checkpoints import BYTE_TOKENS, TinyModel, random_weights, write_checkpoint, write_folder
@@ -27,10 +29,29 @@ pytest.importorskip("torch", reason="training needs the extra 'train'")
 pytest.importorskip("peft", reason="training needs the extra 'train'")
 
 
-def start(home: Path, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(home: Path, *words: str, launcher: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """``madang tune`` in a process group of its own, of which nothing is left in the end."""
     environment = {**os.environ, "MADANG_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, "-m", "madang.cli", "tune", *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = home.with_suffix(".err")
+    with said.open("wb") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def finish(home: Path, *words: str, launcher: tuple[str, ...] = ()) -> Path:
+    """A run from its start to its end; its folder."""
+    with started(home, *words, launcher=launcher) as process:
+        assert process.wait(timeout=240) == 0, home.with_suffix(".err").read_text()[-2000:]
+    return only_run(home)
 
 
 def words_of(path: Path, **changes: Any) -> list[str]:
@@ -44,6 +65,23 @@ def words_of(path: Path, **changes: Any) -> list[str]:
 def only_run(home: Path) -> Path:
     (found,) = (home / "runs").glob("tune-*")
     return found
+
+
+class Acting:
+    """Looks on, and does something after a step."""
+
+    def __init__(self, step: int, act: Callable[[], object]) -> None:
+        self._step, self._act = step, act
+
+    def stepped(self, log: Any, n_steps: int, left_s: float) -> None:
+        if log.step == self._step:
+            self._act()
+
+    def judged(self, step: int, loss: float, is_best: bool) -> None:
+        pass
+
+    def asked(self, what: str, done: int, total: int) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -94,17 +132,8 @@ def test_a_run_that_was_ended_comes_to_the_same_losses(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, steps=6, dropout=0.2)
     whole = run(config, tmp_path / "whole")
 
-    class Ending:
-        stop = Event()
-
-        def stepped(self, log: Any, n_steps: int, left_s: float) -> None:
-            if log.step == 3:
-                self.stop.set()
-
-        def judged(self, step: int, loss: float, is_best: bool) -> None:
-            pass
-
-    ended = run(config, tmp_path / "ended", stop=Ending.stop, watcher=Ending())
+    stop = Event()
+    ended = run(config, tmp_path / "ended", stop=stop, watcher=Acting(3, stop.set))
     assert ended.outcome.ended == "interrupted" and ended.result is None
     again = run(config, tmp_path / "ended", run=find_run(tmp_path / "ended", ended.run.id))
     assert losses(again) == losses(whole)
@@ -112,39 +141,59 @@ def test_a_run_that_was_ended_comes_to_the_same_losses(tmp_path: Path) -> None:
     assert again.result["after"] == whole.result["after"]
 
 
+def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    limits = pytest.importorskip("resource", reason="needs a limit on the size of files")
+    config = tiny_config(tmp_path, steps=6)
+    before = limits.getrlimit(limits.RLIMIT_FSIZE)
+    fill = Acting(3, lambda: limits.setrlimit(limits.RLIMIT_FSIZE, (8000, before[1])))
+    try:
+        with pytest.raises(NotEnoughDisk) as caught:
+            run(config, tmp_path / "full", watcher=fill)
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, before)
+    assert caught.value.folder.endswith("checkpoints")
+    folder = only_run(tmp_path / "full")
+    assert [path.name for path in (folder / "checkpoints").glob("*step-*")] == ["step-00000002"]
+    again = run(config, tmp_path / "full", run=find_run(tmp_path / "full", folder.name))
+    assert losses(again) == losses(run(config, tmp_path / "whole"))
+
+
 def test_a_killed_run_comes_to_the_same_losses(tmp_path: Path) -> None:
     words = words_of(tmp_path, steps=40)
-    whole = start(tmp_path / "whole", *words)
-    killed = start(tmp_path / "killed", *words)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and killed.poll() is None:
-        if any((tmp_path / "killed").glob("runs/tune-*/checkpoints/step-*[02468]")):
-            break
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    with started(tmp_path / "killed", *words) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if any((tmp_path / "killed").glob("runs/tune-*/checkpoints/step-*[02468]")):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     folder = only_run(tmp_path / "killed")
     assert not (folder / "result.json").exists()
-    again = start(tmp_path / "killed", "--resume", folder.name)
-    for process in (whole, again):
-        _, said = process.communicate(timeout=180)
-        assert process.returncode == 0, said.decode()
+    finish(tmp_path / "killed", "--resume", folder.name)
     found = [
         [json.loads(line).get("loss") for line in (path / "log.jsonl").read_text().splitlines()]
-        for path in (folder, only_run(tmp_path / "whole"))
+        for path in (folder, finish(tmp_path / "whole", *words))
     ]
     assert found[0] == found[1]
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    words = words_of(tmp_path, batch_tokens=400)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    processes = [start(tmp_path / "one", *words), start(tmp_path / "two", *words, launcher=launcher)]
-    for process in processes:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said.decode()[-2000:]
-    one, two = (json.loads((only_run(tmp_path / n) / "result.json").read_text()) for n in ("one", "two"))
-    assert (one["training"]["processes"], two["training"]["processes"]) == (1, 2)
+LAUNCHERS = {
+    "torchrun": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    "accelerate": (
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_two_processes_give_the_losses_of_one(tmp_path: Path, name: str) -> None:
+    config = tiny_config(tmp_path, batch_tokens=400)
+    one = run(config, tmp_path / "one").result
+    path = finish(tmp_path / "two", *words_of(tmp_path, batch_tokens=400), launcher=LAUNCHERS[name])
+    two = json.loads((path / "result.json").read_text())
+    assert one is not None and (one["training"]["processes"], two["training"]["processes"]) == (1, 2)
     assert two["training"]["final_loss"] == pytest.approx(one["training"]["final_loss"], rel=1e-4)
     assert two["after"]["held_out"]["loss"]["value"] == pytest.approx(
         one["after"]["held_out"]["loss"]["value"], rel=1e-4

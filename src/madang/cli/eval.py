@@ -12,8 +12,9 @@ import typer
 from madang.cli import options
 from madang.cli.compare import LanguageOption, languages_of
 from madang.cli.console import data, data_json, data_table, note
+from madang.cli.ledger import keep_run
 from madang.cli.sizing import Teller
-from madang.core.errors import InvalidRequest, StorageError
+from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def evaluate(  # noqa: PLR0913  (a command line's options are its parameters)
     languages = languages_of(language)
     if html is not None and html.is_dir():
         raise InvalidRequest(f"--html: {html} is a folder.", param="html", hint="Name a file in it.")
-    chosen = _tasks(tasks or [], settings, data_folder, shots, run_code or show_prompts)
+    chosen = find_tasks(tasks or [], settings, data_folder, shots=shots, run_code=run_code or show_prompts)
     if show_prompts:
         _print_prompts(chosen, chat, as_json)
         return
@@ -96,7 +97,10 @@ def evaluate(  # noqa: PLR0913  (a command line's options are its parameters)
         _note_ids(ids)
 
 
-def _tasks(names: Sequence[str], settings: Settings, folder: Path | None, shots: int, run_code: bool) -> list[Task]:
+def find_tasks(
+    names: Sequence[str], settings: Settings, folder: Path | None = None, *, shots: int = 0, run_code: bool = False
+) -> list[Task]:
+    """Those of these names, with data from ``folder`` or home. Raises InvalidRequest, UnknownOption."""
     from madang.evaluation import DataPlace, find_task
 
     if not names:
@@ -145,8 +149,8 @@ def _run(
 
 
 def _keep(settings: Settings, result: EvaluationResult) -> int | None:
-    """The id in the ledger; a database that fails costs nothing but that."""
-    from madang.storage import DATABASE_FILE, Database, Experiment, Experiments
+    """The id in the ledger; None of what measured nothing."""
+    from madang.storage import Experiment
 
     if result.failed is not None and all(task.problem is not None for task in result.tasks):
         return None
@@ -159,11 +163,7 @@ def _keep(settings: Settings, result: EvaluationResult) -> int | None:
         facts={"scores": {task.name: task.figure for task in result.tasks if task.figure is not None}},
         document=result.to_dict(),
     )
-    try:
-        return Experiments(Database(settings.home / DATABASE_FILE)).add(own)
-    except StorageError as error:
-        note(f"This result is not kept in the ledger: {error.message}")
-        return None
+    return keep_run(settings.home, own)
 
 
 def _document(results: Sequence[EvaluationResult], ids: Sequence[int | None]) -> dict[str, Any]:
@@ -282,6 +282,12 @@ def _note_ids(ids: Sequence[int | None]) -> None:
 
 
 def facts_in_line(facts: Mapping[str, Any]) -> str:
-    """The scores of a run in a list."""
-    scores = facts.get("scores", {})
-    return ", ".join(f"{name} {figure['value']:.3g}" for name, figure in scores.items()) or "-"
+    """The scores of a run in a list, after those of its base where it has one."""
+    before = facts.get("before", {})
+    told = [
+        f"{name} {before[name]['value']:.3g} → {figure['value']:.3g}"
+        if name in before
+        else f"{name} {figure['value']:.3g}"
+        for name, figure in facts.get("scores", {}).items()
+    ]
+    return ", ".join(told) or "-"

@@ -11,12 +11,13 @@ from madang.cli import options
 from madang.cli.compare import LanguageOption, languages_of
 from madang.cli.console import data, data_json, data_table, facts, note
 from madang.cli.eval import facts_in_line, print_differences, print_results
+from madang.cli.ledger import ledger
 from madang.core.errors import InvalidRequest
 from madang.core.units import format_duration
 
 if TYPE_CHECKING:
     from madang.evaluation import EvaluationResult
-    from madang.storage import Experiment, Experiments
+    from madang.storage import Experiment
 
 Run = Annotated[int, typer.Argument(metavar="RUN", min=1, max=2**62, help="Its number in the list.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")]
@@ -33,7 +34,7 @@ def list_runs(
     as_json: options.Json = False,
 ) -> None:
     """List the runs, the newest first."""
-    found = _ledger(ctx).list(kind=kind, model=model, limit=limit)
+    found = ledger(options.settings_of(ctx).home).list(kind=kind, model=model, limit=limit)
     if as_json:
         data_json({"runs": [_short_document(own) for own in found]})
         return
@@ -55,9 +56,9 @@ def show(
     from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
-    own = _ledger(ctx).find(run)
+    own = ledger(options.settings_of(ctx).home).find(run)
     if html is not None:
-        write_atomically(html, outcomes_page([_evaluation(own)], languages))
+        write_atomically(html, outcomes_page(_with_base(own), languages))
     if as_json:
         data_json({**_short_document(own), "document": dict(own.document)})
         return
@@ -72,10 +73,10 @@ def show(
         }
     )
     if "tasks" in own.document or "evaluation" in own.document:
-        result = _evaluation(own)
+        results = _with_base(own)
         data("")
-        print_results([result])
-        for task in result.tasks:
+        print_results(results)
+        for task in (one for one in results[-1].tasks if one.example):
             data(f"\n{task.name}, version {task.version}, the first prompt:\n{task.example}")
 
 
@@ -94,8 +95,8 @@ def compare(
     from madang.evaluation.outcomes_page import outcomes_page
 
     languages = languages_of(language)
-    ledger = _ledger(ctx)
-    results = [_evaluation(ledger.find(id)) for id in (before, after)]
+    kept = ledger(options.settings_of(ctx).home)
+    results = [_evaluation(kept.find(id)) for id in (before, after)]
     found = compare_results(*results)
     if html is not None:
         write_atomically(html, outcomes_page(results, languages))
@@ -108,14 +109,8 @@ def compare(
 
 def rm(ctx: typer.Context, run: Run) -> None:
     """Forget a run."""
-    _ledger(ctx).remove(run)
+    ledger(options.settings_of(ctx).home).remove(run)
     note(f"Run {run} was removed.")
-
-
-def _ledger(ctx: typer.Context) -> Experiments:
-    from madang.storage import DATABASE_FILE, Database, Experiments
-
-    return Experiments(Database(options.settings_of(ctx).home / DATABASE_FILE))
 
 
 def _evaluation(own: Experiment) -> EvaluationResult:
@@ -126,6 +121,14 @@ def _evaluation(own: Experiment) -> EvaluationResult:
     if document is None:
         raise InvalidRequest(f"Run {own.id} measured nothing that can be compared.", param="run")
     return EvaluationResult.from_dict(document)
+
+
+def _with_base(own: Experiment) -> list[EvaluationResult]:
+    """What it measured, after the same of its base where it has one."""
+    from madang.evaluation import EvaluationResult
+
+    base = own.document.get("evaluation_of_base")
+    return [*([] if base is None else [EvaluationResult.from_dict(base)]), _evaluation(own)]
 
 
 def _time(own: Experiment) -> str:

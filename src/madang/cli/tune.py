@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +14,17 @@ import typer
 
 from madang.cli import options
 from madang.cli.console import data, data_json, data_table, note
+from madang.cli.eval import find_tasks
+from madang.cli.ledger import keep_run, tell_run
 from madang.cli.pull import watching
+from madang.cli.sizing import Teller
 from madang.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from madang.storage import Experiment
     from madang.training.loop import StepLog
     from madang.training.runs import RunFolder
-    from madang.training.tuning import Prepared, Tuned
+    from madang.training.tuning import Prepared
 
 
 def _option(name: str, metavar: str, help: str) -> Any:
@@ -45,6 +50,10 @@ MaxTokens = Annotated[int | None, _option("--max-tokens", "N", "Longest example.
 Examples = Annotated[int | None, _option("--examples", "N", "Use so many, spread over the data. Unset: all.")]
 Validation = Annotated[str | None, _option("--validation", "FILE", "Held-out examples. Unset: a tenth of the data.")]
 Forgetting = Annotated[str | None, _option("--forgetting", "FILE", "Text that should not get worse.")]
+Tasks = Annotated[
+    str | None, _option("--tasks", "NAME,…", "Tasks of 'madang eval' to put to the base and to what came of it.")
+]
+TaskItems = Annotated[int | None, _option("--task-items", "N", "Of each task, the first N items. Unset: 100.")]
 Seed = Annotated[int | None, _option("--seed", "N", "Of order and adapter. Unset: 0.")]
 Checkpointing = Annotated[
     bool | None,
@@ -76,6 +85,8 @@ def tune(  # noqa: PLR0913  (a command line's options are its parameters)
     examples: Examples = None,
     validation: Validation = None,
     forgetting: Forgetting = None,
+    tasks: Tasks = None,
+    task_items: TaskItems = None,
     gradient_checkpointing: Checkpointing = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
@@ -96,7 +107,7 @@ def tune(  # noqa: PLR0913  (a command line's options are its parameters)
 _VALUES = (
     *("model", "data", "form", "method", "rank", "alpha", "rslora", "dora", "adapter", "learning_rate", "epochs"),
     *("steps", "batch_tokens", "row_tokens", "max_tokens", "examples", "validation", "forgetting"),
-    *("gradient_checkpointing", "dtype", "threads", "seed"),
+    *("tasks", "task_items", "gradient_checkpointing", "dtype", "threads", "seed"),
 )
 
 
@@ -115,7 +126,8 @@ def _run(
     from madang.training.runs import find_run
     from madang.training.tuning import prepare, tune
 
-    home = options.settings_of(ctx).home
+    settings = options.settings_of(ctx)
+    home = settings.home
     run = None if resume is None else find_run(home, resume)
     if run is not None:
         if config is not None or given:
@@ -126,8 +138,10 @@ def _run(
         if "steps" in given:
             values.pop("epochs", None)
         chosen = config_of({**values, **given})
+    names = [name.strip() for name in (chosen.tasks or "").split(",") if name.strip()]
+    tasks = find_tasks(names, settings) if names else []
     with watching(f"Reading {chosen.model}") as progress:
-        prepared = prepare(chosen, home, probe_machine(home), progress=progress)
+        prepared = prepare(chosen, home, probe_machine(home), tasks=tasks, progress=progress)
     if plan_only and as_json:
         data_json(prepared.plan.to_dict())
         return
@@ -136,7 +150,38 @@ def _run(
         return
     with _stopping() as stop:
         tuned = tune(prepared, home, run=run, stop=stop, watcher=_Teller(), began=_tell_run)
-    _tell_result(tuned, as_json)
+    if tuned.outcome.ended == "interrupted":
+        note(f"Interrupted after step {tuned.outcome.steps}. Go on with: madang tune --resume {tuned.run.id}")
+        raise typer.Exit(130)
+    if tuned.result is None:  # the first process tells
+        return
+    id = keep_run(home, experiment_of(tuned.result))
+    _tell_result(tuned.run, tuned.result, as_json)
+    tell_run(id)
+
+
+def experiment_of(result: Mapping[str, Any]) -> Experiment:
+    """A finished run as the ledger has it."""
+    from madang.storage import Experiment
+
+    def figures(document: Mapping[str, Any]) -> dict[str, Any]:
+        found = {task["name"]: task["figures"].get(task["metric"]) for task in document["tasks"]}
+        return {name: figure for name, figure in found.items() if figure is not None}
+
+    return Experiment(
+        kind="tune",
+        model=result["base"]["model"],
+        digest=result["base"]["sha256"],
+        made_at=datetime.fromisoformat(result["made_at"]),
+        seconds=result["training"]["seconds"],
+        facts={
+            "id": result["id"],
+            "method": result["config"]["method"],
+            "scores": figures(result["evaluation"]),
+            "before": figures(result["evaluation_of_base"]),
+        },
+        document=result,
+    )
 
 
 def _tell_plan(prepared: Prepared, *, to_stdout: bool) -> None:
@@ -172,6 +217,7 @@ class _Teller:
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
+        self._asking = Teller()
 
     def stepped(self, log: StepLog, n_steps: int, left_s: float) -> None:
         every = 1 if self._is_terminal else max(1, n_steps // 20)
@@ -186,6 +232,9 @@ class _Teller:
         note(
             f"{chr(10) if self._is_terminal else ''}step {step}: held-out loss {loss:.3f}{', best' if is_best else ''}"
         )
+
+    def asked(self, what: str, done: int, total: int) -> None:
+        self._asking(what, done, total)
 
 
 @contextmanager
@@ -207,21 +256,19 @@ def _stopping() -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def _tell_result(tuned: Tuned, as_json: bool) -> None:
+def _tell_result(run: RunFolder, result: Mapping[str, Any], as_json: bool) -> None:
     from madang.training.curve import Place, terminal_curve
-    from madang.training.reporting import comparison_rows
+    from madang.training.reporting import comparison_rows, forgetting_advice
 
-    if tuned.outcome.ended == "interrupted":
-        note(f"Interrupted after step {tuned.outcome.steps}. Go on with: madang tune --resume {tuned.run.id}")
-        raise typer.Exit(130)
-    if tuned.result is None:  # the first process tells
-        return
+    for line in (forgetting_advice(result), result["tasks_problem"]):
+        if line is not None:
+            note(f"Note: {line}")
     if as_json:
-        data_json({**tuned.result, "path": str(tuned.run.path)})
+        data_json({**result, "path": str(run.path)})
         return
-    places = [Place(one["step"], one["loss"]) for one in tuned.run.journal().entries() if "loss" in one]
+    places = [Place(one["step"], one["loss"]) for one in run.journal().entries() if "loss" in one]
     for line in terminal_curve(places):
         note(line)
-    data_table([["measure", "before", "after", "difference", ""], *comparison_rows(tuned.result)])
-    made = tuned.run.model if tuned.run.model.exists() else tuned.run.adapter
-    data(f"{made}\n{tuned.run.report}")
+    data_table([["measure", "before", "after", "difference", ""], *comparison_rows(result)])
+    made = run.model if run.model.exists() else run.adapter
+    data(f"{made}\n{run.report}")

@@ -16,7 +16,7 @@ from madang.evaluation.words import Language
 _MOST_EXAMPLE_CHARACTERS: Final = 6000
 _MOST_PLOTS: Final = 60
 _OF_WORDS: Final = ("task", "metric")  # columns
-_PLAIN: Final = ("perplexity", "bits_per_byte", "BLEU")  # metrics that are no shares
+_PLAIN: Final = ("perplexity", "loss", "bits_per_byte", "BLEU")  # metrics that are no shares
 
 _ENGLISH: Final = {
     "title": "Evaluation of {n} models",
@@ -233,8 +233,10 @@ def shown_difference(own: TaskDifference) -> str:
     """After minus before with its interval, ≈ where it may be chance."""
     if own.difference is None:
         return "–"
-    factor, unit, digits = (100, " points", 1) if is_share(own.metric) else (1, " nats/word", 4)
-    if own.metric == "BLEU":
+    factor, unit, digits = (100, " points", 1) if is_share(own.metric) else (1, " nats", 4)
+    if own.metric == "word_perplexity":
+        unit = " nats/word"
+    elif own.metric == "BLEU":
         unit, digits = "", 2
     value, low, high = (factor * part for part in own.difference)
     mark = "≈ " if own.may_be_chance else ""

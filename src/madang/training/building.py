@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from madang.core.errors import AdapterMismatch, EngineUnavailable
+from madang.core.errors import AdapterMismatch, EngineUnavailable, ModelError
 from madang.engines.library_errors import loading_errors
 from madang.engines.transformers.quantizing import bitsandbytes_config, import_bitsandbytes, keep_dtype
 from madang.formats.adapters import read_adapter
+from madang.training.checkpoints import write_weights
 from madang.training.config import TuneConfig
+from madang.training.folders import copy_companions
 from madang.training.models import FolderModel
 from madang.training.planning import RunPlan
 
@@ -141,3 +144,29 @@ def _with_adapter(config: TuneConfig, base: Any, model: FolderModel) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     return tuned
+
+
+def save_adapter(tuned: Any, folder: Path) -> None:
+    """The PEFT folder of what was trained. Raises OSError."""
+    from peft import get_peft_model_state_dict
+
+    for name in tuned.active_adapters:
+        settings = copy(tuned.peft_config[name])
+        settings.inference_mode = True
+        settings.save_pretrained(folder)
+        # PEFT would ask the hub otherwise whether the embeddings are the base's.
+        write_weights(
+            folder / "adapter_model.safetensors",
+            get_peft_model_state_dict(tuned, adapter_name=name, save_embedding_layers=False),
+        )
+
+
+def save_model(tuned: Any, base: Path, folder: Path) -> None:
+    """All weights in transformers' form, with the base's tokenizer and template. Raises OSError, ModelError."""
+    from safetensors import SafetensorError
+
+    try:
+        tuned.save_pretrained(folder)
+    except SafetensorError as error:  # of the system's reason it keeps nothing but the text
+        raise ModelError(f"{folder.parent} cannot be written to: {error}.", hint="The checkpoints have all.") from error
+    copy_companions(base, folder)

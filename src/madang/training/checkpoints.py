@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from madang.core.errors import MalformedFile
+from madang.core.progress import SilentProgress
 from madang.core.writing import replacing, require_disk, within_disk
+from madang.formats.gguf_writing import TensorToWrite
+from madang.formats.safetensors_writing import write_file
+from madang.formats.tensors import TensorType
 
 FOLDER: Final = "checkpoints"
 BEST: Final = "best"
@@ -32,13 +36,11 @@ class Checkpoints:
 
     def save(self, step: int, model: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
         """Write the step; older ones go when it is there. Raises NotEnoughDisk, after which they are as before."""
-        from safetensors.torch import save_file
-
         require_disk(self._folder, self._n_bytes)
         with within_disk(self._folder, self._n_bytes), replacing(self._folder / f"step-{step:08d}") as folder:
             folder.mkdir()
-            save_file(trained(model), folder / _WEIGHTS)
-            save_file(_moments(optimizer), folder / _MOMENTS)
+            write_weights(folder / _WEIGHTS, trained(model))
+            write_weights(folder / _MOMENTS, _moments(optimizer))
             (folder / _STATE).write_text(json.dumps({**state, "step": step, "random": _random()}))
         for path in self._folder.iterdir():
             match = _STEP.fullmatch(path.name)
@@ -47,10 +49,8 @@ class Checkpoints:
 
     def save_best(self, model: Any) -> None:
         """Keep these weights as the best so far."""
-        from safetensors.torch import save_file
-
         with within_disk(self._folder, self._n_bytes), replacing(self._folder / f"{BEST}.safetensors") as file:
-            save_file(trained(model), file)
+            write_weights(file, trained(model))
 
     def last(self) -> Path | None:
         """The latest one."""
@@ -84,10 +84,21 @@ class Checkpoints:
         return True
 
 
+def write_weights(path: Path, tensors: Mapping[str, Any]) -> None:
+    """A safetensors file of float32, read back and compared. Raises OSError, which safetensors' own writer has no form
+    for, and MalformedFile."""
+    import torch
+
+    def written(name: str, tensor: Any) -> TensorToWrite:
+        numbers = tensor.detach().to("cpu", torch.float32).contiguous().reshape(-1).numpy()
+        return TensorToWrite(name, TensorType.F32, tuple(tensor.shape), lambda: numbers)
+
+    write_file(path, [written(name, tensor) for name, tensor in tensors.items()], SilentProgress())
+
+
 def trained(model: Any) -> dict[str, Any]:
     """The weights that change, by name."""
-    found = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: parameter.detach().cpu().contiguous() for name, parameter in found.items()}
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def restore(model: Any, weights: Mapping[str, Any]) -> None:
@@ -102,11 +113,7 @@ def restore(model: Any, weights: Mapping[str, Any]) -> None:
 
 def _moments(optimizer: Any) -> dict[str, Any]:
     states = optimizer.state_dict()["state"]
-    return {
-        f"{number}.{name}": value.detach().cpu().contiguous()
-        for number, state in states.items()
-        for name, value in state.items()
-    }
+    return {f"{number}.{name}": value for number, state in states.items() for name, value in state.items()}
 
 
 def _put_moments(optimizer: Any, tensors: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ _LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "checkpoint_every": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
     "threads": (1, 1024),
+    "task_items": (1, 1_000_000),
 }
 
 
@@ -59,6 +60,7 @@ class TuneConfig:
     patience              evaluations without a better held-out loss after which the run ends; 0 never ends early
     validation            file of held-out examples; None keeps ``validation_share`` of the data
     forgetting            text whose perplexity is measured before and after; None is the built-in one
+    tasks, task_items     names of evaluation/tasks with commas between, and of each the items that are asked
     """
 
     model: str
@@ -94,6 +96,8 @@ class TuneConfig:
     threads: int | None = None
     seed: int = 0
     forgetting: str | None = None
+    tasks: str | None = None
+    task_items: int = 100
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():

@@ -47,6 +47,9 @@ class Watcher(Protocol):
     def judged(self, step: int, loss: float, is_best: bool) -> None:
         """The held-out loss after a step."""
 
+    def asked(self, what: str, done: int, total: int) -> None:
+        """So many items of a task were asked, before or after."""
+
 
 @dataclass(slots=True)
 class Progress:

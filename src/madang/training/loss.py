@@ -149,7 +149,7 @@ def _make_fused() -> Any:
         def backward(ctx: Any, grad_output: Any) -> Any:
             grad_hidden, grad_weight, dtype = ctx.grads
             ctx.grads = None
-            weight = None if grad_weight is None else (grad_weight * grad_output).to(dtype)
+            weight = None if grad_weight is None else grad_weight.mul_(grad_output).to(dtype)
             return grad_hidden * grad_output.to(grad_hidden.dtype), weight, None
 
     return FusedCrossEntropy

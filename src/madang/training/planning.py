@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from madang.core.errors import NotEnoughMemory
 from madang.core.units import format_bytes
+from madang.formats.spec import DecoderSpec
 from madang.hardware import Choice, Machine
 from madang.training.batching import steps_of_epoch
 from madang.training.config import TuneConfig
@@ -21,12 +22,17 @@ from madang.training.models import FolderModel
 _FLOAT_BYTES: Final = 4
 _ADAM_BYTES: Final = 12  # a gradient and two moments in float32
 _NF4_BYTES: Final = 0.52  # 4 bits, a scale of 8 bits per 64 weights, and their scales
-_LIBRARIES_BYTES: Final = 700_000_000  # interpreter, torch, transformers, PEFT
-# Numbers kept per token and layer for the way back: multiples of the width of the stream and of the inner layer.
-_KEPT_WIDTHS: Final = 16
-_KEPT_INNER: Final = 6
+_LIBRARIES_BYTES: Final = 535_000_000  # interpreter, torch, transformers, PEFT, bitsandbytes (130 MB of it)
+_COMPILED_BYTES: Final = 85_000_000  # that their first products add
+# Of what is kept on a processor: room between it that stays free. What is kept is put into the holes of freed tensors,
+# and splits them. Measured as what goes away when glibc maps every tensor by itself, for a quarter more time
+# (docs/log.md).
+_HOLES_SHARE: Final = {"cpu": 0.6, "cuda": 0.0}
 # Matrix products of a step beside what a lone product of that form does; the rest is norms, attention and adapters.
 _EFFICIENCY: Final = 0.6
+# Layers for whose activations the heap has room when they are computed again one by one. Measured; why it is more than
+# one or two is not known.
+_AGAIN_LAYERS: Final = 8
 _FITTING_SHARE: Final = 0.92  # of free memory
 _MAX_STEPS_BETWEEN: Final = 100
 _SMALL: Final = 1_000_000_000
@@ -40,24 +46,20 @@ _BFLOAT16_UNITS: Final = ("avx512_bf16", "amx_bf16", "bf16")
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes while a step is computed."""
+    """Bytes while a step is computed, and while the weights are read: those of the file beside those made of them."""
 
     weights_bytes: int
     optimizer_bytes: int
     activations_bytes: int
     logits_bytes: int
+    loading_bytes: int
     libraries_bytes: int = _LIBRARIES_BYTES
 
     @property
     def total_bytes(self) -> int:
-        """All of it together."""
-        return (
-            self.weights_bytes
-            + self.optimizer_bytes
-            + self.activations_bytes
-            + self.logits_bytes
-            + self.libraries_bytes
-        )
+        """Of a step, or of loading where that takes more."""
+        kept = self.weights_bytes + self.optimizer_bytes + self.activations_bytes + self.logits_bytes
+        return self.libraries_bytes + max(kept + _COMPILED_BYTES, self.loading_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def plan_run(
     between = max(1, min(_MAX_STEPS_BETWEEN, n_steps.value // 5))
     n_trained = trained_weights(config, model)
     free_bytes = machine.ram_available_bytes if gpu_free_bytes is None else gpu_free_bytes
-    checkpointing, memory = _fitted(config, model, dtype.value, row.value, free_bytes)
+    checkpointing, memory = _fitted(config, model, dtype.value, row.value, device=device.value, free_bytes=free_bytes)
     eta_s = None
     if flops_per_s is not None:
         per_token = flops_per_token(config, model, again=checkpointing.value)
@@ -232,36 +234,68 @@ def trained_weights(config: TuneConfig, model: FolderModel) -> int:
 
 
 def estimate_memory(
-    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, checkpointing: bool
+    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, checkpointing: bool, device: str = "cpu"
 ) -> TrainingMemory:
     """Bytes of a run whose forward passes read ``row_tokens`` tokens."""
-    number_bytes = 2 if dtype == "bfloat16" else _FLOAT_BYTES
-    in_layers = sum(rows * columns for rows, columns in model.layer_matrices)
-    outside = model.n_parameters - in_layers
-    n_trained = trained_weights(config, model)
-    if config.method == "full":
-        # Weights stay float32; products read a copy in their own dtype.
-        weights = model.n_parameters * (_FLOAT_BYTES + (number_bytes if number_bytes < _FLOAT_BYTES else 0))
-    else:
-        each = _NF4_BYTES if config.method == "qlora" else number_bytes
-        weights = int(in_layers * each) + outside * number_bytes + n_trained * _FLOAT_BYTES
     spec = model.spec
-    layer_bytes = row_tokens * number_bytes * (_KEPT_WIDTHS * spec.n_embd + _KEPT_INNER * spec.n_ff)
+    number_bytes = 2 if dtype == "bfloat16" else _FLOAT_BYTES
+    n_trained = trained_weights(config, model)
+    layer_bytes = row_tokens * kept_bytes_per_token(config, spec, number_bytes, row_tokens)
+    if checkpointing:
+        # A layer's input in the stream's dtype: what is trained in full is float32, and so is what it adds up to.
+        stream_bytes = _FLOAT_BYTES if config.method == "full" else number_bytes
+        activations = spec.n_layers * row_tokens * stream_bytes * spec.n_embd
+        activations += min(_AGAIN_LAYERS, spec.n_layers) * layer_bytes
+    else:
+        activations = spec.n_layers * layer_bytes
+    activations = int(activations * (1 + _HOLES_SHARE[device]))
     if config.dora:
-        layer_bytes += max(rows * columns for rows, columns in model.layer_matrices) * 7 * _FLOAT_BYTES
-    stream_bytes = row_tokens * number_bytes * spec.n_embd
-    activations = spec.n_layers * stream_bytes + layer_bytes if checkpointing else spec.n_layers * layer_bytes
-    logits = CHUNK_TOKENS * spec.vocab_size * (_FLOAT_BYTES + number_bytes)
+        activations += max(rows * columns for rows, columns in model.layer_matrices) * 7 * _FLOAT_BYTES
+    logits = CHUNK_TOKENS * spec.vocab_size * 2 * _FLOAT_BYTES  # and their exponentials
     if config.method == "full":
         logits += spec.vocab_size * spec.n_embd * _FLOAT_BYTES
-    return TrainingMemory(weights, n_trained * _ADAM_BYTES, activations, logits)
+    return TrainingMemory(
+        _weights_bytes(config, model, number_bytes),
+        n_trained * _ADAM_BYTES,
+        activations,
+        logits,
+        # The file, and what is read from it; 4-bit weights come of all that was read ahead.
+        model.n_parameters * (_FLOAT_BYTES if config.method == "full" else number_bytes)
+        + sum(tensor.size_bytes for tensor in model.description.tensors.values()),
+    )
+
+
+def _weights_bytes(config: TuneConfig, model: FolderModel, number_bytes: int) -> int:
+    if config.method == "full":
+        # They stay float32; products read a copy in their own dtype, which is kept for the way back.
+        return model.n_parameters * (_FLOAT_BYTES + (number_bytes if number_bytes < _FLOAT_BYTES else 0))
+    in_layers = sum(rows * columns for rows, columns in model.layer_matrices)
+    each = _NF4_BYTES if config.method == "qlora" else number_bytes
+    outside = model.n_parameters - in_layers
+    return int(in_layers * each) + outside * number_bytes + trained_weights(config, model) * _FLOAT_BYTES
+
+
+def kept_bytes_per_token(config: TuneConfig, spec: DecoderSpec, number_bytes: int, row_tokens: int) -> int:
+    """What one layer keeps of a token for the way back, counted from what autograd saves.
+
+    Both norms keep their input in float32, and what they made of it where their weights are trained; products keep
+    what they multiply, in their own dtype (the two norms' outputs, attention's output, and as much again for sums
+    in lower precision); attention its queries, its keys and values repeated for every head, and its output; the
+    inner layer the gate before and after its activation, what comes beside it, and their product; the mask a number
+    for each token of the row.
+    """
+    floats = (4 if config.method == "full" else 2) * spec.n_embd
+    products = (6 if number_bytes < _FLOAT_BYTES else 2) * spec.n_embd
+    attention = 4 * spec.n_heads * spec.head_dim
+    return floats * _FLOAT_BYTES + (products + attention + 4 * spec.n_ff + row_tokens) * number_bytes
 
 
 def _fitted(
-    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, free_bytes: int | None
+    config: TuneConfig, model: FolderModel, dtype: str, row_tokens: int, *, device: str, free_bytes: int | None
 ) -> tuple[Choice[bool], TrainingMemory]:
-    kept = estimate_memory(config, model, dtype, row_tokens, checkpointing=False)
-    again = estimate_memory(config, model, dtype, row_tokens, checkpointing=True)
+    kept, again = (
+        estimate_memory(config, model, dtype, row_tokens, checkpointing=value, device=device) for value in (False, True)
+    )
     room = None if free_bytes is None else int(free_bytes * _FITTING_SHARE)
     if config.gradient_checkpointing is not None:
         choice = Choice(config.gradient_checkpointing, "as asked for")
@@ -271,7 +305,8 @@ def _fitted(
         choice = Choice(True, f"activations of {format_bytes(kept.activations_bytes)} do not fit; a third more work")
     memory = again if choice.value else kept
     if room is not None and memory.total_bytes > room:
-        least = estimate_memory(config, model, dtype, min(row_tokens, 256), checkpointing=True).total_bytes
+        shortest = min(row_tokens, 256)
+        least = estimate_memory(config, model, dtype, shortest, checkpointing=True, device=device).total_bytes
         raise NotEnoughMemory(
             f"Training {model.files.name} ({config.method}, {trained_weights(config, model):,} of "
             f"{model.n_parameters:,} weights, rows of {row_tokens} tokens)",

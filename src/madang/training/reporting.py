@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -11,6 +12,8 @@ from madang.core.units import format_bytes, format_duration
 from madang.training.curve import Place, svg_curve
 
 Document = Mapping[str, Any]
+_LOWER = ("perplexity", "bits_per_byte")  # metrics of which less is better
+_FORGOTTEN_SHARE = 0.1
 
 
 def run_page(result: Document, log: Sequence[Document]) -> str:
@@ -53,7 +56,29 @@ def comparison_rows(result: Document) -> list[list[str]]:
         told = [_figure(one["texts"][part]["perplexity"], 2) for one in (before, after)]
         name = f"perplexity, {part} (forgetting, n = {scores['n']})"
         rows.append([name, *told, *_apart(apart["texts"][part], lower=True)])
+    for one in result["tasks"]:
+        found = one["difference"] and {**one["difference"], "within_noise": one["may_be_chance"]}
+        told = [f"{one[when]:.3f}" for when in ("before", "after")]
+        lower = one["metric"].endswith(_LOWER)
+        rows.append([f"{one['task']}, {one['metric']} (n = {one['n']})", *told, *_apart(found, lower=lower)])
     return rows
+
+
+def forgetting_advice(result: Document) -> str | None:
+    """One sentence where perplexity of the text rose by more than a tenth, and not by chance."""
+    rose = {
+        part: math.expm1(found["value"])
+        for part, found in result["difference"]["texts"].items()
+        if found is not None and not found["within_noise"]
+    }
+    part = max(rose, key=lambda name: rose[name], default=None)
+    if part is None or rose[part] <= _FORGOTTEN_SHARE:
+        return None
+    rate = result["plan"]["learning_rate"]["value"]
+    return (
+        f"It forgets: the perplexity of {part} rose by {rose[part]:.0%}. "
+        f"Lower --learning-rate (it was {rate:g}) or train fewer steps."
+    )
 
 
 def _figure(found: Document, digits: int) -> str:
@@ -77,7 +102,9 @@ def _change(result: Document) -> str:
         "Intervals are 95 % (items drawn again); differences are paired, those of perplexities in nats per token. "
         f"Exact matches gained: {flips['gained']}, lost: {flips['lost']}."
     )
-    return f"<h2>What changed</h2>\n{_table(head, rows)}\n<p>{note}</p>"
+    advice = forgetting_advice(result)
+    told = [note, *(() if advice is None else (escape(advice),))]
+    return f"<h2>What changed</h2>\n{_table(head, rows)}\n" + "\n".join(f"<p>{one}</p>" for one in told)
 
 
 def _curve(log: Sequence[Document]) -> str:

@@ -13,7 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from madang import __version__
+from madang.evaluation import EvaluationResult, TaskResult
+from madang.evaluation.kept import key_of
 from madang.evaluation.measures import difference, estimate, is_noise
+from madang.evaluation.running import now
+from madang.evaluation.tasks.task import mean_figure
 from madang.evaluation.texts import EvaluationText
 from madang.formats.tokenizers import Tokenizer, decode
 from madang.training.batching import rows_of
@@ -129,6 +134,41 @@ def _difference(new: Sequence[float], old: Sequence[float], counts: Sequence[int
         return None
     value, low, high = found
     return {"value": value, "low": low, "high": high, "within_noise": is_noise(found)}
+
+
+def as_evaluation(
+    found: Standing,
+    held_out: Sequence[Encoded],
+    texts: Mapping[str, Sequence[Encoded]],
+    model: Mapping[str, Any],
+) -> EvaluationResult:
+    """The same as results of tasks, which ``madang runs`` shows and compares with those of other runs."""
+    loss = [
+        _as_task("held-out loss", "loss", held_out, found.held_out),
+        _as_task("held-out answers", "exact_match", held_out, found.held_out),
+    ]
+    kept = [_as_task(f"text {part}", "perplexity", texts[part], scores) for part, scores in found.texts.items()]
+    return EvaluationResult(model, (*(loss if held_out else ()), *kept), now(), __version__)
+
+
+def _as_task(name: str, metric: str, items: Sequence[Encoded], scores: Scores) -> TaskResult:
+    is_exact = metric == "exact_match"
+    values = scores.exact if is_exact else scores.nats
+    weights = [1.0] * len(values) if is_exact else list(map(float, scores.tokens))
+    return TaskResult(
+        name=name,
+        version="1",
+        metric=metric,
+        higher_is_better=is_exact,
+        digest=key_of([name, [item.input_ids.tolist() for item in items]]),
+        example="",
+        figures={metric: mean_figure(values, weights, math.exp if metric == "perplexity" else None)},
+        items=[
+            {"id": str(number), "score": value, "weight": weight, "said": ""}
+            for number, (value, weight) in enumerate(zip(values, weights, strict=True))
+        ],
+        tokens=sum(scores.tokens),
+    )
 
 
 def answers(

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 from madang import __version__
-from madang.core.errors import AdapterMismatch, InvalidRequest
+from madang.core.errors import AdapterMismatch, InvalidRequest, MadangError
 from madang.core.progress import Progress
 from madang.core.writing import replacing, require_disk, within_disk
+from madang.evaluation import Task, TaskResult, compare_results
 from madang.evaluation.texts import built_in_text, text_of
 from madang.hardware import Machine
 from madang.hardware.residence import peak_bytes
 from madang.training.batching import rows_of
-from madang.training.building import build, gpu_free_bytes, measure_flops, require_packages
+from madang.training.building import build, gpu_free_bytes, measure_flops, require_packages, save_adapter, save_model
 from madang.training.checkpoints import Checkpoints
 from madang.training.config import TuneConfig
 from madang.training.data import RunData, read_data
@@ -33,7 +34,8 @@ from madang.training.planning import RunPlan, choose_dtype, plan_run
 from madang.training.processes import Processes, joined
 from madang.training.reporting import run_page
 from madang.training.runs import RunFolder, make_run, new_run_id
-from madang.training.scoring import Scores, Standing, answers, compared, standing, text_items
+from madang.training.scoring import Scores, Standing, answers, as_evaluation, compared, standing, text_items
+from madang.training.tasks import score_tasks
 
 _KEPT_CHECKPOINTS: Final = 3  # the last, the one that replaces it, and the best
 _SHOWN_ANSWERS: Final = 6
@@ -48,6 +50,7 @@ class Prepared:
     data: RunData
     texts: Mapping[str, Sequence[Encoded]]
     plan: RunPlan
+    tasks: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,17 @@ class Tuned:
     result: dict[str, Any] | None
 
 
-def prepare(config: TuneConfig, home: Path, machine: Machine, *, progress: Progress | None = None) -> Prepared:
+def prepare(
+    config: TuneConfig,
+    home: Path,
+    machine: Machine,
+    *,
+    tasks: Sequence[Task] = (),
+    progress: Progress | None = None,
+) -> Prepared:
     """Read the data and the model's files, measure a product, and plan. Nothing is loaded or written yet.
+
+    tasks   what base and tuned model are asked in the end, ``config.task_items`` items of each
 
     Raises EngineUnavailable, InvalidRequest, ModelNotFound, UnsupportedModel, NotEnoughMemory, with what to change.
     """
@@ -82,7 +94,7 @@ def prepare(config: TuneConfig, home: Path, machine: Machine, *, progress: Progr
         flops_per_s=measure_flops(dtype, rough.device.value, rough.threads.value, width, inner),
         gpu_free_bytes=free_bytes,
     )
-    return Prepared(config, model, data, texts, plan)
+    return Prepared(config, model, data, texts, plan, tasks)
 
 
 def _forgetting(config: TuneConfig) -> Any:
@@ -200,18 +212,16 @@ class _Run:
     def _save(self) -> None:
         """The adapter, or the whole model with the tokenizer's files."""
         config, n_bytes = self._prepared.config, self._prepared.plan.checkpoint_bytes
-        target = self._run.model if config.method == "full" else self._run.adapter
+        target = self._made
         if target.exists():
             return
+        require_disk(target.parent, n_bytes)
         with within_disk(target.parent, n_bytes), replacing(target) as folder:
-            # PEFT would ask the hub otherwise whether the embeddings are the base's.
-            options = {} if config.method == "full" else {"save_embedding_layers": False}
-            self._model.save_pretrained(folder, **options)
-            (folder / "README.md").unlink(missing_ok=True)  # PEFT's form of a model card, with nothing filled in
+            folder.mkdir()
             if config.method == "full":
-                for file in self._prepared.model.path.iterdir():
-                    if file.suffix in (".json", ".jinja", ".model", ".txt") and not (folder / file.name).exists():
-                        (folder / file.name).write_bytes(file.read_bytes())
+                save_model(self._model, self._prepared.model.path, folder)
+            else:
+                save_adapter(self._model, folder)
 
     def _result(self, before: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         after = self._judged()
@@ -239,6 +249,7 @@ class _Run:
             "before": old.to_dict(),
             "after": new.to_dict(),
             "difference": compared(old, new),
+            **self._evaluations(old, new),
             "answers": [
                 {**one, "after": other["said"]} for one, other in zip(before["answers"], after["answers"], strict=True)
             ],
@@ -247,6 +258,44 @@ class _Run:
         self._run.write("result", result)
         self._run.report.write_text(run_page(result, list(self._run.journal().entries())), encoding="utf-8")
         return result
+
+    def _evaluations(self, old: Standing, new: Standing) -> dict[str, Any]:
+        """Base and tuned model as ``madang runs`` knows results, tasks included, and how they differ in those."""
+        prepared = self._prepared
+        parts = (prepared.data.held_out, prepared.texts)
+        of_base = {"model": prepared.model.files.name, "digest": prepared.model.sha256}
+        base = as_evaluation(old, *parts, {"label": prepared.model.files.name, **of_base})
+        tuned = as_evaluation(new, *parts, {"label": self._run.id, **of_base})
+        before, after, problem = self._task_results() if prepared.tasks else ([], [], None)
+        base, tuned = replace(base, tasks=(*base.tasks, *before)), replace(tuned, tasks=(*tuned.tasks, *after))
+        names = {task.name for task in prepared.tasks}
+        return {
+            "tasks": [own.to_dict() for own in compare_results(base, tuned) if own.name in names],
+            "tasks_problem": problem,
+            "evaluation_of_base": base.to_dict(),
+            "evaluation": tuned.to_dict(),
+        }
+
+    def _task_results(self) -> tuple[list[TaskResult], list[TaskResult], str | None]:
+        """Of the base, of what was made of it, and why some are missing: what was trained is worth more than they."""
+        prepared = self._prepared
+        del self._model, self._objective  # the engine that is asked needs the room
+        try:
+            before, after = score_tasks(
+                prepared.model.path,
+                self._made,
+                prepared.tasks,
+                limit=prepared.config.task_items,
+                n_threads=prepared.plan.threads.value,
+                tell=(lambda what, done, total: None) if self._watcher is None else self._watcher.asked,
+            )
+        except MadangError as error:
+            return [], [], error.message
+        return before, after, next((own.problem for own in (*before, *after) if own.problem is not None), None)
+
+    @property
+    def _made(self) -> Path:
+        return self._run.model if self._prepared.config.method == "full" else self._run.adapter
 
 
 def _document(found: Standing) -> dict[str, Any]:
