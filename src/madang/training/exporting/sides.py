@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.core.errors import CannotConvert, EngineUnavailable, UnsupportedModel
+from madang.engines.transformers.quantizing import import_bitsandbytes
 from madang.formats.families import describe_folder
 from madang.formats.templates import ChatTemplate, template_for
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_json
@@ -108,6 +111,8 @@ class TorchSide(_Side):
 def _adapted(model: Any, adapter: Path | None) -> Any:
     if adapter is None:
         return model
+    if find_spec("bitsandbytes") is not None:
+        import_bitsandbytes()  # PEFT does otherwise, and what it tells is of no use
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -115,7 +120,9 @@ def _adapted(model: Any, adapter: Path | None) -> Any:
             "An adapter is compared with what PEFT makes of it, which is not installed.",
             hint="pip install 'madang[train]'",
         ) from error
-    return PeftModel.from_pretrained(model, str(adapter))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of names in transformers, for PEFT's developers
+        return PeftModel.from_pretrained(model, str(adapter))
 
 
 class NativeSide(_Side):
