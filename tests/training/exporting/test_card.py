@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from madang.training.exporting import ParityReport, Trained
 from madang.training.exporting.bounds import BOUNDS
 from madang.training.exporting.card import model_card
@@ -42,6 +44,23 @@ def test_a_card(tmp_path: Path) -> None:
     assert "`<script>'x'/y`" in body
     assert '    method = "lora"\n    rank = 8' in body
     assert "secret" not in body
+
+
+@pytest.mark.parametrize(
+    ("base", "said", "on_hub"),
+    [
+        ("hf:org/base", "`hf:org/base`", True),
+        ("smollm2:135m", "`smollm2:135m`", False),
+        ("file:/home/somebody/base", "`base`", False),
+    ],
+)
+def test_the_base_of_a_card(tmp_path: Path, base: str, said: str, on_hub: bool) -> None:
+    """The hub takes its own names for a base and refuses a card with another; nobody else needs a place on a disk."""
+    card = model_card(Trained("tuned", tmp_path, base=base), [])
+    assert f"Trained from {said}." in card
+    assert ('base_model: "org/base"' in card) == on_hub
+    assert ("base_model" in card) == on_hub
+    assert "somebody" not in card
 
 
 def test_a_card_without_a_run(tmp_path: Path) -> None:

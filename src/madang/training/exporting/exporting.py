@@ -18,7 +18,7 @@ from madang import __version__
 from madang.conversion import to_gguf
 from madang.conversion.adapters import adapter_to_gguf
 from madang.core.errors import InvalidRequest
-from madang.core.writing import sync, within_disk, write_atomically
+from madang.core.writing import put, require_disk, within_disk, write_atomically
 from madang.formats.adapters.peft import WEIGHTS_FILE
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.gguf import read_gguf
@@ -178,7 +178,7 @@ class _Maker:
         if kind.name == "gguf":
             self._certify(kind, staged, report)
             certificate_path(staged).replace(certificate_path(place))
-        _put(staged, place)
+        put(staged, place)
         return Exported(str(kind), place, _size_bytes(place), report)
 
     # ---- each kind: write it, and say what reads it and how far it may be off
@@ -232,17 +232,22 @@ class _Maker:
         quantize_file(source, staged, types, n_threads=self.options.n_threads, file_type=preset.file_type)
 
     def _onnx(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
-        staged.mkdir()
-        self.trained.write_settings(staged)
+        self._begin_folder(staged)
         write_onnx(self.merged, staged)
         return OnnxSide(staged, self.options.n_threads), bound_of_type(_type_of(self.merged))
 
     def _mlx(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
-        staged.mkdir()
-        self.trained.write_settings(staged)
+        self._begin_folder(staged)
         write_mlx(self.merged, staged, None if kind.detail is None else int(kind.detail))
         bound = _type_of(self.merged) if kind.detail is None else {"4": "Q4", "8": "Q8_0"}[kind.detail]
         return MlxSide(staged), bound_of_type(bound)
+
+    def _begin_folder(self, staged: Path) -> None:
+        """Everything but weights, which others write: they do not tell a full disk from another failure."""
+        n_weights = sum(tensor.n_elements for tensor in read_safetensors(self.merged).values())
+        require_disk(staged.parent, 4 * n_weights)
+        staged.mkdir()
+        self.trained.write_settings(staged)
 
     def _modelfile(self, before: Sequence[Exported]) -> str:
         files = [own.path.name for own in before if own.kind.startswith("gguf")]
@@ -258,7 +263,8 @@ class _Maker:
         sampling = read_generation_config(config) if config.is_file() else None
         if files:
             return modelfile(f"./{files[0]}", reference.tokenizer, turns, sampling=sampling)
-        return modelfile(str(self.trained.base), reference.tokenizer, turns, adapter=f"./{adapter}", sampling=sampling)
+        base = str(self.trained.base).removeprefix("file:")
+        return modelfile(base, reference.tokenizer, turns, adapter=f"./{adapter}", sampling=sampling)
 
     def _text(self, kind: Kind, place: Path, text: str) -> Exported:
         write_atomically(place, text)
@@ -301,15 +307,6 @@ def _type_of(folder: Path) -> str:
 def _hash_weights(folder: Path) -> dict[str, str]:
     files = sorted({tensor.path for tensor in read_safetensors(folder).values()})
     return {file.name: hash_file(file) for file in (*files, folder / CONFIG_FILE)}
-
-
-def _put(staged: Path, place: Path) -> None:
-    """Rename, once all of it is on the disk."""
-    for file in staged.rglob("*") if staged.is_dir() else ():
-        sync(file)
-    sync(staged)
-    staged.replace(place)
-    sync(place.parent)
 
 
 def _size_bytes(path: Path) -> int:

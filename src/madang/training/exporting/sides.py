@@ -68,20 +68,7 @@ class TorchSide(_Side):
         Raises EngineUnavailable, and what reading the tokenizer raises.
         """
         super().__init__(tokenizer_from_json(settings or folder), folder_is_tied(folder))
-        try:
-            import torch
-            from transformers import AutoModelForCausalLM
-            from transformers.utils.logging import disable_progress_bar
-        except ImportError as error:
-            raise EngineUnavailable(
-                "Exports are compared with the trained model, which needs torch and transformers.",
-                hint="pip install 'madang[torch]'",
-            ) from error
-        disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
-        self._model: Any = _adapted(model, adapter).eval()
+        self._model: Any = _adapted(torch_model(folder), adapter).eval()
 
     def logits(self, tokens: Sequence[int]) -> Iterator[Logits]:
         """See core.engine.LogitSource."""
@@ -106,6 +93,23 @@ class TorchSide(_Side):
     def close(self) -> None:
         """See Side."""
         self._model = None
+
+
+def torch_model(folder: Path) -> Any:
+    """A folder as transformers loads it, in float32, to be asked and not trained. Raises EngineUnavailable."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError as error:
+        raise EngineUnavailable(
+            "Exports are compared with the trained model, which needs torch and transformers.",
+            hint="pip install 'madang[train]'",
+        ) from error
+    disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    ).eval()
 
 
 def _adapted(model: Any, adapter: Path | None) -> Any:
