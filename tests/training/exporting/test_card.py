@@ -30,7 +30,7 @@ RESULT = {
 
 def test_a_card(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(RESULT))
-    (tmp_path / "config.toml").write_text('method = "lora"\nrank = 8\n')
+    (tmp_path / "config.toml").write_text('method = "lora"\nrank = 8\nmodel = "/home/somebody/base"\n')
     report = ParityReport(7, 168, 0.975, 1600, 0.0125, 0.5, 20.5, 20.25, BOUNDS["Q8_0"])
     trained = Trained("ko_1", tmp_path, tmp_path / "adapter", tmp_path, "org/base")
     card = model_card(trained, [("ko-Q8_0.gguf", 145_000_000, report), ("Modelfile", 300, None)])
@@ -42,7 +42,8 @@ def test_a_card(tmp_path: Path) -> None:
     assert "| texts wikitext perplexity | 30.5 | 31.25 |" in body
     assert "| `ko-Q8_0.gguf` | 145 MB | 0.013 | 97.5% | 20.5 |" in body
     assert "`<script>'x'/y`" in body
-    assert '    method = "lora"\n    rank = 8' in body
+    assert '    method = "lora"\n    rank = 8\n    model = "base"' in body
+    assert "somebody" not in card
     assert "secret" not in body
 
 

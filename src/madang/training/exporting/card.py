@@ -21,6 +21,7 @@ MAX_TEXT_CHARACTERS: Final = 200
 MAX_CONFIG_CHARACTERS: Final = 8_000
 MAX_FACTS: Final = 60
 _CONFIG_FILE: Final = "config.toml"
+_PLACE: Final = re.compile(r'"(?:file:)?(?:[A-Za-z]:)?[/\\~][^"\n]*[/\\](?P<name>[^"\n/\\]+)"')  # in TOML
 _HUB_ID: Final = re.compile(r"(?:hf:)?(?P<repository>[\w.-]+/[\w.-]+)")
 _MIDDLES: Final = ("value", "mean", "score")
 _OF_COMPARISONS: Final = ("before", "after", "difference", "config", "plan")  # the settings follow as they were written
@@ -55,7 +56,7 @@ def _before_and_after(result: Mapping[str, Any]) -> list[str]:
     if rows:
         parts += ["## Before and after", _table(("measure", "before", "after"), rows)]
     if facts:
-        parts += ["## The run", _table(("", ""), [(_plain(name), _code(str(value))) for name, value in facts])]
+        parts += ["## The run", _table(("", ""), [(_plain(name), _code(_said(value))) for name, value in facts])]
     return parts
 
 
@@ -109,7 +110,11 @@ def _figure(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
+    return _plain(_said(value))
+
+
+def _said(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _files(rows: Sequence[tuple[str, int, ParityReport | None]]) -> list[str]:
@@ -137,6 +142,7 @@ def _settings(run: Path | None) -> list[str]:
     if run is None or not (run / _CONFIG_FILE).is_file():
         return []
     text = (run / _CONFIG_FILE).read_text(encoding="utf-8", errors="replace")[:MAX_CONFIG_CHARACTERS]
+    text = _PLACE.sub(r'"\g<name>"', text)
     return ["## Settings", "\n".join(f"    {line}" for line in text.splitlines())]
 
 

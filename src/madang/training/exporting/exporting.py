@@ -33,7 +33,7 @@ from madang.training.exporting.bounds import BOUNDS, Bound, bound_of_bits, bound
 from madang.training.exporting.card import model_card
 from madang.training.exporting.folding import fold_adapter
 from madang.training.exporting.graph import write_onnx
-from madang.training.exporting.kinds import Kind
+from madang.training.exporting.kinds import Kind, require_packages
 from madang.training.exporting.modelfile import modelfile, turns_of
 from madang.training.exporting.parity import ParityReport, Reference, bounded, check_parity, read_report
 from madang.training.exporting.sides import MlxSide, NativeSide, OnnxSide, Side, TorchSide
@@ -82,9 +82,11 @@ def export(
 ) -> list[Exported]:
     """Write all ``kinds`` into the folder ``target``, which need not exist.
 
-    Raises InvalidRequest for a name that is taken there, ParityFailed for an export that is not the trained model,
-    CannotConvert, EngineUnavailable, NotEnoughDisk; what was exported before stays, the failed one leaves nothing.
+    Raises InvalidRequest for a name that is taken there and for what cannot be, ParityFailed for an export that is not
+    the trained model, CannotConvert, EngineUnavailable, NotEnoughDisk; what was exported before stays, the failed one
+    leaves nothing.
     """
+    _require_possible(trained, kinds, options)
     places = [(kind, target / _name(trained, kind)) for kind in kinds]
     for _, place in places:
         if place.exists():
@@ -104,6 +106,23 @@ def export(
 
 
 _WITHOUT_WEIGHTS: Final = ("modelfile", "card")
+
+
+def _require_possible(trained: Trained, kinds: Sequence[Kind], options: Options) -> None:
+    """What can be said before minutes of work are."""
+    require_packages(kinds)
+    if trained.adapter is None and any(kind.name == "adapter" for kind in kinds):
+        raise InvalidRequest(
+            f"{trained.name} has no adapter: all of its weights were trained.",
+            param="to",
+            hint="Export it whole: --to gguf:Q8_0 or --to safetensors.",
+        )
+    if options.text is None and any(kind.size_bytes is not None for kind in kinds):
+        raise InvalidRequest(
+            "A size is reached by measuring which matrices matter, which needs text.",
+            param="text",
+            hint="Give some of what the model is for: --text FILE.",
+        )
 
 
 def _name(trained: Trained, kind: Kind) -> str:
@@ -185,12 +204,7 @@ class _Maker:
 
     def _adapter(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
         adapter = self.trained.adapter
-        if adapter is None:
-            raise InvalidRequest(
-                f"{self.trained.name} has no adapter: all of its weights were trained.",
-                param="to",
-                hint="Export it whole: --to gguf:Q8_0 or --to safetensors.",
-            )
+        assert adapter is not None
         settings = self.work / "reference" / "settings"
         if kind.detail == "PEFT":
             shutil.copytree(adapter, staged, ignore=shutil.ignore_patterns("checkpoint*", "*.bin", "*.pt"))
@@ -214,15 +228,8 @@ class _Maker:
         if kind.size_bytes is None:
             self._quantize(whole, staged, kind)
             return NativeSide(staged, n_threads), bound_of_type(str(kind.detail))
-        text = self.options.text
-        if text is None:
-            raise InvalidRequest(
-                "A size is reached by measuring which matrices matter, which needs text.",
-                param="text",
-                hint="Give some of what the model is for: --text FILE.",
-            )
-        work = Work(self.work / "sizing", n_threads)
-        quantize_to_size(whole, staged, kind.size_bytes, CalibrationText.split("--text", text), work=work)
+        text = CalibrationText.split("--text", str(self.options.text))
+        quantize_to_size(whole, staged, kind.size_bytes, text, work=Work(self.work / "sizing", n_threads))
         n_weights = sum(tensor.n_elements for tensor in read_gguf(staged).tensors.values())
         return NativeSide(staged, n_threads), bound_of_bits(8 * staged.stat().st_size / n_weights)
 

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
-from madang.core.errors import CannotConvert, EngineUnavailable
+from madang.core.errors import CannotConvert
 from madang.training.exporting.sides import ONNX_FILE, torch_model
 
 OPSET: Final = 20
@@ -21,15 +21,10 @@ OPSET: Final = 20
 def write_onnx(folder: Path, target: Path) -> None:
     """Write the weights of ``folder`` as ``target``/model.onnx, with its data beside it, in float32.
 
-    Any batch and any length. Raises EngineUnavailable, CannotConvert for what torch cannot export, OSError.
+    Any batch and any length. Raises CannotConvert for what torch cannot export, OSError.
     """
-    try:
-        import onnxscript  # noqa: F401  (torch's exporter asks for it in the middle of its work)
-        import torch
-    except ImportError as error:
-        raise EngineUnavailable("The ONNX export needs torch and onnxscript.", hint="pip install 'madang[onnx]'") from (
-            error
-        )
+    import torch
+
     model = _logits_alone(folder)
     ids = torch.ones(2, 8, dtype=torch.int64)
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
