@@ -23,7 +23,8 @@ from madang.formats.gguf import read_gguf
 from madang.formats.tensors import TensorType
 from madang.training.exporting import Exported, Options, Trained, export, find_trained, parse_kind
 from madang.training.models import digest_of
-from tests.training.exporting.tiny import changed, edit_json, write_adapter
+from tests.parity.checkpoints import TinyModel
+from tests.training.exporting.tiny import changed, edit_json, write_adapter, write_base
 
 
 def exported(trained: Trained, target: Path, *kinds: str, max_kl: float | None = None) -> Sequence[Exported]:
@@ -159,6 +160,14 @@ def test_a_quantized_base(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(CannotConvert, match="gptq") as failure:
         find_trained(str(trained.adapter), tmp_path, str(few))
     assert "full precision" in str(failure.value.hint)
+
+
+def test_an_adapter_of_another_model(trained: Trained, tmp_path: Path) -> None:
+    """Said before torch is asked: its own error fills a screen."""
+    other = write_base(tmp_path / "other", TinyModel("wider", n_embd=96))
+    with pytest.raises(AdapterMismatch, match="the base has"):
+        exported(replace(trained, folder=other), tmp_path / "out", "gguf:f32")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_has_no_adapter(trained: Trained, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from madang.quantization.sizing import CalibrationText, Work, certificate_path, 
 from madang.training.exporting.apple import write_mlx
 from madang.training.exporting.bounds import BOUNDS, Bound, bound_of_bits, bound_of_type
 from madang.training.exporting.card import model_card
-from madang.training.exporting.folding import fold_adapter
+from madang.training.exporting.folding import fold_adapter, require_fitting
 from madang.training.exporting.graph import write_onnx
 from madang.training.exporting.kinds import Kind, require_packages
 from madang.training.exporting.modelfile import modelfile, turns_of
@@ -86,7 +86,7 @@ def export(
     the trained model, CannotConvert, EngineUnavailable, NotEnoughDisk; what was exported before stays, the failed one
     leaves nothing.
     """
-    _require_possible(trained, kinds, options)
+    _require_possible(trained, kinds, target, options)
     places = [(kind, target / _name(trained, kind)) for kind in kinds]
     for _, place in places:
         if place.exists():
@@ -108,9 +108,13 @@ def export(
 _WITHOUT_WEIGHTS: Final = ("modelfile", "card")
 
 
-def _require_possible(trained: Trained, kinds: Sequence[Kind], options: Options) -> None:
-    """What can be said before minutes of work are."""
+def _require_possible(trained: Trained, kinds: Sequence[Kind], target: Path, options: Options) -> None:
+    """What can be said before minutes of work."""
     require_packages(kinds)
+    if trained.adapter is not None:
+        require_fitting(trained.folder, trained.adapter)
+    if not {kind.name for kind in kinds} <= {"adapter", *_WITHOUT_WEIGHTS}:
+        require_disk(target, sum(tensor.size_bytes for tensor in read_safetensors(trained.folder).values()))
     if trained.adapter is None and any(kind.name == "adapter" for kind in kinds):
         raise InvalidRequest(
             f"{trained.name} has no adapter: all of its weights were trained.",

@@ -82,6 +82,13 @@ def fold_adapter(
     return n_bytes
 
 
+def require_fitting(folder: Path, adapter: Path) -> None:
+    """Raise AdapterMismatch, CannotConvert or MalformedFile for an adapter that is not of the model in ``folder``."""
+    base = read_safetensors(folder)
+    for target, change in _changes(Trained("", folder, adapter), base).items():
+        _require_shape(base[target], change)
+
+
 def _state_dtype(folder: Path, tensor_type: TensorType) -> None:
     config = read_json_object(folder / CONFIG_FILE, MAX_CONFIG_BYTES)
     config.pop("torch_dtype", None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 from madang.core.errors import EngineUnavailable, InvalidRequest, UnknownOption
 from madang.core.units import parse_bytes
+from madang.engines.transformers.quantizing import import_bitsandbytes
 from madang.formats.tensors import TensorType
 from madang.quantization.presets import PRESETS
 
@@ -72,6 +74,8 @@ def parse_kind(text: str) -> Kind:
 def require_packages(kinds: Sequence[Kind]) -> None:
     """Raise EngineUnavailable with the command that installs what ``kinds`` need and this machine cannot import."""
     names = {kind.name for kind in kinds} - {"card"}
+    if names and find_spec("bitsandbytes") is not None:
+        import_bitsandbytes()  # PEFT does otherwise, and what it tells is of no use
     for extra in (*(["train"] if names else []), *(names & _PACKAGES.keys())):
         for package in _PACKAGES[extra]:
             try:

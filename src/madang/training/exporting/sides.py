@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from madang.core.errors import CannotConvert, UnsupportedModel
-from madang.engines.transformers.quantizing import import_bitsandbytes
 from madang.formats.families import describe_folder
 from madang.formats.templates import ChatTemplate, template_for
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_json
@@ -107,8 +105,6 @@ def torch_model(folder: Path) -> Any:
 def _adapted(model: Any, adapter: Path | None) -> Any:
     if adapter is None:
         return model
-    if find_spec("bitsandbytes") is not None:
-        import_bitsandbytes()  # PEFT does otherwise, and what it tells is of no use
     from peft import PeftModel
 
     with warnings.catch_warnings():
