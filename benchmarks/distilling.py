@@ -2,10 +2,13 @@
 
     python benchmarks/distilling.py MODEL.gguf --work FOLDER [--only prune,teacher,kd,plain,report] [--sequences N]
 
-MODEL is the teacher; its folder in float32 is pruned from 30 to --layers layers by block influence on wikitext-2's
-validation part, and healed on --sequences pieces of 256 tokens of it, spread over its first nine tenths, once. Both
-ways have the same student, sequences, order, rate and steps. All are read on wikitext-2's test part, and on
-Shakespeare, which is far from what was learnt on. What is done lies in --work, so what was interrupted goes on.
+MODEL is the teacher; its folder in float32 is pruned from 30 to --layers layers by block influence on the texts of
+--learn, and healed once on --sequences pieces of 256 tokens, as many of each text, spread over its first nine tenths,
+and on --own more that the teacher writes: it begins with a word by chance and samples (as LLM-QAT does,
+arXiv:2305.17888), so that the student sees what the teacher knows of other things, too. Both ways have the same
+student, sequences, order, rate and steps; only the soft weight differs. All are read on texts that neither saw:
+wikitext-2's test part is like what was learnt on, Shakespeare and code are not. What is done lies in --work, so what
+was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ import numpy as np
 
 from machine import physical_cores
 from madang.conversion.to_folder import to_folder
+from madang.core import Request, SamplingParams, collect
 from madang.core.settings import load_settings
 from madang.formats.tensors import TensorType
 from madang.native import MutableModel
@@ -33,12 +38,12 @@ from madang.training.distilling import DistilConfig, TeacherLogits, distil, keep
 from madang.training.examples import Encoded
 from madang.training.pruning import Cut, block_influence, least_influential, write_cut
 from own_engine import results
-from texts import ENGLISH
+from texts import TEXTS
 
 CHUNK_TOKENS = 256
-SHARE = 0.9  # of the validation part, to learn on
+SHARE = 0.9  # of each text, to learn on
 TOP = 64
-ARMS = {"kd": 0.5, "plain": 0.0}
+ARMS = ("kd", "plain")
 
 
 class Run:
@@ -48,12 +53,43 @@ class Run:
         self.options = options
         self.work: Path = options.work
         self.base, self.pruned = self.work / "base", self.work / f"pruned-{options.layers}"
-        words = (ENGLISH / "wikitext2_valid.txt").read_text(encoding="utf-8")
-        self.words = words[: int(len(words) * SHARE)]
+        texts = [TEXTS[name]() for name in options.learn.split(",")]
+        self.texts = [text[: int(len(text) * SHARE)] for text in texts]
 
     def open(self, path: Path) -> Any:
         """An engine; the caller closes it."""
         return open_model(f"file:{path.absolute()}", load_settings({"threads": self.options.threads}, {}))
+
+    def pieces(self, engine: Any, n: int) -> list[list[int]]:
+        """That many, as many of each text."""
+        each = n // len(self.texts)
+        found = [piece for text in self.texts for piece in cut(engine.tokenize(text), CHUNK_TOKENS, at_most=each)]
+        if len(found) < n // len(self.texts) * len(self.texts):
+            raise ValueError(f"the texts have only {len(found)} pieces")
+        return found
+
+    def own(self, engine: Any) -> list[list[int]]:
+        """Pieces that the teacher writes, eight at a time, each from a word and a seed of its own."""
+        if self.options.own == 0:
+            return []
+        kept = self.work / f"own-{self.options.own}.json"
+        if not kept.exists():
+            n_words = json.loads((self.base / "config.json").read_text())["vocab_size"]
+            words = np.random.default_rng(0).integers(1000, n_words, self.options.own * 2).tolist()
+
+            def write(number: int) -> str:
+                sampling = SamplingParams(temperature=1.0, top_k=0, top_p=0.95, seed=number)
+                begin = engine.detokenize([words[number]])
+                return begin + collect(engine.generate(Request(prompt=begin, sampling=sampling, max_tokens=256))).text
+
+            with ThreadPoolExecutor(8) as pool:
+                texts = list(pool.map(write, range(len(words))))
+            kept.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+        text = "\n\n".join(json.loads(kept.read_text(encoding="utf-8")))
+        found = cut(engine.tokenize(text), CHUNK_TOKENS, at_most=self.options.own)
+        if len(found) < self.options.own:
+            raise ValueError(f"the teacher wrote only {len(found)} pieces")
+        return found
 
     def note(self, step: str, seconds: float, **facts: Any) -> None:
         """Keep how long a step took."""
@@ -66,7 +102,7 @@ class Run:
             to_folder(self.options.model, self.base, TensorType.F32)
         begun = time.perf_counter()
         engine = self.open(self.base)
-        influence = block_influence(engine, cut(engine.tokenize(self.words), CHUNK_TOKENS, at_most=8))
+        influence = block_influence(engine, self.pieces(engine, 12))
         engine.close()
         kept = least_influential(influence, self.options.layers)
         write_cut(self.base, self.pruned, Cut(layers=kept))
@@ -75,7 +111,7 @@ class Run:
     def lesson(self) -> tuple[Any, list[Encoded]]:
         """The teacher, and what is learnt; the caller closes the teacher."""
         engine = self.open(self.options.model)
-        chunks = cut(engine.tokenize(self.words), CHUNK_TOKENS, at_most=self.options.sequences)
+        chunks = self.pieces(engine, self.options.sequences) + self.own(engine)
         return engine, [Encoded(np.array(chunk, np.int32), np.array(chunk, np.int32)) for chunk in chunks]
 
     def logits(self) -> tuple[TeacherLogits, list[Encoded]]:
@@ -83,7 +119,7 @@ class Run:
         begun = time.perf_counter()
         engine, items = self.lesson()
         found = keep_teacher_logits(
-            self.work / f"teacher-{self.options.sequences}",
+            self.work / f"teacher-{self.options.sequences}-{self.options.own}",
             engine,
             items,
             teacher_name=self.options.model.name,
@@ -102,7 +138,7 @@ class Run:
             items,
             teacher,
             DistilConfig(
-                soft_weight=ARMS[arm],
+                soft_weight=self.options.soft_weight if arm == "kd" else 0.0,
                 learning_rate=self.options.rate,
                 checkpoint_s=60,
                 precision=self.options.precision,
@@ -118,12 +154,13 @@ class Run:
         models = {"base": self.base, "pruned": self.pruned, "kd": self.work / "kd", "plain": self.work / "plain"}
         tokenizer, found = MutableModel(self.pruned, self.options.threads), {}
         for name in self.options.texts.split(","):
-            words = (ENGLISH / f"{name}.txt").read_text(encoding="utf-8")
-            chunks = cut(tokenizer.tokenize(words), CHUNK_TOKENS, at_most=self.options.chunks)
-            is_first = name == "wikitext2_test"
-            figures = certify(models, chunks, n_threads=self.options.threads, with_speed=is_first)
+            chunks = cut(tokenizer.tokenize(TEXTS[name]()), CHUNK_TOKENS, at_most=self.options.chunks)
+            figures = certify(models, chunks, n_threads=self.options.threads, with_speed=not found)
             values = {key: own["perplexity"]["value"] for key, own in figures["models"].items()}
             figures["recovered"] = {arm: recovered(values["base"], values["pruned"], values[arm]) for arm in ARMS}
+            arms = {arm: models[arm] for arm in reversed(ARMS)}
+            paired = certify(arms, chunks, n_threads=self.options.threads, with_speed=False)["models"]["kd"]
+            figures["kd_log_perplexity_above_plain"] = paired["log_perplexity_above_first"]
             found[name] = figures
         return found
 
@@ -135,9 +172,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="prune,teacher,kd,plain,report")
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--sequences", type=int, default=80)
+    parser.add_argument("--sequences", type=int, default=240)
+    parser.add_argument("--own", type=int, default=480, help="pieces that the teacher writes")
     parser.add_argument("--chunks", type=int, default=64, help="of each text that is reported on")
-    parser.add_argument("--texts", default="wikitext2_test,tinyshakespeare")
+    parser.add_argument("--texts", default="wikitext-2 test,shakespeare,code")
+    parser.add_argument("--learn", default="wikitext-2 valid,meetings,arithmetic")
+    parser.add_argument("--soft-weight", type=float, default=0.9)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=physical_cores())
@@ -164,7 +204,7 @@ def main() -> int:
         for text, figures in document["found"].items():
             for name, own in figures["models"].items():
                 print(f"{text} {name}: perplexity {own['perplexity']['value']:.2f}, KL {own['mean_kl']:.3f}")
-            print(json.dumps(figures["recovered"], indent=2))
+            print(json.dumps(figures["recovered"] | {"kd - plain": figures["kd_log_perplexity_above_plain"]}, indent=2))
     return 0
 
 

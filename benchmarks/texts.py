@@ -29,6 +29,19 @@ def code() -> str:
     return "\n".join(problem["prompt"] + problem["canonical_solution"] for problem in problems)
 
 
+def meetings() -> str:
+    """What was said in QMSum's meetings."""
+    records = [json.loads(line) for line in read(ENGLISH / "qmsum_val.jsonl").splitlines()]
+    said = [turn for record in records for turn in record["meeting_transcripts"]]
+    return "\n".join(f"{turn['speaker']}: {turn['content']}" for turn in said)
+
+
+def arithmetic() -> str:
+    """GSM8K's questions with their solutions."""
+    problems = [json.loads(line) for line in read(ENGLISH / "gsm8k_test.jsonl").splitlines()]
+    return "\n\n".join(f"{problem['question']}\n{problem['answer']}" for problem in problems)
+
+
 TEXTS: Mapping[str, Callable[[], str]] = {
     "wikitext-2 valid": lambda: read(ENGLISH / "wikitext2_valid.txt"),
     "wikitext-2 test": lambda: read(ENGLISH / "wikitext2_test.txt"),
@@ -36,4 +49,6 @@ TEXTS: Mapping[str, Callable[[], str]] = {
     "rust book": rust_book,
     "boolq": lambda: read(KOREAN / "kobest_BoolQ_test.tsv"),
     "code": code,
+    "meetings": meetings,
+    "arithmetic": arithmetic,
 }

@@ -25,11 +25,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(base: Path, home: Path) -> str:
-    """The id of a run that trained an adapter."""
+def run(madang: Madang, base: Path, home: Path) -> str:
+    """The id of a run that trained an adapter of a model in the store."""
+    assert madang("convert", str(base), "mine:base", "--dtype", "f32").status == 0
     folder = home / "runs" / "ko-1"
     tiny.write_adapter(base, folder / "adapter")
-    (folder / "result.json").write_text(json.dumps({"base": {"model": "mine:base"}, "training": {"steps": 3}}))
+    tiny.edit_json(folder / "adapter" / "adapter_config.json", base_model_name_or_path="mine:base")
+    (folder / "base.json").write_text(json.dumps({"model": "mine:base"}))
+    (folder / "result.json").write_text(json.dumps({"training": {"steps": 3}}))
     return "ko-1"
 
 
@@ -57,10 +60,9 @@ def test_a_model_that_is_not_what_was_trained(madang: Madang, run: str, tmp_path
 
 
 def test_a_server_answers_with_the_adapter_without_a_restart(
-    madang: Madang, run: str, base: Path, home: Path, tmp_path: Path
+    madang: Madang, run: str, home: Path, tmp_path: Path
 ) -> None:
     """Base and adapter by their names, over HTTP, from one copy of the base's weights."""
-    assert madang("convert", str(base), "mine:base", "--dtype", "f32").status == 0
     settings = load_settings({"home": home, "threads": 1, "context": 256, "describe": False}, {})
     question = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0, "max_tokens": 12}
     pool = Pool(settings)
@@ -91,13 +93,21 @@ def test_a_server_answers_with_the_adapter_without_a_restart(
     assert said.out.strip() == tuned.strip()
 
 
+def test_an_adapter_whose_base_is_not_in_the_store(madang: Madang, run: str, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = ("export", run, "--base", str(base), "--to", "adapter", "--as", "mine:ko", "--out", str(out))
+    result = madang(*args)
+    assert result.status == 1
+    assert "--base smollm2:135m" in result.err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         ((), "Nothing was asked for"),
         (("--to", "gguff"), "gguf"),
         (("--to", "card", "--public"), "--push"),
-        (("--to", "adapter", "--as", "mine:ko"), "--base"),
         (("--to", "adapter", "--as", "./here"), "not a name"),
         (("--to", "modelfile"), "needs a GGUF file"),
     ],

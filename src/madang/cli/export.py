@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from madang.cli import options
 from madang.cli.console import data_json, data_table, note
 from madang.cli.making import n_threads
+from madang.cli.pull import watching
 from madang.cli.sizing import read_text
 from madang.core.errors import InvalidRequest
 from madang.core.settings import Settings
@@ -77,7 +77,7 @@ def export(  # noqa: PLR0913  (a command line's options are its parameters)
     Each file must read the same tokens, end its answers the same way, give the same greedy answers and nearly the same
     probabilities as the trained model in torch; otherwise nothing of it is kept, and the first difference is shown.
     """
-    from madang.training.exporting import Options, parse_kind
+    from madang.training.exporting import Options, find_trained, parse_kind
     from madang.training.exporting import export as export_all
 
     settings = options.settings_of(ctx, threads=threads)
@@ -87,13 +87,13 @@ def export(  # noqa: PLR0913  (a command line's options are its parameters)
         raise InvalidRequest("--public makes no sense without --push.", param="public", hint="Leave it out.")
     kinds = [parse_kind(own) for own in to]
     held_out = None if text is None else read_text(text)
-    with TemporaryDirectory(prefix="madang-export-") as work:
-        trained = _trained(source, base, settings, Path(work))
-        if name is not None:
-            _require_keepable(name, trained, kinds, settings)
-        target = Path(f"{trained.name}-export") if out is None else out.expanduser()
-        done = export_all(trained, kinds, target, Options(n_threads(settings), held_out, max_kl), tell=_tell)
-        kept = None if name is None else _keep(name, trained, done, settings)
+    with watching(f"Reading {source}") as progress:
+        trained = find_trained(source, settings.home, base, progress=progress)
+    if name is not None:
+        _require_keepable(name, trained, kinds, settings)
+    target = Path(f"{trained.name}-export") if out is None else out.expanduser()
+    done = export_all(trained, kinds, target, Options(n_threads(settings), held_out, max_kl), tell=_tell)
+    kept = None if name is None else _keep(name, trained, done, settings)
     address = None if push is None else _push(target, push, public=public)
     if as_json:
         data_json({"exports": [own.to_dict() for own in done], "name": kept, "pushed": address})
@@ -112,26 +112,6 @@ def _tell(sentence: str) -> None:
 def _row(own: Exported) -> list[str]:
     measured = ["", ""] if own.parity is None else [f"{own.parity.mean_kl:.2g}", f"{own.parity.agreement:.1%}"]
     return [own.kind, format_bytes(own.size_bytes), *measured, str(own.path)]
-
-
-def _trained(source: str, base: str | None, settings: Settings, work: Path) -> Trained:
-    """``base`` may be any model; a GGUF file becomes a folder for the time of the export."""
-    from dataclasses import replace
-
-    from madang.conversion import to_folder
-    from madang.formats.tensors import TensorType
-    from madang.models import Store
-    from madang.runtime import find_files
-    from madang.training.exporting import find_trained
-
-    if base is None:
-        return find_trained(source, settings.home)
-    files = find_files(base, Store(settings.home))
-    folder = files.path
-    if files.format == "gguf":
-        folder = work / "base"
-        to_folder(files.path, folder, TensorType.F32, n_threads=n_threads(settings))
-    return replace(find_trained(source, settings.home, folder), base=files.name)
 
 
 def _require_keepable(name: str, trained: Trained, kinds: list[Kind], settings: Settings) -> None:

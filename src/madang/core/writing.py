@@ -58,16 +58,21 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{token_hex(4)}")
     try:
         yield temporary
-        for file in temporary.rglob("*") if temporary.is_dir() else ():
-            sync(file)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        put(temporary, path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Rename a file or a folder into its place on the same disk, once all of it is there."""
+    for file in temporary.rglob("*") if temporary.is_dir() else ():
+        sync(file)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
 
 
 def require_disk(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] = free_disk_bytes) -> None:

@@ -110,9 +110,21 @@ def _load(config: TuneConfig, plan: RunPlan, model: FolderModel, device: str) ->
     base = AutoModelForCausalLM.from_pretrained(model.path, **options)
     if config.method == "qlora":
         keep_dtype(base, dtype)
+        _stay_differentiable(base)
     else:
         base = base.to(device)
     return base
+
+
+def _stay_differentiable(base: Any) -> None:
+    """Keep 4-bit weights as they are when the model is scored.
+
+    bitsandbytes repacks them for the processor (AVX-512 BF16) the first time that they are read for inference, and for
+    good; its product of repacked weights has no gradient, so what is trained after that would learn almost nothing.
+    """
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _with_adapter(config: TuneConfig, base: Any, model: FolderModel) -> Any:

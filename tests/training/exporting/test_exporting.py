@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from madang.core.errors import (
+    AdapterMismatch,
     CannotConvert,
     InvalidRequest,
     ModelNotFound,
@@ -21,7 +22,9 @@ from madang.formats.families import describe_folder, describe_gguf
 from madang.formats.gguf import read_gguf
 from madang.formats.tensors import TensorType
 from madang.training.exporting import Exported, Options, Trained, export, find_trained, parse_kind
-from tests.training.exporting.tiny import changed, edit_json, write_adapter
+from madang.training.models import digest_of
+from tests.parity.checkpoints import TinyModel
+from tests.training.exporting.tiny import changed, edit_json, write_adapter, write_base
 
 
 def exported(trained: Trained, target: Path, *kinds: str, max_kl: float | None = None) -> Sequence[Exported]:
@@ -93,27 +96,60 @@ def test_mlx(trained: Trained, tmp_path: Path) -> None:
     assert json.loads((few.path / "config.json").read_text())["quantization"]["bits"] == 8
 
 
-def test_runs_and_folders(trained: Trained, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    run = home / "runs" / "2026-ko"
+def written_run(home: Path, trained: Trained, base: str, sha256: str | None = None) -> Path:
+    """The folder of a finished run of ``madang tune``, whose adapter names its base as madang does, not as PEFT."""
+    run = home / "runs" / "tune-20261121000000-abcdef"
     assert trained.adapter is not None
     changed(trained.adapter, run / "adapter", lambda folder: None)
-    (run / "result.json").write_text(json.dumps({"base": {"model": "smollm2:135m"}}))
-    found = find_trained("2026-ko", home)
-    assert (found.name, found.base, found.adapter) == ("2026-ko", "smollm2:135m", run / "adapter")
-    assert found.folder == trained.folder  # as PEFT wrote it down
-    assert find_trained(str(trained.adapter), home).adapter == trained.adapter
-    assert find_trained(str(trained.folder), home) == Trained("base", trained.folder)
-    with pytest.raises(ModelNotFound):
-        find_trained("nothing", home)
-    edit_json(run / "adapter" / "adapter_config.json", base_model_name_or_path="org/elsewhere")
-    with pytest.raises(ModelNotFound, match="org/elsewhere") as failure:
-        find_trained("2026-ko", home)
+    edit_json(run / "adapter" / "adapter_config.json", base_model_name_or_path=base)
+    edit_json(run / "base.json", model=base, sha256=sha256)
+    return run
+
+
+def test_runs(trained: Trained, tmp_path: Path) -> None:
+    """The base of a run is found by the name that the run was given, a folder or a file of a model."""
+    for number, base in enumerate((trained.folder, trained.folder.with_suffix(".gguf"))):
+        home = tmp_path / str(number)
+        run = written_run(home, trained, f"file:{base}", digest_of(base))
+        found = find_trained(run.name, home)
+        assert (found.name, found.base, found.adapter, found.run) == (run.name, f"file:{base}", run / "adapter", run)
+        assert describe_folder(found.folder).spec == describe_folder(trained.folder).spec
+        assert find_trained(str(run), tmp_path) == replace(found, folder=find_trained(str(run), tmp_path).folder)
+
+
+def test_a_run_whose_base_is_another_now(trained: Trained, tmp_path: Path) -> None:
+    run = written_run(tmp_path, trained, f"file:{trained.folder}", "0" * 64)
+    with pytest.raises(AdapterMismatch, match="sha256 000000000000…"):
+        find_trained(run.name, tmp_path)
+    assert find_trained(run.name, tmp_path, f"file:{trained.folder}").folder == trained.folder
+
+
+def test_a_run_whose_base_is_gone(trained: Trained, tmp_path: Path) -> None:
+    run = written_run(tmp_path, trained, f"file:{tmp_path / 'gone'}")
+    with pytest.raises(ModelNotFound, match="gone, the base of") as failure:
+        find_trained(run.name, tmp_path)
     assert "--base" in str(failure.value.hint)
-    assert find_trained("2026-ko", home, trained.folder).folder == trained.folder
-    (home / "runs" / "unfinished").mkdir()
+    assert find_trained(run.name, tmp_path, str(trained.folder)).folder == trained.folder
+
+
+def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tune-20261121000000-abcdef"
+    (run / "checkpoints").mkdir(parents=True)
+    edit_json(run / "base.json", model="smollm2:135m")
+    with pytest.raises(ModelNotFound) as failure:
+        find_trained(run.name, tmp_path)
+    assert f"madang tune --resume {run.name}" in str(failure.value.hint)
+
+
+def test_folders(trained: Trained, tmp_path: Path) -> None:
+    found = find_trained(str(trained.adapter), tmp_path)
+    assert (found.adapter, found.folder) == (trained.adapter, trained.folder)  # as PEFT wrote it down
+    assert find_trained(str(trained.folder), tmp_path) == Trained("base", trained.folder)
     with pytest.raises(ModelNotFound):
-        find_trained("unfinished", home)
+        find_trained("nothing", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelNotFound, match="empty"):
+        find_trained(str(tmp_path / "empty"), tmp_path)
 
 
 def test_a_quantized_base(trained: Trained, tmp_path: Path) -> None:
@@ -122,8 +158,16 @@ def test_a_quantized_base(trained: Trained, tmp_path: Path) -> None:
 
     few = changed(trained.folder, tmp_path / "few", change)
     with pytest.raises(CannotConvert, match="gptq") as failure:
-        find_trained(str(trained.adapter), tmp_path, few)
+        find_trained(str(trained.adapter), tmp_path, str(few))
     assert "full precision" in str(failure.value.hint)
+
+
+def test_an_adapter_of_another_model(trained: Trained, tmp_path: Path) -> None:
+    """Said before torch is asked: its own error fills a screen."""
+    other = write_base(tmp_path / "other", TinyModel("wider", n_embd=96))
+    with pytest.raises(AdapterMismatch, match="the base has"):
+        exported(replace(trained, folder=other), tmp_path / "out", "gguf:f32")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_has_no_adapter(trained: Trained, tmp_path: Path) -> None:

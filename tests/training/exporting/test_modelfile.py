@@ -64,6 +64,15 @@ def test_in_go_s_language(tokenizer: Tokenizer) -> None:
     assert opened == actions.count("end")
 
 
+def test_what_ollama_would_drop_is_escaped(tokenizer: Tokenizer) -> None:
+    """Its reader of Modelfiles keeps what can be printed; of spaces, only the plain one."""
+    wide = "{% for m in messages %}{{ '\u3000' + m['role'] + '\u00a0' + m['content'] + '\u200b\n' }}{% endfor %}"
+    turns = turns_of(ChatTemplate(wide), tokenizer)
+    assert turns is not None
+    assert turns.to_go().isprintable()
+    assert '"\\U00003000user\\U000000a0"' in turns.to_go()
+
+
 def test_a_template_of_another_kind(tokenizer: Tokenizer) -> None:
     assert turns_of(ChatTemplate(COUNTING), tokenizer) is None
     assert "cannot be said in Go" in modelfile("./a.gguf", tokenizer, None)

@@ -16,8 +16,9 @@ from madang.formats.gguf import read_gguf
 from madang.formats.tensors import TensorType
 from madang.quantization.presets import ModelFacts, find_preset, preset_types
 from madang.quantization.quantizing import quantize_file
-from madang.training.exporting import Reference, Trained, check_parity, fold_adapter, open_side
+from madang.training.exporting import Reference, Trained, check_parity, fold_adapter
 from madang.training.exporting.bounds import BOUNDS, bound_of_bits, bound_of_type
+from madang.training.exporting.sides import NativeSide, TorchSide
 from tests.training.exporting.tiny import UNTIED, changed, edit_json, write_base, write_trained
 
 
@@ -30,11 +31,11 @@ def merged(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def gate(reference: Reference, folder: Path, bound: str = "F32", *, as_file: bool = True) -> Any:
     """Convert a folder, and compare the file with the trained model."""
-    path = folder
     if as_file:
         path = folder.with_name(f"{folder.name}.gguf")
         to_gguf(folder, path, TensorType.F32)
-    return check_parity(reference, open_side(path, 1), BOUNDS[bound])
+        return check_parity(reference, NativeSide(path, 1), BOUNDS[bound])
+    return check_parity(reference, TorchSide(folder), BOUNDS[bound])
 
 
 def refused(reference: Reference, folder: Path, **how: Any) -> ParityFailed:

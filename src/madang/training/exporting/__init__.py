@@ -9,7 +9,6 @@ from madang.training.exporting.exporting import Exported, Options, export
 from madang.training.exporting.folding import fold_adapter
 from madang.training.exporting.kinds import KINDS, Kind, parse_kind
 from madang.training.exporting.parity import ParityReport, Reference, check_parity
-from madang.training.exporting.sides import open_side
 from madang.training.exporting.trained import Trained, find_trained
 
 __all__ = [
@@ -24,6 +23,5 @@ __all__ = [
     "export",
     "find_trained",
     "fold_adapter",
-    "open_side",
     "parse_kind",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from madang.core.errors import CannotConvert, EngineUnavailable
+from madang.core.errors import CannotConvert
 from madang.formats.folder import CONFIG_FILE
 
 GROUP_SIZE: Final = 64
@@ -16,12 +16,10 @@ def write_mlx(folder: Path, target: Path, bits: int | None) -> None:
 
     bits   4 or 8 of a weight, in groups of GROUP_SIZE with a scale and an offset; None keeps the dtype
 
-    Raises EngineUnavailable, CannotConvert for a family that mlx-lm does not have.
+    Raises CannotConvert for a family that mlx-lm does not have.
     """
-    try:
-        from mlx_lm.utils import load_model, quantize_model, save_config, save_model
-    except ImportError as error:
-        raise EngineUnavailable("The MLX export needs mlx-lm.", hint="pip install 'madang[mlx]'") from error
+    from mlx_lm.utils import load_model, quantize_model, save_config, save_model
+
     try:
         model, config = load_model(folder, lazy=bits is None)
         if bits is not None:

@@ -7,6 +7,7 @@ single value becomes a line. Texts of files are shown as code, so that none of t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,14 +21,16 @@ MAX_TEXT_CHARACTERS: Final = 200
 MAX_CONFIG_CHARACTERS: Final = 8_000
 MAX_FACTS: Final = 60
 _CONFIG_FILE: Final = "config.toml"
+_PLACE: Final = re.compile(r'"(?:file:)?(?:[A-Za-z]:)?[/\\~][^"\n]*[/\\](?P<name>[^"\n/\\]+)"')  # in TOML
+_HUB_ID: Final = re.compile(r"(?:hf:)?(?P<repository>[\w.-]+/[\w.-]+)")
 _MIDDLES: Final = ("value", "mean", "score")
 _OF_COMPARISONS: Final = ("before", "after", "difference", "config", "plan")  # the settings follow as they were written
 
 
 def model_card(trained: Trained, rows: Sequence[tuple[str, int, ParityReport | None]]) -> str:
     """The text of a README.md. ``rows`` are the exported files: path beside the card, bytes, what the gate measured."""
-    base = trained.base
-    head = ["---", *([f"base_model: {json.dumps(base)}"] if base is not None and "/" in base else [])]
+    on_hub = _HUB_ID.fullmatch(trained.base or "")  # the hub refuses cards that name another kind of base
+    head = ["---", *([f"base_model: {json.dumps(on_hub['repository'])}"] if on_hub else [])]
     head += ["library_name: transformers", "pipeline_tag: text-generation", "tags:", "- madang"]
     head += ["- lora"] if trained.adapter is not None else []
     parts = ["\n".join([*head, "---"]), f"# {_plain(trained.name)}", _origin(trained)]
@@ -53,7 +56,7 @@ def _before_and_after(result: Mapping[str, Any]) -> list[str]:
     if rows:
         parts += ["## Before and after", _table(("measure", "before", "after"), rows)]
     if facts:
-        parts += ["## The run", _table(("", ""), [(_plain(name), _code(str(value))) for name, value in facts])]
+        parts += ["## The run", _table(("", ""), [(_plain(name), _code(_said(value))) for name, value in facts])]
     return parts
 
 
@@ -107,7 +110,11 @@ def _figure(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
+    return _plain(_said(value))
+
+
+def _said(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _files(rows: Sequence[tuple[str, int, ParityReport | None]]) -> list[str]:
@@ -135,6 +142,7 @@ def _settings(run: Path | None) -> list[str]:
     if run is None or not (run / _CONFIG_FILE).is_file():
         return []
     text = (run / _CONFIG_FILE).read_text(encoding="utf-8", errors="replace")[:MAX_CONFIG_CHARACTERS]
+    text = _PLACE.sub(r'"\g<name>"', text)
     return ["## Settings", "\n".join(f"    {line}" for line in text.splitlines())]
 
 
@@ -150,4 +158,7 @@ def _plain(text: str) -> str:
 
 
 def _code(text: str) -> str:
+    """As code, on one line. Where a folder lies says nothing to others, and at times who made it."""
+    if text.startswith("file:"):
+        text = Path(text).name
     return f"`{' '.join(text.split())[:MAX_TEXT_CHARACTERS].replace('`', chr(39)).replace('|', '/')}`"

@@ -18,7 +18,7 @@ from madang import __version__
 from madang.conversion import to_gguf
 from madang.conversion.adapters import adapter_to_gguf
 from madang.core.errors import InvalidRequest
-from madang.core.writing import sync, within_disk, write_atomically
+from madang.core.writing import put, require_disk, within_disk, write_atomically
 from madang.formats.adapters.peft import WEIGHTS_FILE
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.gguf import read_gguf
@@ -31,9 +31,9 @@ from madang.quantization.sizing import CalibrationText, Work, certificate_path, 
 from madang.training.exporting.apple import write_mlx
 from madang.training.exporting.bounds import BOUNDS, Bound, bound_of_bits, bound_of_type
 from madang.training.exporting.card import model_card
-from madang.training.exporting.folding import fold_adapter
+from madang.training.exporting.folding import fold_adapter, require_fitting
 from madang.training.exporting.graph import write_onnx
-from madang.training.exporting.kinds import Kind
+from madang.training.exporting.kinds import Kind, require_packages
 from madang.training.exporting.modelfile import modelfile, turns_of
 from madang.training.exporting.parity import ParityReport, Reference, bounded, check_parity, read_report
 from madang.training.exporting.sides import MlxSide, NativeSide, OnnxSide, Side, TorchSide
@@ -82,9 +82,11 @@ def export(
 ) -> list[Exported]:
     """Write all ``kinds`` into the folder ``target``, which need not exist.
 
-    Raises InvalidRequest for a name that is taken there, ParityFailed for an export that is not the trained model,
-    CannotConvert, EngineUnavailable, NotEnoughDisk; what was exported before stays, the failed one leaves nothing.
+    Raises InvalidRequest for a name that is taken there and for what cannot be, ParityFailed for an export that is not
+    the trained model, CannotConvert, EngineUnavailable, NotEnoughDisk; what was exported before stays, the failed one
+    leaves nothing.
     """
+    _require_possible(trained, kinds, target, options)
     places = [(kind, target / _name(trained, kind)) for kind in kinds]
     for _, place in places:
         if place.exists():
@@ -104,6 +106,27 @@ def export(
 
 
 _WITHOUT_WEIGHTS: Final = ("modelfile", "card")
+
+
+def _require_possible(trained: Trained, kinds: Sequence[Kind], target: Path, options: Options) -> None:
+    """What can be said before minutes of work."""
+    require_packages(kinds)
+    if trained.adapter is not None:
+        require_fitting(trained.folder, trained.adapter)
+    if not {kind.name for kind in kinds} <= {"adapter", *_WITHOUT_WEIGHTS}:
+        require_disk(target, sum(tensor.size_bytes for tensor in read_safetensors(trained.folder).values()))
+    if trained.adapter is None and any(kind.name == "adapter" for kind in kinds):
+        raise InvalidRequest(
+            f"{trained.name} has no adapter: all of its weights were trained.",
+            param="to",
+            hint="Export it whole: --to gguf:Q8_0 or --to safetensors.",
+        )
+    if options.text is None and any(kind.size_bytes is not None for kind in kinds):
+        raise InvalidRequest(
+            "A size is reached by measuring which matrices matter, which needs text.",
+            param="text",
+            hint="Give some of what the model is for: --text FILE.",
+        )
 
 
 def _name(trained: Trained, kind: Kind) -> str:
@@ -178,19 +201,14 @@ class _Maker:
         if kind.name == "gguf":
             self._certify(kind, staged, report)
             certificate_path(staged).replace(certificate_path(place))
-        _put(staged, place)
+        put(staged, place)
         return Exported(str(kind), place, _size_bytes(place), report)
 
     # ---- each kind: write it, and say what reads it and how far it may be off
 
     def _adapter(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
         adapter = self.trained.adapter
-        if adapter is None:
-            raise InvalidRequest(
-                f"{self.trained.name} has no adapter: all of its weights were trained.",
-                param="to",
-                hint="Export it whole: --to gguf:Q8_0 or --to safetensors.",
-            )
+        assert adapter is not None
         settings = self.work / "reference" / "settings"
         if kind.detail == "PEFT":
             shutil.copytree(adapter, staged, ignore=shutil.ignore_patterns("checkpoint*", "*.bin", "*.pt"))
@@ -214,15 +232,8 @@ class _Maker:
         if kind.size_bytes is None:
             self._quantize(whole, staged, kind)
             return NativeSide(staged, n_threads), bound_of_type(str(kind.detail))
-        text = self.options.text
-        if text is None:
-            raise InvalidRequest(
-                "A size is reached by measuring which matrices matter, which needs text.",
-                param="text",
-                hint="Give some of what the model is for: --text FILE.",
-            )
-        work = Work(self.work / "sizing", n_threads)
-        quantize_to_size(whole, staged, kind.size_bytes, CalibrationText.split("--text", text), work=work)
+        text = CalibrationText.split("--text", str(self.options.text))
+        quantize_to_size(whole, staged, kind.size_bytes, text, work=Work(self.work / "sizing", n_threads))
         n_weights = sum(tensor.n_elements for tensor in read_gguf(staged).tensors.values())
         return NativeSide(staged, n_threads), bound_of_bits(8 * staged.stat().st_size / n_weights)
 
@@ -232,17 +243,22 @@ class _Maker:
         quantize_file(source, staged, types, n_threads=self.options.n_threads, file_type=preset.file_type)
 
     def _onnx(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
-        staged.mkdir()
-        self.trained.write_settings(staged)
+        self._begin_folder(staged)
         write_onnx(self.merged, staged)
         return OnnxSide(staged, self.options.n_threads), bound_of_type(_type_of(self.merged))
 
     def _mlx(self, kind: Kind, staged: Path) -> tuple[Side, Bound]:
-        staged.mkdir()
-        self.trained.write_settings(staged)
+        self._begin_folder(staged)
         write_mlx(self.merged, staged, None if kind.detail is None else int(kind.detail))
         bound = _type_of(self.merged) if kind.detail is None else {"4": "Q4", "8": "Q8_0"}[kind.detail]
         return MlxSide(staged), bound_of_type(bound)
+
+    def _begin_folder(self, staged: Path) -> None:
+        """Everything but weights, which others write: they do not tell a full disk from another failure."""
+        n_weights = sum(tensor.n_elements for tensor in read_safetensors(self.merged).values())
+        require_disk(staged.parent, 4 * n_weights)
+        staged.mkdir()
+        self.trained.write_settings(staged)
 
     def _modelfile(self, before: Sequence[Exported]) -> str:
         files = [own.path.name for own in before if own.kind.startswith("gguf")]
@@ -258,7 +274,8 @@ class _Maker:
         sampling = read_generation_config(config) if config.is_file() else None
         if files:
             return modelfile(f"./{files[0]}", reference.tokenizer, turns, sampling=sampling)
-        return modelfile(str(self.trained.base), reference.tokenizer, turns, adapter=f"./{adapter}", sampling=sampling)
+        base = str(self.trained.base).removeprefix("file:")
+        return modelfile(base, reference.tokenizer, turns, adapter=f"./{adapter}", sampling=sampling)
 
     def _text(self, kind: Kind, place: Path, text: str) -> Exported:
         write_atomically(place, text)
@@ -301,15 +318,6 @@ def _type_of(folder: Path) -> str:
 def _hash_weights(folder: Path) -> dict[str, str]:
     files = sorted({tensor.path for tensor in read_safetensors(folder).values()})
     return {file.name: hash_file(file) for file in (*files, folder / CONFIG_FILE)}
-
-
-def _put(staged: Path, place: Path) -> None:
-    """Rename, once all of it is on the disk."""
-    for file in staged.rglob("*") if staged.is_dir() else ():
-        sync(file)
-    sync(staged)
-    staged.replace(place)
-    sync(place.parent)
 
 
 def _size_bytes(path: Path) -> int:

@@ -57,6 +57,11 @@ def fold_adapter(
     return n_bytes
 
 
+def require_fitting(folder: Path, adapter: Path) -> None:
+    """Raise AdapterMismatch, CannotConvert or MalformedFile for an adapter that is not of the model in ``folder``."""
+    FoldedModel(folder, adapter)
+
+
 def _state_dtype(folder: Path, tensor_type: TensorType) -> None:
     config = read_json_object(folder / CONFIG_FILE, MAX_CONFIG_BYTES)
     config.pop("torch_dtype", None)

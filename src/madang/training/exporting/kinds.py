@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
-from madang.core.errors import InvalidRequest, UnknownOption
+from madang.core.errors import EngineUnavailable, InvalidRequest, UnknownOption
 from madang.core.units import parse_bytes
+from madang.engines.transformers.quantizing import import_bitsandbytes
 from madang.formats.tensors import TensorType
 from madang.quantization.presets import PRESETS
 
@@ -22,6 +25,12 @@ _DETAILS: Final[Mapping[str, Sequence[str]]] = {
     "card": (),
 }
 KINDS: Final = tuple(_DETAILS)
+# What is imported only for a kind, and is the extra of its name; all but cards are compared in torch.
+_PACKAGES: Final[Mapping[str, Sequence[str]]] = {
+    "train": ("torch", "transformers", "peft"),
+    "onnx": ("onnxruntime", "onnxscript"),
+    "mlx": ("mlx_lm",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +69,19 @@ def parse_kind(text: str) -> Kind:
     if not known:
         raise InvalidRequest(f"There is only one kind of '{name}'.", param="to", hint=f"Write --to {name}.")
     raise UnknownOption(f"{name} export", detail, known)
+
+
+def require_packages(kinds: Sequence[Kind]) -> None:
+    """Raise EngineUnavailable with the command that installs what ``kinds`` need and this machine cannot import."""
+    names = {kind.name for kind in kinds} - {"card"}
+    if names and find_spec("bitsandbytes") is not None:
+        import_bitsandbytes()  # PEFT does otherwise, and what it tells is of no use
+    for extra in (*(["train"] if names else []), *(names & _PACKAGES.keys())):
+        for package in _PACKAGES[extra]:
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise EngineUnavailable(
+                    f"This export needs {package}, which cannot be imported here.",
+                    hint=f"pip install 'madang[{extra}]'",
+                ) from error

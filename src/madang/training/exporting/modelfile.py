@@ -65,7 +65,9 @@ class Turns:
 
 
 def _literal(text: str) -> str:
-    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if text else ""
+    """A text as an action of Go's. Ollama drops what cannot be printed, wide spaces too, so that is escaped."""
+    quoted = "".join(own if own.isprintable() else f"\\U{ord(own):08x}" for own in json.dumps(text, ensure_ascii=False))
+    return f"{{{{ {quoted} }}}}" if text else ""
 
 
 def turns_of(template: ChatTemplate, tokenizer: Tokenizer) -> Turns | None:
@@ -140,9 +142,11 @@ def modelfile(
     *,
     adapter: str | None = None,
     sampling: SamplingParams | None = None,
-    system: str | None = None,
 ) -> str:
-    """The text of a Modelfile. ``model`` and ``adapter`` are what stands behind FROM and ADAPTER."""
+    """The text of a Modelfile. ``model`` and ``adapter`` are what stands behind FROM and ADAPTER.
+
+    Between quotes, Ollama takes texts as they are, without escapes (parser/parser.go of its source).
+    """
     lines = [f"FROM {model}"]
     if adapter is not None:
         lines.append(f"ADAPTER {adapter}")
@@ -152,12 +156,9 @@ def modelfile(
         lines.append("# The model's template cannot be said in Go's template language; Ollama reads the file's own,")
         lines.append("# if it is one that it knows. Compare its prompts before you trust its answers.")
     for own in sorted({tokenizer.token_text(token) for token in tokenizer.end_ids} - {""}):
-        lines.append(f"PARAMETER stop {json.dumps(own, ensure_ascii=False)}")
+        lines.append(f'PARAMETER stop "{own}"')
     for name, ours in _PARAMETERS.items():
         value = None if sampling is None else getattr(sampling, ours)
         if value is not None:
             lines.append(f"PARAMETER {name} {value:g}")
-    if system is not None:
-        quoted = system.replace('"""', '"')
-        lines.append(f'SYSTEM """{quoted}"""')
     return "\n".join(lines) + "\n"

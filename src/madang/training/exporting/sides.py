@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from madang.core.errors import CannotConvert, EngineUnavailable, UnsupportedModel
+from madang.core.errors import CannotConvert, UnsupportedModel
 from madang.formats.families import describe_folder
 from madang.formats.templates import ChatTemplate, template_for
 from madang.formats.tokenizers import Tokenizer, tokenizer_from_json
@@ -60,25 +61,9 @@ class TorchSide(_Side):
     """A folder, with an adapter or without, as transformers and PEFT compute it, in float32."""
 
     def __init__(self, folder: Path, adapter: Path | None = None, settings: Path | None = None) -> None:
-        """``settings`` is the folder whose tokenizer counts; None is ``folder``.
-
-        Raises EngineUnavailable, and what reading the tokenizer raises.
-        """
+        """``settings`` is the folder whose tokenizer counts; None is ``folder``. Raises what reading it raises."""
         super().__init__(tokenizer_from_json(settings or folder), folder_is_tied(folder))
-        try:
-            import torch
-            from transformers import AutoModelForCausalLM
-            from transformers.utils.logging import disable_progress_bar
-        except ImportError as error:
-            raise EngineUnavailable(
-                "Exports are compared with the trained model, which needs torch and transformers.",
-                hint="pip install 'madang[torch]'",
-            ) from error
-        disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
-        self._model: Any = _adapted(model, adapter).eval()
+        self._model: Any = _adapted(torch_model(folder), adapter).eval()
 
     def logits(self, tokens: Sequence[int]) -> Iterator[Logits]:
         """See core.engine.LogitSource."""
@@ -105,17 +90,26 @@ class TorchSide(_Side):
         self._model = None
 
 
+def torch_model(folder: Path) -> Any:
+    """A folder as transformers loads it, in float32, to be asked and not trained."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    ).eval()
+
+
 def _adapted(model: Any, adapter: Path | None) -> Any:
     if adapter is None:
         return model
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise EngineUnavailable(
-            "An adapter is compared with what PEFT makes of it, which is not installed.",
-            hint="pip install 'madang[train]'",
-        ) from error
-    return PeftModel.from_pretrained(model, str(adapter))
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of names in transformers, for PEFT's developers
+        return PeftModel.from_pretrained(model, str(adapter))
 
 
 class NativeSide(_Side):
@@ -147,10 +141,8 @@ class OnnxSide(_Side):
     def __init__(self, folder: Path, n_threads: int) -> None:
         """Raises EngineUnavailable, CannotConvert for a graph that onnxruntime refuses."""
         super().__init__(tokenizer_from_json(folder), None)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineUnavailable("onnxruntime is not installed.", hint="pip install 'madang[onnx]'") from error
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         try:
@@ -175,12 +167,10 @@ class MlxSide(_Side):
     """A folder as mlx-lm computes it."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises EngineUnavailable, UnsupportedModel."""
+        """Raises UnsupportedModel."""
         super().__init__(tokenizer_from_json(folder), None)
-        try:
-            from mlx_lm.utils import load_model
-        except ImportError as error:
-            raise EngineUnavailable("mlx-lm is not installed.", hint="pip install 'madang[mlx]'") from error
+        from mlx_lm.utils import load_model
+
         from madang.engines.mlx.loading import MlxModel
 
         self._model = MlxModel(load_model(folder)[0])
@@ -200,10 +190,3 @@ def folder_is_tied(folder: Path) -> bool | None:
         return "output" not in describe_folder(folder).tensors
     except UnsupportedModel:
         return None
-
-
-def open_side(path: Path, n_threads: int) -> Side:
-    """What an exported file is read with: an ONNX folder by onnxruntime, another by torch, a file by our own engine."""
-    if path.is_file():
-        return NativeSide(path, n_threads)
-    return OnnxSide(path, n_threads) if (path / ONNX_FILE).is_file() else TorchSide(path)

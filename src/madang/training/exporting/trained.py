@@ -7,17 +7,19 @@ and a folder of whole weights are found by what lies in them.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from madang.core.errors import CannotConvert, ModelNotFound
+from madang.core.errors import AdapterMismatch, CannotConvert, InvalidReference, ModelNotFound
+from madang.core.progress import Progress
 from madang.formats.adapters.peft import CONFIG_FILE as ADAPTER_CONFIG
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
+from madang.training.models import trainable
+from madang.training.runs import FOLDER, RunFolder
 
-RUNS: Final = "runs"
-RESULT_FILE: Final = "result.json"
 # What a folder says beside its weights. Of these, an adapter's own take the place of its base's: training saved them.
 SETTINGS: Final = ("*.json", "*.jinja", "*.txt", "*.model")
 _TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -56,54 +58,61 @@ class Trained:
     @property
     def result(self) -> dict[str, Any]:
         """What the run says of itself; empty without one."""
-        return {} if self.run is None else read_json_object(self.run / RESULT_FILE, MAX_CONFIG_BYTES)
+        return {} if self.run is None else RunFolder(self.run).read("result") or {}
 
 
-def find_trained(reference: str, home: Path, base: Path | None = None) -> Trained:
+def find_trained(reference: str, home: Path, base: str | None = None, *, progress: Progress | None = None) -> Trained:
     """The run of this id, the folder of a run, a folder of weights, or a PEFT folder.
 
-    base   the folder that the adapter was trained on; None is the one that its adapter_config.json names
+    base   the model that the adapter was trained on; None is the one that its run or its adapter_config.json names
 
-    Raises ModelNotFound, and CannotConvert for a base of few bits: what is folded into it is lost in its rounding.
+    Raises ModelNotFound, AdapterMismatch for a base that changed since, CannotConvert for one of few bits: what is
+    folded into it is lost in its rounding; and what ``trainable`` raises for a base that is no folder.
     """
     given = Path(reference).expanduser()
-    folder = given if given.is_dir() else home / RUNS / reference
+    folder = (given if given.is_dir() else home / FOLDER / reference).resolve()
     if not folder.is_dir():
-        raise ModelNotFound(reference, hint=f"Neither a folder nor a run in {home / RUNS}.")
-    run = folder if (folder / RESULT_FILE).is_file() or (folder / "config.toml").is_file() else None
-    weights = next((own for own in (folder / "adapter", folder / "model") if own.is_dir()), folder)
+        raise ModelNotFound(reference, hint=f"It is neither a folder nor a run in {home / FOLDER}.")
+    run = RunFolder(folder)
+    begun_with = run.read("base") or {}
+    run_folder = folder if begun_with else None
+    weights = next((own for own in (run.adapter, run.model) if own.is_dir()), folder)
     if (weights / ADAPTER_CONFIG).is_file():
-        stated = read_json_object(weights / ADAPTER_CONFIG, MAX_CONFIG_BYTES).get("base_model_name_or_path")
-        whole = base or _base_of(weights, stated)
+        whole, name = _base_of(weights, begun_with, home, base, progress)
         require_full_precision(whole)
-        return Trained(folder.resolve().name, whole, weights, run, _name_of(run, stated))
+        return Trained(folder.name, whole, weights, run_folder, name)
     if (weights / CONFIG_FILE).is_file():
         require_full_precision(weights)
-        return Trained(folder.resolve().name, weights, None, run, _name_of(run, None))
+        return Trained(folder.name, weights, None, run_folder, begun_with.get("model"))
     raise ModelNotFound(
         str(folder),
-        hint=f"It holds neither {CONFIG_FILE} nor {ADAPTER_CONFIG}: an unfinished run has nothing to export.",
+        hint=f"It holds neither {CONFIG_FILE} nor {ADAPTER_CONFIG}."
+        if run_folder is None
+        else f"The run has not ended. Go on with: madang tune --resume {run.id}",
     )
 
 
-def _base_of(adapter: Path, stated: object) -> Path:
-    if isinstance(stated, str) and stated:
-        for own in (Path(stated), adapter / stated):
-            if (own / CONFIG_FILE).is_file():
-                return own
-    raise ModelNotFound(
-        f"{stated}, the base of {adapter}", hint="Name the model that it was trained on: --base FOLDER-OR-MODEL."
-    )
-
-
-def _name_of(run: Path | None, stated: object) -> str | None:
-    """The base in a person's words: the run's, else the adapter's."""
-    result = {} if run is None else read_json_object(run / RESULT_FILE, MAX_CONFIG_BYTES)
-    base = result.get("base")
-    for value in (base.get("model") if isinstance(base, dict) else base, stated):
-        if isinstance(value, str) and value:
-            return value
-    return None
+def _base_of(
+    adapter: Path, begun_with: Mapping[str, Any], home: Path, given: str | None, progress: Progress | None
+) -> tuple[Path, str]:
+    """The folder of an adapter's base, and how a person names it."""
+    in_config = read_json_object(adapter / ADAPTER_CONFIG, MAX_CONFIG_BYTES).get("base_model_name_or_path")
+    stated = given or begun_with.get("model") or in_config
+    hint = "Name the model that it was trained on: --base FOLDER-OR-MODEL."
+    if not isinstance(stated, str) or not stated:
+        raise ModelNotFound(f"{adapter.name}'s base", hint=hint)
+    for own in (Path(stated), adapter / stated):
+        if (own / CONFIG_FILE).is_file():
+            return own, stated
+    try:
+        model = trainable(stated, home, progress=progress)
+    except (ModelNotFound, InvalidReference) as error:
+        raise ModelNotFound(f"{stated}, the base of {adapter}", hint=error.hint if given else hint) from error
+    expected = begun_with.get("sha256")
+    if given is None and expected not in (None, model.sha256):
+        problem = f"it was trained on weights of sha256 {str(expected)[:12]}…, and {stated} has {model.sha256[:12]}…"
+        raise AdapterMismatch(adapter.parent.name, "base", problem)
+    return model.path, model.files.name
 
 
 def require_full_precision(folder: Path) -> None:
