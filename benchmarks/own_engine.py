@@ -55,6 +55,11 @@ def open_engine(options: argparse.Namespace, **settings: str | int) -> NativeEng
     return engine
 
 
+def _own_s() -> float:
+    """Of processors, by this process and those that it began and saw end."""
+    return sum(os.times()[:4])
+
+
 @contextmanager
 def results(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A document to fill; written when the block is left. Others' CPU time says how quiet the machine was."""
@@ -68,11 +73,11 @@ def results(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "threads": options.threads,
         "rounds": options.rounds,
     }
-    before, own_before, started = CpuTime.now(), time.process_time(), time.perf_counter()
+    before, own_before, started = CpuTime.now(), _own_s(), time.perf_counter()
     yield document
     after = CpuTime.now()
     if before is not None and after is not None:
-        busy_s = after.busy_s - before.busy_s - (time.process_time() - own_before)
+        busy_s = after.busy_s - before.busy_s - (_own_s() - own_before)
         document["others_cpu_share"] = busy_s / (time.perf_counter() - started) / (os.cpu_count() or 1)
         print(f"other processes took {document['others_cpu_share']:.0%} of the machine")
     path = free_result_path(options.name)

@@ -1,6 +1,6 @@
 """Training throughput beside a plain TRL script: the same model, examples, adapter and number of examples seen.
 
-    python benchmarks/training.py run FOLDER [--examples 64] [--repetitions 3]
+    python benchmarks/training.py run FOLDER [--examples 64] [--rounds 5] [--who trl,madang]
     python benchmarks/training.py one WHO FOLDER [--examples 64]
 
 FOLDER is the starter's (`madang convert smollm2:135m FOLDER --dtype f32`); examples are spread over
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -26,7 +25,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-DATA = Path(os.environ.get("MADANG_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+from machine import physical_cores
+from own_engine import DATA, results
+
 WHO = ("trl", "madang", "madang-float32", "madang-float32-padded")
 EXAMPLES_A_STEP = 8  # TRL's default
 
@@ -170,23 +171,27 @@ def main() -> None:
             verb.add_argument("who", choices=WHO)
         verb.add_argument("folder", type=Path)
         verb.add_argument("--examples", type=int, default=64)
-        verb.add_argument("--repetitions", type=int, default=3)
-    verb = verbs.add_parser("summarize", help="JSON lines of 'one' from stdin")
+        verb.add_argument("--rounds", type=int, default=5)
+        verb.add_argument("--who", dest="whom", default=",".join(WHO))
     given = parser.parse_args()
     if given.verb == "one":
         print(json.dumps(one(given.who, given.folder, given.examples)))
         return
-    if given.verb == "summarize":
-        runs = [json.loads(line) for line in sys.stdin if line.startswith("{")]
-    else:
-        command = [sys.executable, __file__, "one"]
-        runs = []
-        for _ in range(given.repetitions):
-            for who in WHO:
-                words = [*command, who, str(given.folder), "--examples", str(given.examples)]
-                said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-                runs.append(json.loads(said.splitlines()[-1]))
-    print(json.dumps(summary(runs), indent=1))
+    given.command = f"python benchmarks/training.py run {given.folder.name} --examples {given.examples}"
+    given.command += f" --rounds {given.rounds} --who {given.whom}"
+    given.name, given.threads, given.model = "training", physical_cores(), given.folder / "model.safetensors"
+    with results(given) as document:
+        document["runs"] = [repetition(who, given) for _ in range(given.rounds) for who in given.whom.split(",")]
+        document["summary"] = summary(document["runs"])
+    print(json.dumps(document["summary"], indent=1))
+
+
+def repetition(who: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One, in a process of its own."""
+    words = [sys.executable, __file__, "one", who, str(given.folder), "--examples", str(given.examples)]
+    said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":

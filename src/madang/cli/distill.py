@@ -71,7 +71,7 @@ Rate = Annotated[
     float, typer.Option("--learning-rate", metavar="R", min=1e-9, max=0.999, help="The highest, after warm-up.")
 ]
 Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="WORD", help="float32, or bfloat16. Unset: bfloat16 on CUDA only.")
+    str | None, typer.Option("--precision", metavar="WORD", help="float32, or bfloat16. Unset: what is faster here.")
 ]
 Run = Annotated[
     Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -162,6 +163,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
 
     When whoever reads stdout goes away, typer exits silently with status 1.
     """
+    if argv is None:  # a process of its own
+        signal.signal(signal.SIGTERM, _interrupt)
     args = list(sys.argv[1:] if argv is None else argv)
     environment = os.environ if environment is None else environment
     as_json = "--json" in args
@@ -178,6 +181,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
         return EXIT_INTERRUPTED
     except Exception as error:
         return _unexpected(error, as_json, environment)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A request to end is taken as Ctrl-C is, so that what is half-written is cleared away."""
+    raise KeyboardInterrupt
 
 
 def _usage(error: Any, as_json: bool) -> int:

@@ -171,11 +171,14 @@ def _device(gpu_free_bytes: int | None) -> Choice[str]:
 
 def choose_dtype(config: TuneConfig, machine: Machine, has_gpu: bool) -> Choice[str]:
     """What products are computed in; sums, norms, losses and what is trained stay float32."""
-    if config.dtype is not None:
-        return Choice(config.dtype, "as asked for")
+    return Choice(config.dtype, "as asked for") if config.dtype is not None else fastest_dtype(machine.isa, has_gpu)
+
+
+def fastest_dtype(isa: Sequence[str] | None, has_gpu: bool) -> Choice[str]:
+    """For a card, or a processor with these instructions."""
     if has_gpu:
         return Choice("bfloat16", "cards compute it at least twice as fast")
-    units = [name for name in machine.isa or () if name in _BFLOAT16_UNITS]
+    units = [name for name in isa or () if name in _BFLOAT16_UNITS]
     if units:
         return Choice("bfloat16", f"the processor has {units[0]}: products at about twice the speed of float32")
     return Choice("float32", "the processor has no units for bfloat16")

@@ -15,6 +15,7 @@ from madang.core.writing import replacing, within_disk
 from madang.formats.families import describe_folder
 from madang.formats.folder import CONFIG_FILE, MAX_CONFIG_BYTES
 from madang.formats.json_object import read_json_object
+from madang.hardware.cpu import isa
 from madang.training.batching import pad_row
 from madang.training.distilling.losses import LossParts, top_k_divergence
 from madang.training.distilling.own_words import in_own_words
@@ -22,6 +23,7 @@ from madang.training.distilling.teacher_logits import TeacherRows
 from madang.training.examples.encoding import Encoded
 from madang.training.folders import copy_companions, require_new
 from madang.training.loss import Objective
+from madang.training.planning import fastest_dtype
 
 # Rows of full logits that exist at once, forwards and again backwards.
 _PIECE_ROWS: Final = 512
@@ -45,7 +47,8 @@ class Student(Objective):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-        super().__init__(model.to(device).train(), device, precision or ("bfloat16" if device == "cuda" else "float32"))
+        usual = fastest_dtype(isa(), device == "cuda").value
+        super().__init__(model.to(device).train(), device, precision or usual)
         self._folder = folder
 
     @property
