@@ -31,20 +31,28 @@ def test_epochs_follow_one_another() -> None:
 
 def test_what_all_begin_with_stands_once() -> None:
     row = pack_row([item([1, 2, 3, 4], [5, 6]), item([1, 2, 3, 7], [8])])
-    assert row.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    assert row.input_ids[0, :8].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert row.position_ids is not None
-    assert row.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 3, 4]]
+    assert row.position_ids[0, :8].tolist() == [0, 1, 2, 3, 4, 5, 3, 4]
     assert row.targets.tolist() == [5, 6, 8]
     assert row.predictors.tolist() == [3, 4, 6]
     assert row.owners.tolist() == [0, 0, 1]
     assert row.n_tokens == 11
     allowed = row.allowed[0, 0]
-    assert allowed[7].tolist() == [True, True, True, False, False, False, True, True]
+    assert allowed[7].tolist() == [True, True, True, False, False, False, True, True] + [False] * 24
+
+
+def test_rows_of_nearly_the_same_length_are_as_long_as_each_other() -> None:
+    rows = [pack_row([item([1, 2, 3], list(range(4, 4 + n)))]) for n in (1, 29, 30)]
+    assert [row.input_ids.shape for row in rows] == [(1, 32), (1, 32), (1, 64)]
+    allowed = rows[0].allowed[0, 0]
+    assert not allowed[:4, 4:].any()
+    assert allowed.any(axis=1).all()  # a place that sees nothing would be no number
 
 
 def test_answers_that_begin_behind_the_shared_part_are_predicted_by_its_end() -> None:
     row = pack_row([item([1, 2], [3, 4]), item([1, 2], [5])])
-    assert row.input_ids.tolist() == [[1, 2, 3, 4, 5]]
+    assert row.input_ids[0, :5].tolist() == [1, 2, 3, 4, 5]
     assert row.predictors.tolist() == [1, 2, 1]
     assert row.targets.tolist() == [3, 4, 5]
 
@@ -65,8 +73,8 @@ def test_padding_is_not_seen() -> None:
 @pytest.mark.parametrize("packed", [True, False])
 def test_rows_hold_all_examples_and_no_more_than_fits(packed: bool) -> None:
     items = [item([1, 2], list(range(3, 3 + n))) for n in (1, 9, 4, 2, 30, 5)]
-    rows = rows_of(items, 16, packed=packed)
+    rows = rows_of(items, 32, packed=packed)
     assert sorted(number for _, numbers in rows for number in numbers) == list(range(6))
     for row, numbers in rows:
         assert row.n_examples == len(numbers)
-        assert row.input_ids.size <= 16 or len(numbers) == 1
+        assert row.input_ids.size <= 32 or len(numbers) == 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from madang.training.examples import Encoded
 from madang.training.examples.encoding import NO_LOSS
 
 Ints = npt.NDArray[np.int64]
+
+# Packed rows are filled up to a multiple of it, so that few lengths occur: oneDNN keeps what it made for each, and the
+# heap has a hole of each size.
+_ROW_STEP: Final = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +150,10 @@ def pack_row(items: Sequence[Encoded]) -> Row:
         targets.append(item.labels[n_shared:][learned].astype(np.int64))
         owners.append(np.full(len(learned), number, np.int64))
         begin += n_own
+    n_filled = -begin % _ROW_STEP
+    ids.append(np.zeros(n_filled, np.int32))
+    positions.append(np.zeros(n_filled, np.int64))
+    segments.append(np.full(n_filled, -1, np.int64))
     segment = np.concatenate(segments)
     place = np.arange(len(segment))
     seen = (segment[None, :] == segment[:, None]) | (segment[None, :] == 0)
