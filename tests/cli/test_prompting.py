@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from madang.cli.main import EXIT_INTERRUPTED
 from madang.cli.prompting import PATIENCE_S, read_prompt
 
 
@@ -35,7 +35,7 @@ def test_waiting_for_input_that_does_not_come_is_explained(tmp_path: Path) -> No
     assert PATIENCE_S > 0
 
 
-def test_a_request_to_end_is_an_interrupt(tmp_path: Path) -> None:
+def test_a_request_to_end_is_heard(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "madang.cli", "run", "twin", "hello", "--engine", "echo"]
     environment = {**os.environ, "MADANG_HOME": str(tmp_path)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
@@ -43,4 +43,4 @@ def test_a_request_to_end_is_an_interrupt(tmp_path: Path) -> None:
         assert b"Waiting for standard input" in process.stderr.readline()
         process.terminate()
         assert process.stderr.read() == b""
-    assert process.returncode == EXIT_INTERRUPTED
+    assert process.returncode == -signal.SIGTERM

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     When whoever reads stdout goes away, typer exits silently with status 1.
     """
     if argv is None:  # a process of its own
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, _end)
     args = list(sys.argv[1:] if argv is None else argv)
     environment = os.environ if environment is None else environment
     as_json = "--json" in args
@@ -179,13 +179,20 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
         return _usage(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except _Ended:  # the process ends as if nobody had held it up
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+        return EXIT_INTERRUPTED
     except Exception as error:
         return _unexpected(error, as_json, environment)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """A request to end is taken as Ctrl-C is, so that what is half-written is cleared away."""
-    raise KeyboardInterrupt
+class _Ended(BaseException):
+    """A request to end, which goes through everything so that what is half-written is cleared away."""
+
+
+def _end(number: int, frame: object) -> None:
+    raise _Ended
 
 
 def _usage(error: Any, as_json: bool) -> int:
