@@ -60,7 +60,7 @@ class LlamaCpp:
             normalized: Row = vector / np.linalg.norm(vector)
             return normalized
         request = {"prompt": list(tokens), "n_predict": 1, "n_probs": self._n_words, "temperature": 0}
-        answer = self._post("/completion", {**request, "cache_prompt": False, "samplers": []})
+        answer = self._post("/completion", {**request, "cache_prompt": False, "samplers": ["top_k"], "top_k": 1})
         if "completion_probabilities" not in answer:
             return None
         row = np.full(self._n_words, np.nan)
