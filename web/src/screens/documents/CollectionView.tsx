@@ -1,9 +1,9 @@
 import { ActionIcon, Menu } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
-import { IconArrowLeft, IconDots, IconTrash } from "@tabler/icons-react";
+import { IconDots, IconTrash } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { Link, useLocation } from "wouter";
+import { useLocation } from "wouter";
 import { api, told } from "@/api/client";
 import { useStore } from "@/app/store";
 import { Confirm } from "@/components/Confirm";
@@ -11,8 +11,8 @@ import { Loaded } from "@/components/Loaded";
 import { Screen } from "@/components/Screen";
 import { useFormats, useText } from "@/i18n";
 import { useTable } from "@/i18n/table";
+import { BackLink } from "./BackLink";
 import { DocumentList } from "./DocumentList";
-import classes from "./Documents.module.css";
 import { DropArea } from "./DropArea";
 import { ProgressList } from "./ProgressList";
 import { collectionsQuery, documentsQuery, ingestsQuery } from "./queries";
@@ -39,9 +39,7 @@ export function CollectionView({ name }: { name: string }) {
         <CollectionMenu name={name} documents={own.documents(nDocuments === undefined ? "?" : count(nDocuments))} />
       }
     >
-      <Link href="/documents" className={classes.back}>
-        <IconArrowLeft size={16} aria-hidden /> {own.back}
-      </Link>
+      <BackLink href="/documents">{own.back}</BackLink>
       <Loaded of={documents}>
         {({ documents: all }) => (
           <DropArea name={name} isEmpty={all.length === 0 && rows.length === 0} onFiles={add}>

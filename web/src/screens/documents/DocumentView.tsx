@@ -1,4 +1,4 @@
-import { IconArrowLeft, IconMapPin } from "@tabler/icons-react";
+import { IconMapPin } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { memo, useEffect, useMemo, useRef } from "react";
 import { Link } from "wouter";
@@ -7,6 +7,7 @@ import { Loaded } from "@/components/Loaded";
 import { Screen } from "@/components/Screen";
 import { useFormats, useText } from "@/i18n";
 import { useTable } from "@/i18n/table";
+import { BackLink } from "./BackLink";
 import classes from "./DocumentView.module.css";
 import { outlineOf, type Piece, piecesOf } from "./pieces";
 import { documentQuery, placeOf, type WholeDocument } from "./queries";
@@ -19,9 +20,7 @@ export function DocumentView({ collection, id }: { collection: string; id: strin
   const document = useQuery(documentQuery(collection, id));
   return (
     <Screen title={document.data?.title ?? text.screens.documents}>
-      <Link href={placeOf(collection)} className={classes.back}>
-        <IconArrowLeft size={16} aria-hidden /> {own.backTo(collection)}
-      </Link>
+      <BackLink href={placeOf(collection)}>{own.backTo(collection)}</BackLink>
       <Loaded of={document}>{(whole) => <Opened collection={collection} document={whole} />}</Loaded>
     </Screen>
   );
